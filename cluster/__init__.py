@@ -1,0 +1,1 @@
+"""Where studies run: files and checks for clusters."""

@@ -1,0 +1,1 @@
+"""Chooses trials, runs them on Ray and compares them."""

@@ -1,0 +1,1 @@
+"""Runs one trial; knows nothing of searching and works without Ray."""

@@ -1,0 +1,19 @@
+"""Augmentations by name. A new one is a file here and a line in the table."""
+
+from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig, Geometry
+from trainables.augmentations.base import evaluation_transform, normalize
+from trainables.augmentations.none import NoAugmentation
+from trainables.augmentations.strong import StrongAugmentation
+from trainables.augmentations.weak import WeakAugmentation
+
+AUGMENTATIONS: dict[str, type[Augmentation]] = {
+    "none": NoAugmentation,
+    "strong": StrongAugmentation,
+    "weak": WeakAugmentation,
+}
+
+__all__ = [
+    "AUGMENTATIONS", "STATISTICS", "Augmentation", "AugmentationConfig", "Geometry",
+    "NoAugmentation", "StrongAugmentation", "WeakAugmentation", "evaluation_transform",
+    "normalize",
+]

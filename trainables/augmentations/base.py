@@ -1,0 +1,71 @@
+"""What an augmentation is, and the sizes that a task prescribes to it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from trainables.schema import BaseConfig
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes in pixels; the paper resizes the short side to 256 and crops 224 × 224."""
+
+    crop_size: int = 224
+    """Side of the square that the network sees."""
+    resize_size: int = 256
+    """Length of the short side before a crop."""
+    padding: int = 0
+    """Pixels added on each side before a random crop, for images already of the crop's size."""
+    mirror: bool = True
+    """Whether a mirrored image keeps its class (a mirrored digit does not)."""
+
+
+class AugmentationConfig(BaseConfig):
+    """Settings that every augmentation has."""
+
+    images_per_draw: PositiveInt = 1
+    """Images of a batch that share one random draw. 1 is the paper's; a larger number is faster
+    by about that factor on small images held in memory, and an error for images from files."""
+
+
+class Augmentation(ABC):
+    """Builds a transform of training images from its settings and the task's sizes."""
+
+    Config = AugmentationConfig
+
+    @staticmethod
+    @abstractmethod
+    def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
+        """A transform of uint8 ``(…, 3, H, W)`` to uint8 ``(…, 3, crop_size, crop_size)``."""
+
+
+def evaluation_transform(geometry: Geometry) -> nn.Module:
+    """Resize and centre crop, uint8 to uint8."""
+    return v2.Compose([
+        v2.Resize(geometry.resize_size, antialias=True), v2.CenterCrop(geometry.crop_size),
+    ])
+
+
+def flip(geometry: Geometry) -> list[nn.Module]:
+    """A mirror image half of the time, where the task's classes allow it."""
+    return [v2.RandomHorizontalFlip()] if geometry.mirror else []
+
+
+STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "subset_visda": ((0.8781, 0.8769, 0.8743), (0.2075, 0.2105, 0.2168)),
+    "subset_syn": ((0.4890, 0.4486, 0.4644), (0.2386, 0.2528, 0.2712)),
+}
+"""Mean and standard deviation of the colour channels, as the paper's release has them."""
+
+
+def normalize(images: Tensor, statistics: str) -> Tensor:
+    """Scales uint8 images ``(B, 3, H, W)`` to floats of about zero mean and unit variance."""
+    mean, std = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+                 for values in STATISTICS[statistics])
+    return (images.float() / 255 - mean) / std

@@ -1,0 +1,18 @@
+"""No augmentation."""
+
+from typing import final
+
+from torch import nn
+
+from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry
+from trainables.augmentations.base import evaluation_transform
+
+
+@final
+class NoAugmentation(Augmentation):
+    """Resize and centre crop, the same as at test time."""
+
+    @staticmethod
+    def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
+        """See :class:`Augmentation`."""
+        return evaluation_transform(geometry)

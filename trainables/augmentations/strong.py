@@ -1,0 +1,55 @@
+"""The paper's strong augmentation."""
+
+from typing import final
+
+from pydantic import Field, NonNegativeFloat
+from torch import nn
+from torchvision.transforms import v2
+
+from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry, flip
+
+
+@final
+class StrongAugmentation(Augmentation):
+    """Random resized crop, flip, colour jitter, grey, blur."""
+
+    class Config(AugmentationConfig):
+        """The defaults are the paper's."""
+
+        min_scale: float = Field(0.08, gt=0, le=1)
+        """Smallest share of the image's area that a crop keeps."""
+        brightness: NonNegativeFloat = 0.4
+        """Factors are drawn from ``1 ± brightness``."""
+        contrast: NonNegativeFloat = 0.4
+        """Factors are drawn from ``1 ± contrast``."""
+        saturation: NonNegativeFloat = 0.2
+        """Factors are drawn from ``1 ± saturation``."""
+        hue: float = Field(0.1, ge=0, le=0.5)
+        """Shifts are drawn from ``± hue`` turns of the colour circle."""
+        jitter_probability: float = Field(0.8, ge=0, le=1)
+        """How often colours change."""
+        grayscale_probability: float = Field(0.2, ge=0, le=1)
+        """How often colours go."""
+        blur_probability: float = Field(0.5, ge=0, le=1)
+        """How often the image is blurred."""
+        blur_radius: float = Field(2.0, ge=0.1)
+        """Largest standard deviation of the blur in pixels; the least is 0.1."""
+
+    @staticmethod
+    def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
+        """See :class:`Augmentation`."""
+        assert isinstance(config, StrongAugmentation.Config)
+        jitter = v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
+        blur = v2.GaussianBlur(_kernel_size(config.blur_radius), (0.1, config.blur_radius))
+        return v2.Compose([
+            v2.RandomResizedCrop(geometry.crop_size, scale=(config.min_scale, 1), antialias=True),
+            *flip(geometry),
+            v2.RandomApply([jitter], p=config.jitter_probability),
+            v2.RandomGrayscale(config.grayscale_probability),
+            v2.RandomApply([blur], p=config.blur_probability),
+        ])
+
+
+def _kernel_size(radius: float) -> int:
+    """An odd width that holds three standard deviations (the release's blur is not cut off)."""
+    return 2 * round(3 * radius) + 1

@@ -1,0 +1,23 @@
+"""The paper's weak augmentation."""
+
+from typing import final
+
+from torch import nn
+from torchvision.transforms import v2
+
+from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry, flip
+
+
+@final
+class WeakAugmentation(Augmentation):
+    """Resize, random crop, flip."""
+
+    @staticmethod
+    def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
+        """See :class:`Augmentation`."""
+        return v2.Compose([
+            v2.Resize(geometry.resize_size, antialias=True),
+            v2.RandomCrop(geometry.crop_size, padding=geometry.padding or None,
+                          padding_mode="edge"),
+            *flip(geometry),
+        ])

@@ -1,0 +1,26 @@
+"""Batch nuclear norm of target predictions."""
+
+from typing import final
+
+import torch
+
+from trainables.criteria.base import Criterion
+from trainables.evaluation import Evaluation
+
+
+@final
+class BNM(Criterion):
+    """Nuclear norm of the matrix of target class probabilities, per image.
+
+    Cui et al., CVPR 2020, arXiv:2003.12237; as a criterion Musgrave et al., 2022,
+    arXiv:2208.07360. Large where predictions are both confident and diverse.
+    """
+
+    def score(self, evaluation: Evaluation) -> float:
+        """In ``(0, 1]``; at most ``sqrt(K/N)`` for N images of K classes."""
+        probabilities = evaluation.target.logits.double().softmax(dim=1)
+        return float(torch.linalg.matrix_norm(probabilities, ord="nuc")) / len(probabilities)
+
+    def lower_bound(self, num_classes: int) -> float:
+        """See :class:`Criterion`."""
+        return 0.0

@@ -1,0 +1,69 @@
+"""Predictions on whole sets, the metrics of labelled ones, and what a criterion may see."""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.metrics import accuracy_score, recall_score
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A method's output on a whole set, in the set's order, on the CPU."""
+
+    logits: Tensor
+    """Shape ``(N, K)``."""
+    features: Tensor
+    """Shape ``(N, D)``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a selection criterion may see. There is no field for target labels."""
+
+    source: Predictions
+    """On the source's hold-out."""
+    source_labels: Tensor
+    """int64, shape ``(N,)``."""
+    source_train: Predictions
+    """On a fixed sample of the source's training set, for criteria that compare domains."""
+    source_train_labels: Tensor
+    """int64, shape ``(M,)``."""
+    target: Predictions
+    """On a fixed sample of the unlabelled target."""
+
+
+@dataclass(frozen=True)
+class OracleEvaluation(Evaluation):
+    """What only a criterion that declares ``reads_target_labels`` is given."""
+
+    target_val: Predictions
+    target_val_labels: Tensor
+    """int64, shape ``(N,)``."""
+
+
+def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Accuracy and mean class accuracy, as fractions.
+
+    Mean class accuracy is the mean, over the classes that occur in ``labels``, of the share of
+    their samples that is predicted right. (The release of Tang & Jia calls it "mean class
+    precision" and counts absent classes as 0.)
+
+    Args:
+        logits: Shape ``(N, K)``, N > 0.
+        labels: int64, shape ``(N,)``.
+    """
+    predicted, true = logits.argmax(dim=1).numpy(), labels.numpy()
+    present = labels.unique().numpy()
+    return {
+        "accuracy": float(accuracy_score(true, predicted)),
+        "mean_class_accuracy": float(recall_score(
+            true, predicted, labels=present, average="macro", zero_division=0.0)),
+    }
+
+
+def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
+    """Counts, shape ``(K, K)``: rows are true classes, columns predicted ones."""
+    num_classes = logits.shape[1]
+    cells = labels * num_classes + logits.argmax(dim=1)
+    return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)

@@ -1,0 +1,90 @@
+"""What a method is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from trainables.batch import Batch, EpochViews
+from trainables.networks import Backbone, Networks, Prediction
+from trainables.optimization import MakeOptimizer
+from trainables.runtime import Runtime
+from trainables.schema import BaseConfig
+
+
+class MethodConfig(BaseConfig):
+    """Settings that every method has: none."""
+
+
+class Method(ABC):
+    """A training algorithm: the networks that it trains, a step, and a prediction.
+
+    A subclass builds :attr:`networks` and :attr:`optimizers` in its constructor. Whatever else it
+    must remember from step to step (centroids, pseudo-labels) it registers on ``networks`` as a
+    buffer or parameter, so that a checkpoint holds it.
+
+    Args:
+        config: The method's settings.
+        backbone: The feature extractor, initialised.
+        num_classes: K.
+        make_optimizer: Builds the trial's optimizer over given parameters.
+        runtime: Device and workers; ``networks`` are moved to its device.
+    """
+
+    Config = MethodConfig
+    uses_target: ClassVar[bool] = True
+    """Whether training reads target images."""
+
+    config: MethodConfig
+    networks: Networks
+    optimizers: dict[str, Optimizer]
+
+    @abstractmethod
+    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
+                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None: ...
+
+    @abstractmethod
+    def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Takes one optimisation step.
+
+        Args:
+            batch: This worker's share of the global batch.
+            progress: Share of the training that is done, in ``[0, 1)``; ramps start from it.
+
+        Returns:
+            The loss terms by name, detached scalars without their weights.
+        """
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Prediction:
+        """Classifies images ``(B, 3, H, W)``; the caller sets evaluation mode."""
+
+    def begin_epoch(self, views: EpochViews, epoch: int) -> None:  # noqa: B027 - optional
+        """Prepares an epoch, counted from 0, from both domains as a whole."""
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode without gradients inside, training mode after."""
+        self.networks.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.networks.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "networks": self.networks.state_dict(),
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from :meth:`state_dict`."""
+        self.networks.load_state_dict(state["networks"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])

@@ -1,0 +1,86 @@
+"""Domain-adversarial training."""
+
+from typing import final
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from trainables.batch import Batch
+from trainables.losses import ramp_up
+from trainables.methods.base import Method, MethodConfig
+from trainables.networks import Backbone, Networks, Prediction, reverse_gradient
+from trainables.optimization import MakeOptimizer
+from trainables.runtime import Runtime
+
+
+def domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Cross entropy of telling source (0) from target (1), summed over the two domains.
+
+    The release of Tang & Jia does not halve the sum; Ganin et al. average over both domains.
+
+    Args:
+        source_logits: Shape ``(B, 2)``.
+        target_logits: Shape ``(B, 2)``.
+    """
+    source = torch.zeros(len(source_logits), dtype=torch.int64, device=source_logits.device)
+    target = torch.ones(len(target_logits), dtype=torch.int64, device=target_logits.device)
+    return F.cross_entropy(source_logits, source) + F.cross_entropy(target_logits, target)
+
+
+@final
+class DANN(Method):
+    """Domain-adversarial neural network (Ganin et al., JMLR 2016, arXiv:1505.07818).
+
+    The domain classifier is one linear layer, as in the release of Tang & Jia (the original has
+    three).
+    """
+
+    class Config(MethodConfig):
+        """The defaults are the paper's."""
+
+        domain_weight: NonNegativeFloat = 1.0
+        """Multiplies the domain loss; the gradient reversal has its own ramp."""
+        ramp_sharpness: PositiveFloat = 10.0
+        """How fast the gradient reversal grows from 0 to 1: the paper's gamma."""
+
+    config: Config
+
+    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
+                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+        assert isinstance(config, DANN.Config)
+        self.config = config
+        self.networks = Networks(
+            backbone,
+            classifier=nn.Linear(backbone.feature_dim, num_classes),
+            discriminator=nn.Linear(backbone.feature_dim, 2),
+        ).to(runtime.device)
+        self.embed = runtime.wrap(self.networks)
+        self.optimizer = make_optimizer(
+            backbone=backbone.parameters(),
+            heads=[*self.networks.classifier.parameters(),
+                   *self.networks.discriminator.parameters()])
+        self.optimizers = {"all": self.optimizer}
+
+    def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """See :class:`Method`."""
+        source, target = self.embed(batch.source_images, batch.target_images)
+        classification = F.cross_entropy(self.networks.classifier(source), batch.source_labels)
+        strength = ramp_up(progress, self.config.ramp_sharpness)
+        domain = domain_loss(self._discriminate(source, strength),
+                             self._discriminate(target, strength))
+
+        self.optimizer.zero_grad()
+        (classification + self.config.domain_weight * domain).backward()
+        self.optimizer.step()
+        return {"classification": classification.detach(), "domain": domain.detach()}
+
+    def _discriminate(self, features: Tensor, strength: float) -> Tensor:
+        logits: Tensor = self.networks.discriminator(reverse_gradient(features, strength))
+        return logits
+
+    def predict(self, images: Tensor) -> Prediction:
+        """See :class:`Method`."""
+        (features,) = self.networks(images)
+        return Prediction(self.networks.classifier(features), features)

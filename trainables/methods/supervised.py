@@ -1,0 +1,44 @@
+"""Training on the labelled source alone."""
+
+from typing import final
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from trainables.batch import Batch
+from trainables.methods.base import Method, MethodConfig
+from trainables.networks import Backbone, Networks, Prediction
+from trainables.optimization import MakeOptimizer
+from trainables.runtime import Runtime
+
+
+@final
+class Supervised(Method):
+    """Cross entropy on the source; as an adaptation method the paper calls it No Adaptation."""
+
+    uses_target = False
+
+    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
+                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+        self.networks = Networks(
+            backbone, classifier=nn.Linear(backbone.feature_dim, num_classes)
+        ).to(runtime.device)
+        self.embed = runtime.wrap(self.networks)
+        self.optimizer = make_optimizer(
+            backbone=backbone.parameters(), heads=self.networks.classifier.parameters())
+        self.optimizers = {"all": self.optimizer}
+
+    def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """See :class:`Method`; reads source images and labels only."""
+        (source,) = self.embed(batch.source_images)
+        classification = F.cross_entropy(self.networks.classifier(source), batch.source_labels)
+
+        self.optimizer.zero_grad()
+        classification.backward()
+        self.optimizer.step()
+        return {"classification": classification.detach()}
+
+    def predict(self, images: Tensor) -> Prediction:
+        """See :class:`Method`."""
+        (features,) = self.networks(images)
+        return Prediction(self.networks.classifier(features), features)

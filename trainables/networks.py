@@ -1,0 +1,97 @@
+"""The parts of a network that methods put together: backbone, heads and how they are used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+class Backbone(nn.Module):
+    """A feature extractor that ends in one pooled vector an image.
+
+    Args:
+        trunk: Maps images ``(B, 3, H, W)`` to features ``(B, feature_dim)``.
+        feature_dim: The length of a feature vector.
+    """
+
+    def __init__(self, trunk: nn.Module, feature_dim: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, H, W)`` to features ``(B, D)``."""
+        features: Tensor = self.trunk(images)
+        return features
+
+
+class Networks(nn.Module):
+    """A backbone and named heads as one module, so that one wrapper covers all parameters.
+
+    ``forward`` runs the backbone on several batches, one after the other (batch normalisation
+    sees each domain by itself). Heads are called as attributes, ``networks.classifier(features)``.
+    """
+
+    def __init__(self, backbone: nn.Module, **heads: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        for name, head in heads.items():
+            self.add_module(name, head)
+
+    def forward(self, *batches: Tensor) -> tuple[Tensor, ...]:
+        """Images ``(B, 3, H, W)`` to features ``(B, D)``, a batch at a time."""
+        return tuple(self.backbone(images) for images in batches)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a method says of a batch of images."""
+
+    logits: Tensor
+    """Shape ``(B, K)``; softmax gives the class probabilities."""
+    features: Tensor
+    """Pooled features of the backbone, shape ``(B, D)``."""
+    head_logits: dict[str, Tensor] = field(default_factory=dict)
+    """Further classifiers that are reported beside the main one, each ``(B, K)``."""
+
+
+def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The module as a fixed function: gradients pass through to its input, not to its weights.
+
+    Batch statistics and running averages behave as in an ordinary call.
+    """
+    fixed = {name: p.detach() for name, p in module.named_parameters()}
+
+    def call(inputs: Tensor) -> Tensor:
+        output: Tensor = functional_call(module, fixed, (inputs,))
+        return output
+
+    return call
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor, strength: float
+                ) -> Tensor:
+        ctx.strength = strength  # type: ignore[attr-defined]
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor
+                 ) -> tuple[Tensor, None]:
+        return -ctx.strength * gradients[0], None  # type: ignore[attr-defined]
+
+
+def reverse_gradient(features: Tensor, strength: float) -> Tensor:
+    """The identity whose gradient is multiplied by ``-strength``.
+
+    Ganin et al., JMLR 2016, arXiv:1505.07818.
+
+    Args:
+        features: Any shape.
+        strength: The paper's lambda.
+    """
+    reversed_features: Tensor = _ReverseGradient.apply(features, strength)
+    return reversed_features

@@ -1,0 +1,88 @@
+"""Where a trial runs: its device, and the few operations that cross its workers.
+
+Methods use these and never name Ray or DistributedDataParallel. Batch statistics are over the
+*global* batch: gather with :attr:`Runtime.all_gather`, which is differentiable.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A trial's place among its workers; the default is one process on the CPU."""
+
+    device: torch.device = torch.device("cpu")
+    rank: int = 0
+    world_size: int = 1
+    wrap: Callable[[nn.Module], nn.Module] = _unchanged
+    """Makes a module's gradients averages over the workers."""
+    all_gather: Callable[[Tensor], Tensor] = _unchanged
+    """Concatenates equally shaped ``(B, …)`` tensors of all workers to ``(W·B, …)``;
+    the gradient flows back to each worker's share."""
+    share: Callable[[Any], Any] = _unchanged
+    """Gives every worker the object of worker 0."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the worker that writes files and reports."""
+        return self.rank == 0
+
+
+def current_runtime(device: torch.device | None = None) -> Runtime:
+    """The runtime of this process: the initialised process group's, else a single worker's."""
+    if device is None:
+        device = torch.device("cuda", torch.cuda.current_device()) \
+            if torch.cuda.is_available() else torch.device("cpu")
+    if not dist.is_initialized():
+        return Runtime(device=device)
+    return Runtime(
+        device=device, rank=dist.get_rank(), world_size=dist.get_world_size(),
+        wrap=lambda module: _distributed(module, device), all_gather=_AllGather.apply,
+        share=_share_from_main,
+    )
+
+
+def _distributed(module: nn.Module, device: torch.device) -> nn.Module:
+    return DistributedDataParallel(
+        module.to(device), device_ids=[device] if device.type == "cuda" else None,
+    )
+
+
+class _AllGather(torch.autograd.Function):
+    """All-gather whose backward sums every worker's gradient of this worker's share.
+
+    With gradients then averaged over workers, a loss of the gathered tensor has the gradient that
+    a single process on the whole batch computes. (torch.distributed.nn.functional.all_gather
+    needs all-to-all, which gloo lacks.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        """``(B, …)`` to ``(W·B, …)``."""
+        parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """``(W·B, …)`` to ``(B, …)``."""
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def _share_from_main(value: Any) -> Any:
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

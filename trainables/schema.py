@@ -1,0 +1,231 @@
+"""Strict, frozen configuration and the tables that configuration chooses from."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Generic, Protocol, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+Place = tuple[str | int, ...]
+
+
+class BaseConfig(BaseModel):
+    """A frozen set of settings: unknown keys, text for numbers and NaN are errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+class Configured(Protocol):
+    """An entry of a table: something built from its own ``Config``."""
+
+    @property
+    def Config(self) -> type[BaseConfig]:  # noqa: N802 - a class, named as one
+        """The settings of this entry."""
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseConfig)
+EntryT = TypeVar("EntryT")
+
+
+@dataclass(frozen=True)
+class Choice(Generic[ConfigT]):
+    """One entry of a table and its settings; YAML writes it ``dann: {domain_weight: 0.3}``.
+
+    An entry without settings may be written as its bare name.
+    """
+
+    name: str
+    config: ConfigT
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a configuration."""
+
+    place: Place
+    """Keys from the root to the value."""
+    message: str
+    """The rule and the value that broke it."""
+
+
+class InvalidConfig(ValueError):  # noqa: N818 - names what the user gave
+    """A configuration that breaks a rule; its text is one line a problem."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{join(p.place)}: {p.message}" for p in problems))
+
+
+def join(place: Place) -> str:
+    """Writes keys as a path, ``method/dann/domain_weight``."""
+    return "/".join(str(key) for key in place) or "top level"
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """The end of an "unknown name" message: the closest known name and all of them."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"{hint} Known: {', '.join(sorted(known))}."
+
+
+def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
+    """Finds an entry by its name in ``table`` or by the dotted name of a user's own class.
+
+    Raises:
+        ValueError: No such entry; the message names the nearest one.
+    """
+    if name in table:
+        return table[name]
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise ValueError(f"unknown {kind} '{name}'.{nearest(name, list(table))}")
+    try:
+        entry: EntryT = vars(import_module(module))[attribute]
+    except (ImportError, KeyError) as error:
+        raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
+    base = next(iter(table.values()))
+    family = next(c for c in type.mro(base) if c.__module__.endswith(".base")) \
+        if isinstance(base, type) else type(base)
+    fits = issubclass(entry, family) if isinstance(entry, type) else isinstance(entry, family)
+    if not fits:
+        raise ValueError(f"{kind} '{name}' must be a {family.__module__}.{family.__name__}.")
+    return entry
+
+
+class OneOf:
+    """Pydantic annotation of a :class:`Choice` from a table, ``Annotated[Choice[C], OneOf(…)]``.
+
+    The inner problems travel in the error's context, so that :func:`problems_of` can report them
+    at their full place.
+    """
+
+    def __init__(self, kind: str, table: Mapping[str, Configured]) -> None:
+        self.kind = kind
+        self.table = table
+
+    def parse(self, value: object) -> Choice[BaseConfig]:
+        """Turns ``name`` or ``{name: settings}`` into a validated choice."""
+        if isinstance(value, Choice):
+            return value
+        name, settings = self._split(value)
+        try:
+            entry = look_up(self.table, name, self.kind)
+        except ValueError as error:
+            raise _custom_error([Problem((), str(error))]) from error
+        try:
+            return Choice(name, entry.Config.model_validate(settings))
+        except ValidationError as error:
+            inner = [Problem((name, *p.place), p.message) for p in problems_of(error, entry.Config)]
+            raise _custom_error(inner) from error
+
+    def _split(self, value: object) -> tuple[str, object]:
+        if isinstance(value, str):
+            return value, {}
+        if isinstance(value, dict) and len(value) == 1:
+            name, settings = next(iter(value.items()))
+            return str(name), {} if settings is None else settings
+        raise _custom_error([Problem((), (
+            f"must be the name of one {self.kind}, or one name with its settings, "
+            f"got {shorten(value)}.{nearest('', list(self.table))}"
+        ))])
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Validates with :meth:`parse`, dumps as ``{name: settings}``."""
+        return core_schema.no_info_plain_validator_function(
+            self.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda choice: {choice.name: choice.config.model_dump(mode="json")}
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Any one name, or an object with one name and that entry's settings."""
+        return {"anyOf": [
+            {"enum": sorted(self.table)},
+            *({"type": "object", "properties": {name: entry.Config.model_json_schema()},
+               "required": [name], "additionalProperties": False}
+              for name, entry in self.table.items()),
+        ]}
+
+
+def _custom_error(problems: list[Problem]) -> PydanticCustomError:
+    return PydanticCustomError("nested", "invalid choice", {"problems": problems})
+
+
+def shorten(value: object) -> str:
+    """The value as it is shown in a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def problems_of(error: ValidationError, model: type[BaseConfig]) -> list[Problem]:
+    """Pydantic's report as problems, with what a table's entry reported put in its place."""
+    return list(_flatten(error, model))
+
+
+def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False):
+        place: Place = detail["loc"]
+        nested = detail.get("ctx", {}).get("problems")
+        if nested is not None:
+            yield from (Problem((*place, *p.place), p.message) for p in nested)
+        elif detail["type"] == "extra_forbidden":
+            hint = nearest(str(place[-1]), list(fields_at(model, place[:-1])))
+            yield Problem(place, f"unknown key '{place[-1]}'.{hint}")
+        elif detail["type"] == "missing":
+            yield Problem(place, "is required and missing.")
+        else:
+            yield Problem(place, _message(detail["msg"], detail["input"]))
+
+
+def fields_at(model: type[BaseConfig], place: Place) -> list[str]:
+    """The keys that ``model`` knows below ``place``; none where that is no configuration."""
+    for key in place:
+        field = model.model_fields.get(str(key))
+        annotation = field.annotation if field else None
+        inner = [t for t in (annotation, *get_args(annotation))
+                 if isinstance(t, type) and issubclass(t, BaseConfig)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _message(rule: str, value: object) -> str:
+    rule = rule.removeprefix("Value error, ").removeprefix("Input should be ")
+    text = rule if rule[-1:] in ".?" else f"must be {rule}, got {shorten(value)}."
+    if isinstance(value, str) and "number" in rule:
+        try:
+            float(value)
+        except ValueError:
+            return text
+        return text + " YAML reads 1e-4 as text: write 1.0e-4, without quotes."
+    return text
+
+
+def validate(model: type[ConfigT], value: Any) -> ConfigT:
+    """Validates ``value`` as ``model``.
+
+    Raises:
+        InvalidConfig: With every problem, each at its place.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InvalidConfig(problems_of(error, model)) from error
