@@ -51,22 +51,21 @@ class DANN(Method):
                  make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
         assert isinstance(config, DANN.Config)
         self.config = config
+        self.classifier = nn.Linear(backbone.feature_dim, num_classes)
+        self.discriminator = nn.Linear(backbone.feature_dim, 2)
         self.networks = Networks(
-            backbone,
-            classifier=nn.Linear(backbone.feature_dim, num_classes),
-            discriminator=nn.Linear(backbone.feature_dim, 2),
+            backbone, classifier=self.classifier, discriminator=self.discriminator,
         ).to(runtime.device)
         self.embed = runtime.wrap(self.networks)
         self.optimizer = make_optimizer(
             backbone=backbone.parameters(),
-            heads=[*self.networks.classifier.parameters(),
-                   *self.networks.discriminator.parameters()])
+            heads=[*self.classifier.parameters(), *self.discriminator.parameters()])
         self.optimizers = {"all": self.optimizer}
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`."""
         source, target = self.embed(batch.source_images, batch.target_images)
-        classification = F.cross_entropy(self.networks.classifier(source), batch.source_labels)
+        classification = F.cross_entropy(self.classifier(source), batch.source_labels)
         strength = ramp_up(progress, self.config.ramp_sharpness)
         domain = domain_loss(self._discriminate(source, strength),
                              self._discriminate(target, strength))
@@ -77,10 +76,10 @@ class DANN(Method):
         return {"classification": classification.detach(), "domain": domain.detach()}
 
     def _discriminate(self, features: Tensor, strength: float) -> Tensor:
-        logits: Tensor = self.networks.discriminator(reverse_gradient(features, strength))
+        logits: Tensor = self.discriminator(reverse_gradient(features, strength))
         return logits
 
     def predict(self, images: Tensor) -> Prediction:
         """See :class:`Method`."""
         (features,) = self.networks(images)
-        return Prediction(self.networks.classifier(features), features)
+        return Prediction(self.classifier(features), features)

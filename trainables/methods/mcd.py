@@ -69,14 +69,14 @@ class MCD(Method):
         assert isinstance(config, MCD.Config)
         self.config = config
         self.all_gather = runtime.all_gather
-        heads = nn.ModuleList(
+        self.heads = nn.ModuleList(
             _classifier(backbone.feature_dim, num_classes, config) for _ in range(2))
-        self.networks = Networks(backbone, heads=heads).to(runtime.device)
+        self.networks = Networks(backbone, heads=self.heads).to(runtime.device)
         self.generate = runtime.wrap(Networks(backbone))
-        self.classify = runtime.wrap(_Heads(heads))
+        self.classify = runtime.wrap(_Heads(self.heads))
         self.generator_optimizer = make_optimizer(
             backbone=backbone.parameters(), momentum=config.generator_momentum)
-        self.head_optimizer = make_optimizer(heads=heads.parameters())
+        self.head_optimizer = make_optimizer(heads=self.heads.parameters())
         self.optimizers = {"generator": self.generator_optimizer, "heads": self.head_optimizer}
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class MCD(Method):
         for _ in range(self.config.num_generator_steps):
             (target,) = self.generate(batch.target_images)
             discrepancy = classifier_discrepancy(
-                *(frozen(head)(target) for head in self.networks.heads))
+                *(frozen(head)(target) for head in self.heads))
 
             self.generator_optimizer.zero_grad()
             (self.config.discrepancy_weight * discrepancy).backward()
@@ -135,7 +135,7 @@ class MCD(Method):
     def predict(self, images: Tensor) -> Prediction:
         """See :class:`Method`; the main classifier is the mean of both heads' probabilities."""
         (features,) = self.networks(images)
-        first, second = (head(features) for head in self.networks.heads)
+        first, second = (head(features) for head in self.heads)
         ensemble = (first.softmax(dim=1) + second.softmax(dim=1)).div(2).log()
         return Prediction(ensemble, features, {"head_1": first, "head_2": second})
 

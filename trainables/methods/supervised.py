@@ -20,18 +20,17 @@ class Supervised(Method):
 
     def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
                  make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
-        self.networks = Networks(
-            backbone, classifier=nn.Linear(backbone.feature_dim, num_classes)
-        ).to(runtime.device)
+        self.classifier = nn.Linear(backbone.feature_dim, num_classes)
+        self.networks = Networks(backbone, classifier=self.classifier).to(runtime.device)
         self.embed = runtime.wrap(self.networks)
         self.optimizer = make_optimizer(
-            backbone=backbone.parameters(), heads=self.networks.classifier.parameters())
+            backbone=backbone.parameters(), heads=self.classifier.parameters())
         self.optimizers = {"all": self.optimizer}
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`; reads source images and labels only."""
         (source,) = self.embed(batch.source_images)
-        classification = F.cross_entropy(self.networks.classifier(source), batch.source_labels)
+        classification = F.cross_entropy(self.classifier(source), batch.source_labels)
 
         self.optimizer.zero_grad()
         classification.backward()
@@ -41,4 +40,4 @@ class Supervised(Method):
     def predict(self, images: Tensor) -> Prediction:
         """See :class:`Method`."""
         (features,) = self.networks(images)
-        return Prediction(self.networks.classifier(features), features)
+        return Prediction(self.classifier(features), features)
