@@ -1,1 +1,13 @@
-"""Runs one trial; knows nothing of searching and works without Ray."""
+"""Runs one trial; knows nothing of searching and works without Ray.
+
+>>> from pathlib import Path
+>>> from trainables import run_trial, read_trial_config
+>>> for report in run_trial(read_trial_config(Path("trial.yaml")), Path("out"), Path("cache")):
+...     print(report.epoch, report.metrics)
+"""
+
+from trainables.config import TrialConfig, read_trial_config
+from trainables.runtime import Runtime
+from trainables.trial import Report, TrialFailed, run_trial
+
+__all__ = ["Report", "Runtime", "TrialConfig", "TrialFailed", "read_trial_config", "run_trial"]

@@ -25,10 +25,6 @@ class Evaluation:
     """On the source's hold-out."""
     source_labels: Tensor
     """int64, shape ``(N,)``."""
-    source_train: Predictions
-    """On a fixed sample of the source's training set, for criteria that compare domains."""
-    source_train_labels: Tensor
-    """int64, shape ``(M,)``."""
     target: Predictions
     """On a fixed sample of the unlabelled target."""
 

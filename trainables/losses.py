@@ -37,3 +37,29 @@ def class_imbalance(probabilities: Tensor, epsilon: float = 1e-6) -> Tensor:
         epsilon: Keeps the logarithm of an unpredicted class finite.
     """
     return -(probabilities.mean(dim=0) + epsilon).log().mean()
+
+
+def kl_divergence(reference: Tensor, logits: Tensor) -> Tensor:
+    """Mean over images of ``KL(softmax(reference) || softmax(logits))``.
+
+    The gradient flows through both; detach the reference where it is a fixed aim.
+
+    Args:
+        reference: Logits, shape ``(B, K)``.
+        logits: Logits, shape ``(B, K)``.
+    """
+    aim, prediction = F.log_softmax(reference, dim=1), F.log_softmax(logits, dim=1)
+    return (aim.exp() * (aim - prediction)).sum(dim=1).mean()
+
+
+def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
+    """Squared Euclidean distances with an exact gradient, also where they are 0.
+
+    Args:
+        points: Shape ``(N, D)``; all N·K·D differences are held at once.
+        centres: Shape ``(K, D)``.
+
+    Returns:
+        Shape ``(N, K)``.
+    """
+    return (points[:, None] - centres).square().sum(dim=2)

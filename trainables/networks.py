@@ -1,11 +1,13 @@
 """The parts of a network that methods put together: backbone, heads and how they are used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Backbone(nn.Module):
@@ -69,6 +71,23 @@ def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return output
 
     return call
+
+
+@contextmanager
+def running_averages_kept(module: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation in training mode leaves its running averages as they are.
+
+    It still normalises by the statistics of the batch.
+    """
+    layers = [layer for layer in module.modules()
+              if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
 
 
 class _ReverseGradient(torch.autograd.Function):

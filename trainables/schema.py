@@ -127,8 +127,9 @@ class OneOf:
         try:
             return Choice(name, entry.Config.model_validate(settings))
         except ValidationError as error:
-            inner = [Problem((name, *p.place), p.message) for p in problems_of(error, entry.Config)]
-            raise _custom_error(inner) from error
+            inner = problems_of(error, entry.Config)
+            raise _custom_error(
+                [Problem((name, *p.place), p.message) for p in inner]) from error
 
     def _split(self, value: object) -> tuple[str, object]:
         if isinstance(value, str):

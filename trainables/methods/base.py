@@ -20,6 +20,14 @@ class MethodConfig(BaseConfig):
     """Settings that every method has: none."""
 
 
+def second_views(batch: Batch, needed: bool) -> tuple[Tensor, ...]:
+    """The second views of the target images, ready to pass on; none unless ``needed``."""
+    if not needed:
+        return ()
+    assert batch.target_views is not None, "a method that needs_target_views got none"
+    return (batch.target_views,)
+
+
 class Method(ABC):
     """A training algorithm: the networks that it trains, a step, and a prediction.
 
@@ -39,6 +47,8 @@ class Method(ABC):
     uses_target: ClassVar[bool] = True
     """Whether training reads target images."""
 
+    needs_target_views: bool = False
+    """Whether :attr:`Batch.target_views` must be given; a matter of the configuration."""
     config: MethodConfig
     networks: Networks
     optimizers: dict[str, Optimizer]

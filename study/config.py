@@ -1,0 +1,180 @@
+"""The complete description of a study: a space file with its defaults filled in."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from study.space import SearchSpace
+from study.yaml_file import YamlFile, read_yaml
+from trainables.config import CriterionChoice
+from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Problem, join, nearest
+from trainables.schema import validate
+
+
+class TPEConfig(BaseConfig):
+    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, grouped."""
+
+    num_startup_trials: NonNegativeInt = 8
+    """Finished trials that are drawn at random before the model is asked."""
+
+
+class RandomConfig(BaseConfig):
+    """Independent draws."""
+
+
+class ASHAConfig(BaseConfig):
+    """Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934)."""
+
+    min_evaluations: PositiveInt = 1
+    """Evaluations before the first comparison."""
+    reduction_factor: int = Field(3, ge=2)
+    """At each rung, about one in so many trials goes on; rungs are this factor apart."""
+
+
+class NoPrunerConfig(BaseConfig):
+    """Every trial runs to its end."""
+
+
+class Entry:
+    """A named part of a search, by its settings."""
+
+    def __init__(self, config: type[BaseConfig]) -> None:
+        self.Config = config
+
+
+SAMPLERS = {"random": Entry(RandomConfig), "tpe": Entry(TPEConfig)}
+PRUNERS = {"asha": Entry(ASHAConfig), "none": Entry(NoPrunerConfig)}
+
+
+class StudyConfig(BaseConfig):
+    """What a space file says."""
+
+    task: str | dict[str, Any]
+    """The data: a task's name, or its name with settings."""
+    criterion: CriterionChoice = Choice("bnm", BaseConfig())
+    """What is maximised over trials and over each trial's checkpoints. Only ``oracle`` reads
+    target labels."""
+    num_trials: PositiveInt = 32
+    """Trials of the search; final runs come on top."""
+    concurrency: PositiveInt | Literal["auto"] = "auto"
+    """Trials at a time; ``auto``: as many as the machines have room for."""
+    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = Choice(
+        "tpe", TPEConfig())
+    """How values are drawn."""
+    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = Choice(
+        "asha", ASHAConfig())
+    """Which trials are stopped early. A trial is compared with those of its own method."""
+    equal_budget: bool = True
+    """Give each searched method the same number of trials, in turn; otherwise the sampler
+    chooses methods as it chooses everything else."""
+    seed: int = 0
+    """Of the search and of its trials; final runs use the seeds after it."""
+    final_seeds: NonNegativeInt = 3
+    """Fresh seeds on which each method's winner runs again; 0: no final runs."""
+    max_restarts: NonNegativeInt = 3
+    """How often a trial whose worker was lost goes on from its checkpoint before it fails."""
+    fixed: dict[str, Any] = {}
+    """Settings of all trials."""
+    search: dict[str, Any]
+    """Settings that are searched."""
+
+    def space(self) -> SearchSpace:
+        """The space of trials; ``task``, ``criterion`` and ``seed`` count as fixed.
+
+        Raises:
+            InvalidConfig: A value in it is wrong.
+        """
+        own: dict[str, Any] = {"task": self.task, "seed": self.seed}
+        for key in own:
+            if key in self.fixed or key in self.search:
+                part = "fixed" if key in self.fixed else "search"
+                raise InvalidConfig([Problem((part, key), "is set at the top of a space.")])
+        criterion = self.model_dump(mode="json")["criterion"]
+        selection = {**self.fixed.get("selection", {}), "criterion": criterion}
+        return SearchSpace.parse({**own, **self.fixed, "selection": selection}, self.search)
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """The spaces that come with the project, by name."""
+    folder = Path(str(resources.files("search_spaces")))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def question_of(path: Path) -> str:
+    """A space's question: the comment in its first lines, up to the first indented line."""
+    lines = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("# ") or line.startswith("#   "):
+            break
+        lines.append(line.removeprefix("# ").strip())
+    return " ".join(lines)
+
+
+def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
+    """Reads a space by name or file and applies ``section.key=value`` overrides.
+
+    Raises:
+        ValueError: One line a problem, each with file, line, place, rule and value.
+    """
+    path = shipped_spaces().get(name)
+    if path is None:
+        path = Path(name)
+        if not path.exists():
+            raise ValueError(f"no space or file named '{name}'."
+                             f"{nearest(name, list(shipped_spaces()))}")
+    file = read_yaml(path)
+    return parse_study(file, overrides)
+
+
+def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
+    """The study that a file describes; see :func:`read_study`."""
+    changed = [_override(file.content, text) for text in overrides]
+    try:
+        config = validate(StudyConfig, file.content)
+        return config, config.space()
+    except InvalidConfig as error:
+        lines = []
+        for problem in error.problems:
+            place = problem.place
+            if place[:2] in (("fixed", "task"), ("fixed", "criterion")):
+                place = place[1:]
+            if place[:3] == ("fixed", "selection", "criterion"):
+                place = place[2:]
+            given = any(place[:len(other)] == other for other in changed)
+            where = "--set" if given else file.where(place)
+            lines.append(f"{where}: {join(place)}: {problem.message}")
+        raise ValueError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
+    """Applies one ``section.key=value``; the value is YAML."""
+    path, separator, value = text.partition("=")
+    keys = tuple(path.strip().split("."))
+    if not separator or not all(keys):
+        raise ValueError(f"--set {text}: must be section.key=value.")
+    try:
+        parsed = _parse_value(value)
+    except ValueError as error:
+        raise ValueError(f"--set {text}: {error}") from error
+    target = content
+    for key in keys[:-1]:
+        inner = target.get(key)
+        if isinstance(inner, str):  # a bare name: `backbone: small_cnn`
+            inner = {inner: {}}
+        if inner is not None and not isinstance(inner, dict):
+            raise ValueError(f"--set {text}: '{key}' is {inner!r}, which has no keys.")
+        target[key] = inner if inner is not None else {}
+        target = target[key]
+    target[keys[-1]] = parsed
+    return keys
+
+
+def _parse_value(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError("the value is not YAML.") from error

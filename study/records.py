@@ -1,0 +1,110 @@
+"""What a trial leaves behind: one JSON line, on disk before anything counts as finished."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from study.search import Outcome
+from trainables.schema import BaseConfig
+
+Stage = Literal["search", "final"]
+
+
+class EvaluationRecord(BaseConfig):
+    """One report of a trial."""
+
+    evaluation: int
+    epoch: float
+    objective: float
+    """Of the best checkpoint so far."""
+    metrics: dict[str, float]
+
+
+class TrialRecord(BaseConfig):
+    """Everything about a trial that ended."""
+
+    id: str
+    """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run."""
+    stage: Stage
+    method: str
+    """Its name."""
+    seed: int
+    outcome: Outcome
+    reason: str | None = None
+    """Why it failed, in one line."""
+    params: dict[str, str | int | float | bool | None] = {}
+    """The searched values, by path."""
+    identity: str
+    """The configuration's digest."""
+    config: dict[str, Any]
+    """The whole configuration; ``trainables.run --record`` runs it again."""
+    objective: float | None = None
+    """The criterion at the selected checkpoint; absent if the trial failed before one."""
+    best_evaluation: int = 0
+    """Which evaluation that was, counted from 1."""
+    num_evaluations: int = 0
+    """How many a complete trial has."""
+    evaluations: list[EvaluationRecord] = Field(default_factory=list)
+    test: dict[str, float] = {}
+    """Metrics of the test sets; final runs only."""
+    seconds: float = 0.0
+    """Wall-clock time of training and evaluation."""
+    cpu_seconds: float = 0.0
+    """Processor time of the same, over all workers."""
+    restarts: int = 0
+    """How often its worker was lost."""
+
+    def selected(self) -> dict[str, float]:
+        """The metrics of the selected checkpoint; empty if there is none."""
+        return next((e.metrics for e in self.evaluations
+                     if e.evaluation == self.best_evaluation), {})
+
+
+class RecordFile:
+    """A study's records, appended to by one process.
+
+    Args:
+        path: The JSON-lines file; made with the first record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records = {record.id: record for record in _read(path, repair=True)}
+
+    def append(self, record: TrialRecord) -> None:
+        """Writes a record through to the disk."""
+        assert record.id not in self.records, f"{record.id} is recorded already"
+        with self.path.open("ab") as file:
+            file.write(record.model_dump_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.records[record.id] = record
+
+
+def read_records(path: Path) -> list[TrialRecord]:
+    """The records of a study, finished or not.
+
+    Raises:
+        ValueError: A line is not a record; the message gives its number.
+    """
+    return list(_read(path, repair=False))
+
+
+def _read(path: Path, repair: bool) -> Iterator[TrialRecord]:
+    """Reads records; a last line without its end was cut off by a crash and does not count."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole, newline, torn = content.rpartition(b"\n")
+    if torn and repair:
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + len(newline))
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            yield TrialRecord.model_validate(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: not a trial record ({error}).") from error

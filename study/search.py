@@ -1,0 +1,187 @@
+"""Optuna's side of a study: what to try next, and whether to go on with it. No Ray.
+
+Everything that the search knows is in Optuna's storage, so a search that is opened again, by the
+same study resumed or by Optuna's own tools, knows what the first one did: what was drawn, the
+rungs that trials reached, and how each ended.
+"""
+
+import json
+import warnings
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config import ASHAConfig, StudyConfig, TPEConfig
+from study.space import Options, SearchSpace
+from trainables.config import TrialConfig
+from trainables.randomness import derive_seed
+from trainables.schema import validate
+
+Outcome = Literal["complete", "stopped", "failed"]
+"""A trial ran to its end, was stopped early by the pruner, or failed."""
+
+STATES: dict[Outcome, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+"""What Optuna calls them."""
+
+METHOD = "method"
+"""The parameter by which trials are given equal budgets and compared with their like."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial that the search wants to be run."""
+
+    number: int
+    """Optuna's."""
+    config: TrialConfig
+    params: dict[str, str | int | float | bool | None]
+    """The open values that were drawn, by path."""
+
+
+class Search:
+    """A search in an Optuna storage; opening it again goes on with it.
+
+    Args:
+        study: Sampler, pruner and seed.
+        space: What is searched.
+        journal: The storage's file.
+        name: The study's name in the storage.
+    """
+
+    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path, name: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.config = study
+        self.space = space
+        self.methods = _method_options(space)
+        self.optuna_study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal))), study_name=name,
+            direction="maximize", load_if_exists=True)
+        self.pruner = make_pruner(study)
+        for trial in self._trials(TrialState.RUNNING, TrialState.WAITING):
+            if "config" not in trial.user_attrs:  # killed between drawing and noting
+                self._tell(trial.number, TrialState.FAIL)
+
+    def ask(self) -> Suggestion:
+        """Draws a trial.
+
+        Each draw starts from a seed of its own, so that a resumed search draws what an
+        uninterrupted one would have.
+        """
+        count = len(self._drawn())
+        self.optuna_study.sampler = make_sampler(self.config, derive_seed(
+            self.config.seed, "sampler", count))
+        if self.config.equal_budget and self.methods:
+            self.optuna_study.enqueue_trial({METHOD: self.methods[count % len(self.methods)]})
+        trial = self.optuna_study.ask()
+        config = self.space.sample(trial)
+        trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
+        return Suggestion(trial.number, config, dict(trial.params))
+
+    def num_asked(self) -> int:
+        """Trials drawn so far, whatever became of them."""
+        return len(self._drawn())
+
+    def unfinished(self) -> list[Suggestion]:
+        """Trials that were drawn and not told: what a resumed study goes on with."""
+        return [
+            Suggestion(trial.number, validate(TrialConfig, json.loads(trial.user_attrs["config"])),
+                       dict(trial.params))
+            for trial in self._trials(TrialState.RUNNING)
+        ]
+
+    def report(self, number: int, evaluation: int, objective: float) -> bool:
+        """Notes the value of an evaluation; says whether the trial should stop.
+
+        A report that is known from before an interruption changes nothing.
+        """
+        frozen = self._trial(number)
+        if evaluation in frozen.intermediate_values:
+            return False
+        self._live(frozen).report(objective, evaluation)
+        view = _SameMethod(self.optuna_study, frozen.params.get(METHOD))
+        return self.pruner.prune(view, self._trial(number))
+
+    def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None
+               ) -> None:
+        """Notes how a trial ended; a second telling is ignored."""
+        frozen = self._trial(number)
+        if frozen.state.is_finished():
+            return
+        if reason is not None:
+            self._live(frozen).set_user_attr("reason", reason)
+        self._tell(number, STATES[outcome], objective)
+
+    def _tell(self, number: int, state: TrialState, objective: float | None = None) -> None:
+        value = objective if state == TrialState.COMPLETE else None
+        self.optuna_study.tell(number, value, state=state)
+
+    def _live(self, frozen: FrozenTrial) -> optuna.Trial:
+        return optuna.Trial(self.optuna_study, frozen._trial_id)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.optuna_study.get_trials(deepcopy=False)[number]
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.optuna_study.get_trials(deepcopy=False, states=states)
+
+    def _drawn(self) -> list[FrozenTrial]:
+        return [t for t in self.optuna_study.get_trials(deepcopy=False)
+                if "config" in t.user_attrs]
+
+
+def make_sampler(study: StudyConfig, seed: int) -> BaseSampler:
+    """The configured sampler, started at ``seed``."""
+    settings = study.sampler.config
+    seed %= 2**32
+    if isinstance(settings, TPEConfig):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(n_startup_trials=settings.num_startup_trials, multivariate=True,
+                              group=True, seed=seed)
+    return RandomSampler(seed=seed)
+
+
+def make_pruner(study: StudyConfig) -> BasePruner:
+    """The configured pruner; it counts evaluations."""
+    settings = study.pruner.config
+    if isinstance(settings, ASHAConfig):
+        return SuccessiveHalvingPruner(
+            min_resource=settings.min_evaluations, reduction_factor=settings.reduction_factor)
+    return NopPruner()
+
+
+def _method_options(space: SearchSpace) -> list[str]:
+    node = dict(space.tree.children).get(METHOD)
+    if not isinstance(node, Options):
+        return []
+    return [str(option) for option in node.distribution.choices]
+
+
+class _SameMethod(optuna.Study):
+    """The study as a pruner sees it: with the trials of one method only.
+
+    Methods learn at different speeds; stopping the slower one early would decide between methods
+    rather than between the settings of each.
+    """
+
+    def __init__(self, study: optuna.Study, method: object) -> None:
+        super().__init__(study.study_name, study._storage)
+        self._method = method
+
+    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None
+                   ) -> list[FrozenTrial]:
+        """Trials of this method."""
+        return [trial for trial in super().get_trials(deepcopy, states)
+                if trial.params.get(METHOD) == self._method]

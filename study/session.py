@@ -1,0 +1,302 @@
+"""The course of a study: which trial comes next, what is written down, when it is over. No Ray.
+
+A study has two stages. The search draws trials until its number is reached. Then the winner of
+each method, chosen by the criterion, runs again on fresh seeds with the test sets opened: a
+search's best score is optimistic. The final runs of a method start as soon as its own part of the
+search is over.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from study.config import StudyConfig
+from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
+from study.search import Outcome, Search, Suggestion
+from study.space import SearchSpace
+from trainables.checkpoint import TrialFolder
+from trainables.config import TrialConfig
+from trainables.trial import Report
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a study's folder."""
+
+    root: Path
+
+    @property
+    def space(self) -> Path:
+        """The study's configuration, resolved."""
+        return self.root / "study.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, git revision, machine and command."""
+        return self.root / "environment.json"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's storage."""
+        return self.root / "optuna.journal"
+
+    @property
+    def records(self) -> Path:
+        """One line for each trial that ended."""
+        return self.root / "records.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """One folder of events for each trial."""
+        return self.root / "tensorboard"
+
+    @property
+    def log(self) -> Path:
+        """Everything that Ray, Optuna and the trials say."""
+        return self.root / "study.log"
+
+    @property
+    def result(self) -> Path:
+        """The final table."""
+        return self.root / "result.json"
+
+    def trial(self, trial_id: str) -> Path:
+        """A trial's own folder."""
+        return self.root / "trials" / trial_id
+
+
+@dataclass
+class LiveTrial:
+    """A trial that has been handed out and has not ended."""
+
+    id: str
+    stage: Stage
+    config: TrialConfig
+    params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    number: int | None = None
+    """Optuna's; absent from final runs."""
+    reports: list[Report] = field(default_factory=list)
+    """Of training and test, each once."""
+    latest: Report | None = None
+    """The last report of any phase."""
+    restarts: int = 0
+
+    @property
+    def method(self) -> str:
+        """The name of its method."""
+        return self.config.method.name
+
+
+class Observer(Protocol):
+    """Someone who is told what happens: the display, TensorBoard."""
+
+    def on_start(self, trial: LiveTrial) -> None:
+        """A trial was handed out."""
+
+    def on_report(self, trial: LiveTrial, report: Report) -> None:
+        """A trial reported something new."""
+
+    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+        """A trial ended and its record is on disk."""
+
+
+class Session:
+    """A study under way.
+
+    Args:
+        study: The study.
+        space: Its search space.
+        layout: Its folder; a study that was interrupted there goes on.
+        observers: Told of everything, also of what a resumed study finds done.
+    """
+
+    def __init__(self, study: StudyConfig, space: SearchSpace, layout: Layout,
+                 observers: Sequence[Observer] = ()) -> None:
+        self.study = study
+        self.layout = layout
+        self.observers = observers
+        self.file = RecordFile(layout.records)
+        self.search = Search(study, space, layout.journal, layout.root.name)
+        self.live: dict[str, LiveTrial] = {}
+        self.to_resume: list[Suggestion] = []
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Tells Optuna what the records know; what neither knows to be over goes on."""
+        for suggestion in self.search.unfinished():
+            record = self.file.records.get(search_id(suggestion.number))
+            if record is None:
+                self.to_resume.append(suggestion)
+            else:
+                for evaluation in record.evaluations:
+                    self.search.report(suggestion.number, evaluation.evaluation,
+                                       evaluation.objective)
+                self.search.finish(suggestion.number, record.outcome, record.objective,
+                                   record.reason)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Of all trials that have ended, in the order in which they did."""
+        return list(self.file.records.values())
+
+    # What comes next
+
+    def next_trial(self) -> LiveTrial | None:
+        """Hands out a trial; ``None`` if there is none now."""
+        trial = self._resumed() or self._searched() or self._final()
+        if trial is not None:
+            self.live[trial.id] = trial
+            for observer in self.observers:
+                observer.on_start(trial)
+        return trial
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything that there is to do has ended."""
+        return (not self.live and not self.to_resume
+                and self.search.num_asked() >= self.study.num_trials
+                and not self._missing_finals())
+
+    def num_planned(self) -> int:
+        """Trials of both stages, as far as can be said now."""
+        methods = {trial.method for trial in self.live.values() if trial.stage == "search"} \
+            | {record.method for record in self.records if record.stage == "search"}
+        return max(self.study.num_trials, self.search.num_asked()) \
+            + self.study.final_seeds * len(methods)
+
+    def _resumed(self) -> LiveTrial | None:
+        return self._of_search(self.to_resume.pop(0)) if self.to_resume else None
+
+    def _searched(self) -> LiveTrial | None:
+        if self.search.num_asked() >= self.study.num_trials:
+            return None
+        return self._of_search(self.search.ask())
+
+    def _of_search(self, suggestion: Suggestion) -> LiveTrial:
+        return LiveTrial(search_id(suggestion.number), "search", suggestion.config,
+                         suggestion.params, suggestion.number)
+
+    def _final(self) -> LiveTrial | None:
+        if self.to_resume or self.search.num_asked() < self.study.num_trials:
+            return None
+        missing = self._missing_finals()
+        return missing[0] if missing else None
+
+    def _missing_finals(self) -> list[LiveTrial]:
+        """Final runs that can start and have not, method by method."""
+        searching = {trial.method for trial in self.live.values() if trial.stage == "search"}
+        finals = []
+        for winner in winners(self.records).values():
+            if winner.method in searching:
+                continue
+            for seed in range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds):
+                trial = final_run(winner, seed)
+                if trial.id not in self.file.records and trial.id not in self.live:
+                    finals.append(trial)
+        return finals
+
+    # What happened
+
+    def on_report(self, trial_id: str, report: Report) -> bool:
+        """Takes a report; says whether the trial has ended (by itself or by the pruner)."""
+        trial = self.live.get(trial_id)
+        if trial is None:
+            return True
+        known = trial.reports[-1] if trial.reports else None
+        repeated = report.phase != "pretraining" and known is not None and (
+            report.evaluation < known.evaluation
+            or report.evaluation == known.evaluation and report.phase == known.phase)
+        if repeated:  # a restarted trial repeats what it has done
+            return False
+        trial.latest = report
+        if report.phase != "pretraining":
+            trial.reports.append(report)
+        for observer in self.observers:
+            observer.on_report(trial, report)
+        stop = report.phase == "training" and trial.number is not None and self.search.report(
+            trial.number, report.evaluation, report.objective)
+        if report.finished:
+            self._end(trial, "complete")
+        elif stop:
+            self._end(trial, "stopped")
+        return stop or report.finished
+
+    def on_restart(self, trial_id: str) -> None:
+        """A trial's worker was lost and it goes on from its checkpoint."""
+        if trial_id in self.live:
+            self.live[trial_id].restarts += 1
+
+    def on_failure(self, trial_id: str, reason: str) -> None:
+        """A trial failed for good."""
+        trial = self.live.get(trial_id)
+        if trial is not None:
+            self._end(trial, "failed", " ".join(reason.split()))
+
+    def _end(self, trial: LiveTrial, outcome: Outcome, reason: str | None = None) -> None:
+        record = make_record(trial, outcome, reason)
+        self.file.append(record)
+        if trial.number is not None:
+            self.search.finish(trial.number, outcome, record.objective, reason)
+        del self.live[trial.id]
+        folder = TrialFolder(self.layout.trial(trial.id))
+        folder.discard_latest()
+        if trial.stage == "search":
+            folder.best.unlink(missing_ok=True)  # the winners' are those of the final runs
+        for observer in self.observers:
+            observer.on_end(trial, record)
+
+
+def search_id(number: int) -> str:
+    """The id of a trial of the search."""
+    return f"{number:04d}"
+
+
+def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
+    """The best trial of the search of each method, by the criterion.
+
+    Trials that ran to their end go before those that were stopped; at equal values the earlier
+    one wins. A method all of whose trials failed has no winner.
+    """
+    best: dict[str, TrialRecord] = {}
+    for record in sorted(records, key=lambda r: r.id):
+        if record.stage == "search" and record.objective is not None \
+                and record.outcome != "failed":
+            current = best.get(record.method)
+            if current is None or _rank(record) > _rank(current):
+                best[record.method] = record
+    return best
+
+
+def _rank(record: TrialRecord) -> tuple[bool, float]:
+    assert record.objective is not None
+    return record.outcome == "complete", record.objective
+
+
+def final_run(winner: TrialRecord, seed: int) -> LiveTrial:
+    """The winner's configuration on another seed, with the test sets opened at the end."""
+    config = TrialConfig.model_validate({
+        **winner.config, "seed": seed,
+        "evaluation": {**winner.config["evaluation"], "test": True},
+    })
+    return LiveTrial(f"final-{winner.method}-seed{seed}", "final", config, winner.params)
+
+
+def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
+    """The record of a trial that ended."""
+    training = [report for report in trial.reports if report.phase == "training"]
+    test = [report.metrics for report in trial.reports if report.phase == "test"]
+    last = trial.reports[-1] if trial.reports else None
+    return TrialRecord(
+        id=trial.id, stage=trial.stage, method=trial.method, seed=trial.config.seed,
+        outcome=outcome, reason=reason, params=trial.params, identity=trial.config.identity(),
+        config=trial.config.model_dump(mode="json"),
+        objective=last.objective if last else None,
+        best_evaluation=last.best_evaluation if last else 0,
+        num_evaluations=last.num_evaluations if last else 0,
+        evaluations=[
+            EvaluationRecord(evaluation=r.evaluation, epoch=r.epoch, objective=r.objective,
+                             metrics=r.metrics) for r in training],
+        test=test[-1] if test else {},
+        seconds=last.seconds if last else 0.0, cpu_seconds=last.cpu_seconds if last else 0.0,
+        restarts=trial.restarts)

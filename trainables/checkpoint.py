@@ -1,0 +1,76 @@
+"""A trial's files: written whole or not at all, so that any moment is a good one to be killed."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file in one step; after a crash it holds the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Saves nested dictionaries of tensors, numbers and strings atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads what torch saved, without running code that the file may hold.
+
+    Raises:
+        ValueError: The file is missing, or not such a file.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file.") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path}: not a file of tensors saved with torch ({error}).") from error
+    return state
+
+
+class TrialFolder:
+    """Where a trial keeps what it needs to go on.
+
+    Args:
+        path: The folder; made when first written to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def best(self) -> Path:
+        """The networks at the best evaluation so far."""
+        return self.path / "best.pt"
+
+    @property
+    def latest(self) -> Path:
+        """Everything that the next step depends on."""
+        return self.path / "latest.pt"
+
+    @property
+    def config(self) -> Path:
+        """The trial's configuration."""
+        return self.path / "trial.yaml"
+
+    def discard_latest(self) -> None:
+        """Removes what only a trial that goes on would need."""
+        self.latest.unlink(missing_ok=True)

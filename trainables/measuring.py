@@ -1,0 +1,147 @@
+"""Predictions and metrics of a method on a task's sets, shared out among workers."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from trainables.augmentations import evaluation_transform, normalize
+from trainables.batch import EpochViews
+from trainables.batchnorm import has_batchnorm, reestimate_batchnorm
+from trainables.config import TrialConfig
+from trainables.evaluation import Evaluation, OracleEvaluation, Predictions
+from trainables.evaluation import classification_metrics
+from trainables.images import Images, ImageSubset, LabelledImages
+from trainables.loading import evaluation_stream
+from trainables.methods import Method
+from trainables.randomness import generator
+from trainables.runtime import Runtime
+from trainables.tasks import Domains
+
+
+class Meter:
+    """Measures a method as its training goes on.
+
+    Args:
+        config: The trial's.
+        domains: The data.
+        method: What is measured.
+        runtime: Device and workers; each worker predicts a share of every set.
+    """
+
+    def __init__(self, config: TrialConfig, domains: Domains, method: Method, runtime: Runtime
+                 ) -> None:
+        self.config = config
+        self.domains = domains
+        self.method = method
+        self.runtime = runtime
+        size = config.evaluation.max_images
+        self.source_sample = domains.source_val.subset(_sample(len(domains.source_val), size))
+        self.target_sample = None if domains.target_train is None else ImageSubset(
+            domains.target_train.images, _sample(len(domains.target_train), size))
+
+    def evaluation(self) -> tuple[Evaluation, dict[str, float]]:
+        """What criteria see, and metrics of the source's hold-out.
+
+        The evaluation holds labelled target images only where the task has them, and criteria get
+        them only if they declare it.
+        """
+        source, metrics = self.measure("source_val", self.source_sample)
+        labels = self.source_sample.labels
+        if self.target_sample is None:
+            nothing = Predictions(source.logits[:0], source.features[:0])
+            return Evaluation(source, labels, nothing), metrics
+        target, _ = self._predict(self.target_sample)
+        labelled = self.domains.target_val
+        if labelled is None:
+            return Evaluation(source, labels, target), metrics
+        on_labelled, _ = self._predict(labelled.images)
+        return OracleEvaluation(source, labels, target, on_labelled, labelled.labels), metrics
+
+    def test_metrics(self) -> dict[str, float]:
+        """Metrics of all test sets; then again with batch statistics of the target's images."""
+        metrics: dict[str, float] = {}
+        for name, data in self.domains.test_sets.items():
+            metrics.update(self.measure(name, data)[1])
+        target = self.domains.target_train
+        if target is not None and has_batchnorm(self.method.networks):
+            reestimate_batchnorm(
+                self.method.networks, self.walk(target.images, range(len(target))))
+            for name, data in self.domains.test_sets.items():
+                metrics.update(self.measure(f"target_batchnorm/{name}", data)[1])
+        return metrics
+
+    def measure(self, name: str, data: LabelledImages) -> tuple[Predictions, dict[str, float]]:
+        """Predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
+        predictions, heads = self._predict(data.images)
+        metrics = {f"{name}/{metric}": value for metric, value in
+                   classification_metrics(predictions.logits, data.labels).items()}
+        for head, logits in heads.items():
+            metrics[f"{name}/{head}_accuracy"] = classification_metrics(
+                logits, data.labels)["accuracy"]
+        return predictions, metrics
+
+    def _predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
+        share = range(self.runtime.rank, len(images), self.runtime.world_size)
+        logits, features, heads = [], [], dict[str, list[Tensor]]()
+        with self.method.evaluating():
+            for batch in self.walk(images, share):
+                prediction = self.method.predict(batch)
+                logits.append(prediction.logits)
+                features.append(prediction.features)
+                for head, value in prediction.head_logits.items():
+                    heads.setdefault(head, []).append(value)
+        gather = _Gather(len(images), self.runtime)
+        return (Predictions(gather(logits), gather(features)),
+                {head: gather(values) for head, values in heads.items()})
+
+    def views(self) -> EpochViews:
+        """Both domains' training images as they are at test time."""
+        source, target = self.domains.source_train, self.domains.target_train
+
+        def walk_source() -> Iterator[tuple[Tensor, Tensor]]:
+            start = 0
+            for images in self.walk(source.images, range(len(source))):
+                labels = source.labels[start:start + len(images)]
+                yield images, labels.to(self.runtime.device)
+                start += len(images)
+
+        def walk_target() -> Iterator[Tensor]:
+            assert target is not None, "a method that clusters the target has one"
+            return self.walk(target.images, range(len(target)))
+
+        return EpochViews(walk_source, walk_target)
+
+    def walk(self, images: Images, indices: range) -> Iterator[Tensor]:
+        """Normalised images at ``indices``, in order, in evaluation batches."""
+        stream = evaluation_stream(
+            images, evaluation_transform(self.domains.geometry), indices=indices,
+            batch_size=self.config.evaluation.batch_size, runtime=self.runtime,
+            num_workers=self.config.loader_workers)
+        for samples in stream:
+            on_device = samples.images.to(self.runtime.device, non_blocking=True)
+            yield normalize(on_device, self.config.normalization)
+
+
+def _sample(num_images: int, size: int) -> Tensor:
+    """Sorted positions of a random sample, the same in every trial."""
+    return torch.randperm(num_images, generator=generator(0, "sample"))[:size].sort().values
+
+
+class _Gather:
+    """Puts the workers' interleaved shares of a set back in its order, on the CPU."""
+
+    def __init__(self, num_images: int, runtime: Runtime) -> None:
+        self.num_images = num_images
+        self.runtime = runtime
+
+    def __call__(self, parts: list[Tensor]) -> Tensor:
+        mine = torch.cat(parts)
+        if self.runtime.world_size == 1:
+            return mine.cpu()
+        rows = math.ceil(self.num_images / self.runtime.world_size)
+        padded = torch.cat([mine, mine.new_zeros(rows - len(mine), *mine.shape[1:])])
+        gathered = self.runtime.all_gather(padded).unflatten(
+            0, (self.runtime.world_size, rows))
+        return gathered.transpose(0, 1).flatten(0, 1)[:self.num_images].cpu()

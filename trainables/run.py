@@ -1,0 +1,151 @@
+"""Runs one trial without Ray: ``python -m trainables.run --config trial.yaml``.
+
+For debugging, under torchrun, and to reproduce a trial of a study from its record::
+
+    python -m trainables.run --config runs/digits/trials/0007/trial.yaml
+    python -m trainables.run --record runs/digits/records.jsonl --trial 0007
+    torchrun --nproc-per-node 2 -m trainables.run --config trial.yaml
+
+A reproduced trial has the numbers of its record bit for bit on the same kind of processor or GPU
+with the same versions, worker count and ``cpus_per_worker``; elsewhere sums round differently, and
+losses of the first epoch agree to about 1e-4.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from trainables.config import TrialConfig, read_trial_config
+from trainables.runtime import Runtime, current_runtime
+from trainables.schema import validate
+from trainables.trial import Report, TrialFailed, run_trial
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        config, expected = _trial(options)
+        out = options.out or Path("runs/trials") / config.identity()
+        with _Workers(config) as runtime:
+            return _run(config, out, options.cache, runtime, expected)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except TrialFailed as error:
+        print(f"The trial failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last evaluation.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.run", description="Run one trial, without Ray.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, metavar="FILE", help="a trial's YAML file")
+    what.add_argument("--record", type=Path, metavar="FILE",
+                      help="a study's records.jsonl; runs --trial again and compares")
+    parser.add_argument("--trial", metavar="ID", help="which trial of --record")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="the trial's folder; runs/trials/<digest of the configuration> if "
+                             "not given. An unfinished trial there goes on.")
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR",
+                        help="rendered images and pre-trained backbones (default: %(default)s)")
+    return parser
+
+
+def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, Any]]]:
+    """The configuration and, of a record, the evaluations that it should give."""
+    if options.config is not None:
+        return read_trial_config(options.config), []
+    if options.trial is None:
+        raise ValueError("--record needs --trial ID.")
+    try:
+        lines = [json.loads(line) for line in options.record.read_text().splitlines()]
+    except OSError as error:
+        raise ValueError(f"{options.record}: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{options.record}: not JSON lines ({error}).") from error
+    records = {record["id"]: record for record in lines}
+    if options.trial not in records:
+        raise ValueError(f"{options.record}: no trial '{options.trial}'. "
+                         f"It has: {', '.join(sorted(records))}.")
+    record = records[options.trial]
+    return validate(TrialConfig, record["config"]), record["evaluations"]
+
+
+class _Workers:
+    """This process's place: alone, or one of torchrun's."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        self.config = config
+        self.workers = int(os.environ.get("WORLD_SIZE", "1"))
+
+    def __enter__(self) -> Runtime:
+        if self.workers != self.config.resources.workers:
+            raise ValueError(
+                f"the trial has resources/workers: {self.config.resources.workers}, and there "
+                f"are {self.workers}. Start it as: torchrun --nproc-per-node "
+                f"{self.config.resources.workers} -m trainables.run …")
+        torch.set_num_threads(self.config.resources.cpus_per_worker)
+        gpu = self.config.resources.gpus_per_worker > 0
+        if gpu and not torch.cuda.is_available():
+            raise ValueError("the trial has resources/gpus_per_worker: "
+                             f"{self.config.resources.gpus_per_worker}, and there is no GPU.")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu \
+            else torch.device("cpu")
+        if gpu:
+            torch.cuda.set_device(device)
+        if self.workers > 1:
+            dist.init_process_group("nccl" if gpu else "gloo")
+        return current_runtime(device)
+
+    def __exit__(self, *exception: object) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _run(config: TrialConfig, out: Path, cache: Path, runtime: Runtime,
+         expected: list[dict[str, Any]]) -> int:
+    reports = []
+    for report in run_trial(config, out, cache, runtime):
+        if runtime.is_main:
+            print(_line(report), flush=True)
+        if report.phase != "pretraining":
+            reports.append(report)
+    if expected and runtime.is_main:
+        print(_comparison(reports, expected))
+    return 0
+
+
+def _line(report: Report) -> str:
+    shown = {name: value for name, value in report.metrics.items()
+             if not name.startswith("target_batchnorm/")}
+    metrics = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+    return f"{report.phase} epoch {report.epoch:g}/{report.num_epochs:g}  {metrics}"
+
+
+def _comparison(reports: list[Report], expected: list[dict[str, Any]]) -> str:
+    """Says whether the numbers are the record's."""
+    differences = {
+        f"evaluation {report.evaluation}, {name}": abs(report.metrics[name] - value)
+        for report, evaluation in zip(reports, expected, strict=False)
+        for name, value in evaluation["metrics"].items()
+    }
+    worst = max(differences, key=lambda name: differences[name])
+    if differences[worst] == 0:
+        return f"All {len(differences)} numbers are bit-equal to the record's."
+    return (f"Largest difference from the record: {differences[worst]:.3g} ({worst}), "
+            f"among {len(differences)} numbers.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
