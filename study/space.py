@@ -166,6 +166,10 @@ class SearchSpace:
         """The trial with these open values."""
         return validate(TrialConfig, merge(self.fixed, values))
 
+    def probe_configs(self) -> Iterator[TrialConfig]:
+        """Trials in which each option, and both ends of each range, occur at least once."""
+        return (self.complete(values) for values in self.tree.probes())
+
     def _problems(self, values: Mapping[str, Any]) -> list[Problem]:
         try:
             self.complete(values)

@@ -7,6 +7,7 @@ records, and each trial goes on from its own folder.
 
 import logging
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from trainables.trial import Report
 
 
 QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -36,6 +38,13 @@ QUIET = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Environment that keeps Ray and Tune from what the study does itself, or not at all."""
+
+
+class _LeftOut:
+    """Of Tune's snapshots, which nobody reads: the state is in the session's own files."""
+
+    def __getstate__(self) -> dict[str, object]:
+        return {}
 
 
 class Interruption(tune.Stopper):
@@ -71,11 +80,11 @@ class Interruption(tune.Stopper):
         return self.requested
 
 
-class SessionSearcher(Searcher):
+class SessionSearcher(_LeftOut, Searcher):
     """Hands the session's trials to Tune."""
 
     def __init__(self, session: Session, cache: Path, concurrency: int) -> None:
-        super().__init__(metric="unused", mode="max")
+        super().__init__()
         self.session = session
         self.cache = cache
         self.concurrency = concurrency
@@ -108,7 +117,7 @@ class SessionSearcher(Searcher):
         """Nothing: the records are the state."""
 
 
-class SessionScheduler(FIFOScheduler):
+class SessionScheduler(_LeftOut, FIFOScheduler):
     """Brings reports to the session and its decisions to Tune."""
 
     def __init__(self, session: Session) -> None:
@@ -134,7 +143,7 @@ class SessionScheduler(FIFOScheduler):
         return self.session.on_report(trial_id, Report(**result["report"]))
 
 
-class SessionCallback(tune.Callback):
+class SessionCallback(_LeftOut, tune.Callback):
     """Tells the session of lost workers."""
 
     def __init__(self, session: Session) -> None:
@@ -152,8 +161,9 @@ class SessionCallback(tune.Callback):
         self.session.on_failure(trial.config["id"], lines[-1])
 
 
-def start_ray(num_cpus: int, num_slots: int) -> None:
-    """Starts a Ray of this study's own on this machine, quietly.
+@contextmanager
+def running_ray(num_cpus: int, num_slots: int) -> Iterator[None]:
+    """A Ray of this study's own on this machine, quiet, gone afterwards.
 
     Args:
         num_cpus: CPU cores that trials may occupy.
@@ -163,13 +173,28 @@ def start_ray(num_cpus: int, num_slots: int) -> None:
         ValueError: Ray does not start.
     """
     os.environ.update(QUIET)
+    scratch = tempfile.mkdtemp(prefix="s2r-")
     try:
         ray.init(address="local", num_cpus=num_cpus, resources={"trial_slot": num_slots},
                  include_dashboard=False, object_store_memory=200_000_000,
                  logging_level=logging.ERROR, log_to_driver=False,
-                 _temp_dir=tempfile.mkdtemp(prefix="s2r-"))
+                 _temp_dir=scratch)
     except Exception as error:
         raise ValueError(f"Ray does not start: {error}") from error
+    _log_quietly()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _log_quietly() -> None:
+    """Sends what Ray's loggers say to the root logger, that is to the study's log."""
+    logger = logging.getLogger("ray")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.propagate = True
 
 
 def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: Path,
@@ -198,6 +223,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch.absolute()), verbose=0, stop=interruption,
             callbacks=[SessionCallback(session)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=restarts)))
     with interruption.listening():
         tuner.fit()

@@ -126,7 +126,7 @@ def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime
         load_backbone(backbone, Path(choice.config.path).expanduser())
     elif choice.name == "pretraining":
         load_backbone(backbone, (yield from _pretrained(config, cache, runtime)))
-    return backbone
+    return backbone.to(memory_format=torch.channels_last)  # faster convolutions
 
 
 def _pretrained(config: TrialConfig, cache: Path, runtime: Runtime

@@ -68,4 +68,5 @@ def normalize(images: Tensor, statistics: str) -> Tensor:
     """Scales uint8 images ``(B, 3, H, W)`` to floats of about zero mean and unit variance."""
     mean, std = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
                  for values in STATISTICS[statistics])
-    return (images.float() / 255 - mean) / std
+    scaled = (images.float() / 255 - mean) / std
+    return scaled.contiguous(memory_format=torch.channels_last)

@@ -11,19 +11,22 @@ from trainables.networks import Backbone
 
 @final
 class SmallCNN(Architecture):
-    """Three 3×3 convolutions of stride 2, each with batch normalisation and ReLU, and a mean.
+    """Three 3×3 convolutions, each with batch normalisation, ReLU and pooling, and a wide layer.
 
-    Made for the embedded task: a training step on 64 images takes some 15 ms on one core.
+    Made for the embedded task. Where a stroke is matters to which digit it makes, so the last
+    feature map is flattened rather than averaged.
     """
 
     class Config(BackboneConfig):
         """Settings."""
 
-        width: PositiveInt = 32
+        width: PositiveInt = 16
         """Channels of the first layer; the next two have twice and four times as many."""
+        feature_dim: PositiveInt = 128
+        """Length of the feature vector."""
 
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
+        """See :class:`Architecture`; accepts images of any size from 8 pixels."""
         assert isinstance(config, SmallCNN.Config)
         if imagenet:
             raise ValueError("small_cnn has no ImageNet weights; use initialization: none or "
@@ -31,7 +34,10 @@ class SmallCNN(Architecture):
         widths = [3, config.width, 2 * config.width, 4 * config.width]
         layers: list[nn.Module] = []
         for inputs, outputs in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-                       nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-        trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Backbone(trunk, widths[-1])
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                       nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        trunk = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+            nn.Linear(16 * widths[-1], config.feature_dim, bias=False),
+            nn.BatchNorm1d(config.feature_dim), nn.ReLU(inplace=True))
+        return Backbone(trunk, config.feature_dim)

@@ -93,8 +93,8 @@ class _Domain:
 class SRDC(Method):
     """Structurally regularized deep clustering (Tang et al., CVPR 2020, arXiv:2003.08607).
 
-    As in the release of Tang & Jia, the softmax is taken of kernel similarities to the centres
-    (the paper divides them by their sum).
+    As in the release of Tang & Jia, class probabilities at the centres are the softmax of the
+    kernel's values, and not these divided by their sum (as in Xie et al., arXiv:1511.06335).
     """
 
     class Config(MethodConfig):
@@ -124,8 +124,8 @@ class SRDC(Method):
         """Multiplies, beside the ramp, the divergence between target images and second views of
         them; the release's option uses 1."""
         detach_auxiliary: bool = False
-        """Whether the auxiliary distribution is a constant, as in the paper; the release lets
-        the gradient flow through it."""
+        """Whether the auxiliary distribution is a constant within a step, as in the paper; the
+        release lets the gradient flow through it."""
 
     config: Config
 
@@ -166,15 +166,16 @@ class SRDC(Method):
         view_logits = [self.classifier(self.bottleneck(view)) for view in views]
         source_outputs = self._outputs(source)
 
+        assert len(self.memory.target_labels), "begin_epoch comes before the first step"
         labels = self.memory.target_labels[batch.target_indices]
-        clustering, *clustering_levels = [
-            self._clustering_loss(output, labels) for output in target_outputs]
-        sample_weights = self._sample_weights(batch, ramp)
-        classification, *source_levels = [
-            weighted_cross_entropy(output, batch.source_labels, sample_weights)
-            for output in source_outputs]
-        terms = {"target_classes": clustering, "target_centres": torch.stack(
-            clustering_levels).sum(), "source_centres": torch.stack(source_levels).sum()}
+        weights = self._sample_weights(batch, ramp)
+        target_losses = [self._clustering_loss(output, labels) for output in target_outputs]
+        source_losses = [weighted_cross_entropy(output, batch.source_labels, weights)
+                         for output in source_outputs]
+        classification = source_losses[0]
+        terms = {"source_centres": source_losses[1] + source_losses[2],
+                 "target_classes": target_losses[0],
+                 "target_centres": target_losses[1] + target_losses[2]}
         adaptation = sum(terms.values(), start=classification.new_zeros(()))
         for logits in view_logits:
             terms["consistency"] = kl_divergence(target_outputs[0], logits)

@@ -6,8 +6,7 @@ recorded results incomparable, and it must not be tuned on test figures.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -76,32 +75,20 @@ def render(glyphs: Tensor, stream: Stream, indices: Sequence[int], factors: Fact
     Returns:
         uint8, shape ``(N, 3, 32, 32)``; the same, bit for bit, whatever else is in ``indices``.
     """
-    with _one_thread():
-        shape = _choose_glyphs(glyphs, stream, indices)
-        view = _view(stream, indices, factors.scale, factors.viewpoint)
-        coverage, height = F.grid_sample(shape, view, align_corners=False).split(1, dim=1)
-        light = draw_light(stream, indices, factors.illumination)
+    shape = _choose_glyphs(glyphs, stream, indices)
+    view = _view(stream, indices, factors.scale, factors.viewpoint)
+    coverage, height = F.grid_sample(shape, view, align_corners=False).split(1, dim=1)
+    light = draw_light(stream, indices, factors.illumination)
 
-        surface = draw_surface(stream, indices, factors.texture, height, light)
-        behind = draw_background(stream, indices, factors.background, light)
-        surface = stand_out(surface, coverage, behind)
+    surface = draw_surface(stream, indices, factors.texture, height, light)
+    behind = draw_background(stream, indices, factors.background, light)
+    surface = stand_out(surface, coverage, behind)
 
-        picture = behind * (1 - coverage) + surface * coverage
-        picture = F.avg_pool2d(picture, CANVAS_SIZE // IMAGE_SIZE)
-        noise = stream.normal("sensor", indices, (3, IMAGE_SIZE, IMAGE_SIZE))
-        picture = picture + _SENSOR_NOISE * noise
-        return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps torch from dividing work by the number of cores, which decides last bits."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
+    picture = behind * (1 - coverage) + surface * coverage
+    picture = F.avg_pool2d(picture, CANVAS_SIZE // IMAGE_SIZE)
+    noise = stream.normal("sensor", indices, (3, IMAGE_SIZE, IMAGE_SIZE))
+    picture = picture + _SENSOR_NOISE * noise
+    return (picture.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _choose_glyphs(glyphs: Tensor, stream: Stream, indices: Sequence[int]) -> Tensor:

@@ -4,7 +4,8 @@ It needs no download and trains in seconds on a CPU, and methods and criteria di
 target is handwriting, not photographs: what holds here need not hold on the paper's tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,6 @@ from trainables.tasks._renderer import digits_at, render
 from trainables.tasks.base import Domains, Task, TaskConfig
 
 NUM_CLASSES = 10
-NUM_SCANS = 1797
 NUM_TARGET_TEST = 599
 NUM_TARGET_VAL = 300
 _SCAN_SIZE = 26
@@ -59,12 +59,28 @@ class _PictureBook:
     def _render(self, stream: str, indices: Sequence[int], factors: Factors) -> NDArray[np.uint8]:
         glyphs = self.glyphs()
         chunks = [indices[i:i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
-        return torch.cat([
-            render(glyphs, Stream(self.seed, stream), chunk, factors) for chunk in chunks]).numpy()
+        with _one_thread():
+            return torch.cat([render(glyphs, Stream(self.seed, stream), chunk, factors)
+                              for chunk in chunks]).numpy()
 
     def glyphs(self) -> Tensor:
         """See :func:`draw_glyphs`."""
         return torch.from_numpy(cached_array(self.cache, "glyphs", _origin(), draw_glyphs))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Lets torch use one thread inside.
+
+    Threads that share cores with other trials wait for one another at each of the renderer's many
+    small steps: two on two busy cores took ten times as long as one.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _origin() -> dict[str, str | int]:
@@ -136,7 +152,9 @@ def _source(config: "Digits.Config", book: _PictureBook) -> tuple[LabelledImages
     return LabelledImages(endless, digits).subset(train), source_val
 
 
-def _target(imbalance: float, cache: Path) -> tuple[LabelledImages, ...]:
+def _target(imbalance: float, cache: Path) -> tuple[
+    LabelledImages, LabelledImages, LabelledImages
+]:
     """Scans for training, validation and test.
 
     The split is the same whatever the seed: figures on the test set compare.
@@ -147,7 +165,7 @@ def _target(imbalance: float, cache: Path) -> tuple[LabelledImages, ...]:
     train, val = stratified_split(
         scans.labels[rest], NUM_TARGET_VAL / len(rest), generator(0, "digits", "target_val"))
     kept = _long_tail(scans.labels[rest[train]], imbalance)
-    return tuple(scans.subset(indices) for indices in (rest[train[kept]], rest[val], test))
+    return scans.subset(rest[train[kept]]), scans.subset(rest[val]), scans.subset(test)
 
 
 def _long_tail(labels: Tensor, imbalance: float) -> Tensor:
@@ -172,7 +190,8 @@ def _long_tail(labels: Tensor, imbalance: float) -> Tensor:
 def _scans(cache: Path) -> LabelledImages:
     """All of scikit-learn's scans in its order."""
     origin: dict[str, str | int] = {
-        "size": IMAGE_SIZE, "scan_size": _SCAN_SIZE, "scikit-learn": version("scikit-learn"),
+        "version": 1, "size": IMAGE_SIZE, "scan_size": _SCAN_SIZE,
+        "scikit-learn": version("scikit-learn"), "torch": version("torch"),
     }
     images = torch.from_numpy(cached_array(cache, "scans", origin, _enlarged_scans))
     labels = torch.from_numpy(cached_array(cache, "scan-labels", origin, _scan_labels))

@@ -1,0 +1,397 @@
+"""Runs a study: ``python -m study.run --space NAME|FILE``, or :func:`run_study` from Python."""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from study.compare import Comparison, compare
+from study.config import StudyConfig, question_of, read_study, shipped_spaces
+from study.report import as_json, print_summary
+from study.session import Layout, Observer, Session
+from study.space import SearchSpace
+from trainables.checkpoint import write_atomically
+from trainables.config import ResourcesConfig, TrialConfig
+from trainables.criteria import CRITERIA
+from trainables.schema import look_up
+from trainables.trial import open_domains
+
+log = logging.getLogger(__name__)
+
+
+class StudyFailed(RuntimeError):  # noqa: N818 - names what happened
+    """No trial of the study came to a result."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Where a study's files are and what it found."""
+
+    folder: Path
+    comparison: Comparison
+    interrupted: bool
+    """It was ended early and can go on."""
+
+
+def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
+              resume: bool = False, overrides: Sequence[str] = (),
+              console: Console | None = None) -> StudyResult:
+    """Runs a study to its end.
+
+    Args:
+        space: The name of a shipped space or the path of a YAML file.
+        out: The folder that holds studies and their cache.
+        name: The study's own folder in ``out``; the space's name if ``None``, with a number
+            where that is taken.
+        resume: Go on with a study that was interrupted.
+        overrides: ``section.key=value``, as of ``--set``.
+        console: Where to show progress; nowhere if ``None``.
+
+    Returns:
+        The figures, also those of an interrupted study.
+
+    Raises:
+        ValueError: Something about the input is wrong; one line a problem. Nothing was made.
+        StudyFailed: Every trial failed.
+    """
+    console = console or Console(quiet=True)
+    study, search_space = read_study(str(space), list(overrides))
+    layout = Layout(_folder(out, name or Path(space).stem, resume, fresh=name is None))
+    if resume:
+        _check_same_study(layout, study)
+    resources = _check_resources(search_space)
+    concurrency = _concurrency(study, resources)
+    cache = out / "cache"
+    made = not layout.root.exists()
+    _make_writable(layout.root)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_only_one(layout))
+            cache.mkdir(exist_ok=True)
+            _check_data(search_space, cache)
+        except ValueError:
+            if made:
+                _remove_empty(layout.root)
+            raise
+        _write_description(layout, study, str(space))
+        _log_to(layout.log)
+        return _conduct(study, search_space, layout, resources, concurrency, cache, console)
+
+
+def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
+             concurrency: int, cache: Path, console: Console) -> StudyResult:
+    """Runs the session under Ray with everyone watching."""
+    from study.display import Display
+    from study.tensorboard import TensorBoard
+    from study.tuner import Interruption, run, running_ray
+
+    tensorboard = TensorBoard(layout.tensorboard)
+    criterion = study.criterion.name
+    with Display(console, criterion, concurrency) as display:
+        observers: list[Observer] = [tensorboard, display]
+        session = Session(study, space, layout, observers)
+        display.session = session
+        tensorboard.catch_up(session.records)
+        interruption = Interruption()
+        if not session.is_over:
+            with running_ray(available_cpus(), concurrency):
+                run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
+    tensorboard.close()
+    comparison = compare(session.records, criterion,
+                         look_up(CRITERIA, criterion, "criterion").reads_target_labels)
+    write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
+    if all(record.outcome == "failed" for record in session.records) and session.records:
+        raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
+                          f"{session.records[0].reason}")
+    return StudyResult(layout.root, comparison, interrupted=not session.is_over)
+
+
+# Checks before anything is made
+
+def _folder(out: Path, name: str, resume: bool, fresh: bool) -> Path:
+    """The study's folder: an existing one to resume, else one that does not exist."""
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
+    numbered = [out / name, *(out / f"{name}-{i}" for i in range(2, 10_000))] if fresh \
+        else [out / name]
+    existing = [folder for folder in numbered if folder.exists()]
+    if resume:
+        studies = [folder for folder in existing if Layout(folder).space.exists()]
+        if not studies:
+            raise ValueError(f"{out / name}: no study to resume here. Without --resume a new one "
+                             "starts.")
+        return studies[-1]
+    if existing and not fresh:
+        raise ValueError(f"{out / name}: exists already. Choose another --name, or go on with "
+                         "the study there by --resume.")
+    return next(folder for folder in numbered if folder not in existing)
+
+
+def _check_same_study(layout: Layout, study: StudyConfig) -> None:
+    stored = yaml.safe_load(layout.space.read_text())
+    given = study.model_dump(mode="json")
+    free = ("num_trials", "concurrency", "final_seeds", "max_restarts")
+    different = sorted(key for key in {*stored, *given}
+                       if key not in free and stored.get(key) != given.get(key))
+    if different:
+        raise ValueError(f"{layout.root}: holds another study; it differs in "
+                         f"{', '.join(different)}. Resume it with "
+                         f"--space {layout.space}, or choose another --name.")
+
+
+def available_cpus() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _check_resources(space: SearchSpace) -> ResourcesConfig:
+    """What a trial occupies, which must be the same for all and fit the machine."""
+    needs = list(dict.fromkeys(config.resources for config in space.probe_configs()))
+    if len(needs) > 1:
+        raise ValueError("resources: must be the same for all trials of a study.")
+    resources = needs[0]
+    cpus, gpus = available_cpus(), torch.cuda.device_count()
+    if resources.workers * resources.cpus_per_worker > cpus:
+        raise ValueError(
+            f"resources: a trial needs {resources.workers} workers × "
+            f"{resources.cpus_per_worker} CPUs, and this machine has {cpus}.")
+    if resources.workers * resources.gpus_per_worker > gpus:
+        raise ValueError(
+            f"resources: a trial needs {resources.workers} workers × "
+            f"{resources.gpus_per_worker:g} GPUs, and this machine has {gpus}.")
+    return resources
+
+
+def _concurrency(study: StudyConfig, resources: ResourcesConfig) -> int:
+    """Trials at a time: as many as fit, or fewer if the study says so."""
+    fits = available_cpus() // (resources.workers * resources.cpus_per_worker)
+    if resources.gpus_per_worker:
+        fits = min(fits, int(torch.cuda.device_count()
+                             / (resources.workers * resources.gpus_per_worker)))
+    return fits if study.concurrency == "auto" else min(study.concurrency, fits)
+
+
+def _check_data(space: SearchSpace, cache: Path) -> None:
+    """Opens the data of every task in the space, so that errors come before the first trial."""
+    seen = set()
+    for config in space.probe_configs():
+        key = json.dumps(config.model_dump(mode="json")["task"])
+        if key not in seen:
+            seen.add(key)
+            open_domains(config, cache)
+    for config in space.probe_configs():
+        path = getattr(config.initialization.config, "path", None)
+        if path is not None and not Path(path).expanduser().exists():
+            raise ValueError(f"initialization/checkpoint/path: no such file: {path}.")
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to ({error.strerror}).") from error
+
+
+def _remove_empty(folder: Path) -> None:
+    (folder / ".lock").unlink(missing_ok=True)
+    folder.rmdir()
+
+
+def _only_one(layout: Layout) -> Any:
+    """A lock that ends with the process, however it ends."""
+    lock = FileLock(layout.root / ".lock", timeout=0)
+    try:
+        return lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"{layout.root}: this study is running already.") from error
+
+
+# What is written down
+
+def _write_description(layout: Layout, study: StudyConfig, space: str) -> None:
+    if not layout.space.exists():
+        head = f"# The space '{space}' with its defaults filled in.\n"
+        text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+        write_atomically(layout.space, (head + text).encode())
+    runs = json.loads(layout.environment.read_text()) if layout.environment.exists() else []
+    runs.append(environment())
+    write_atomically(layout.environment, json.dumps(runs, indent=1).encode())
+
+
+def environment() -> dict[str, Any]:
+    """Versions, revision, machine and command: what a number may depend on."""
+    packages = ("torch", "torchvision", "ray", "optuna", "timm", "numpy", "scikit-learn",
+                "matplotlib", "pillow")
+    return {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_modified": bool(_git("status", "--porcelain")),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": available_cpus(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True,
+                              text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+
+
+# The command
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=False)
+    try:
+        if options.list:
+            _print_spaces(console)
+            return 0
+        if options.space is None:
+            raise ValueError("--space NAME|FILE is required; --list shows the spaces that ship.")
+        overrides = _overrides(options)
+        if options.dry_run:
+            _print_plan(options.space, overrides, console)
+            return 0
+        return _run(options, overrides, console)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except StudyFailed as error:
+        print(f"The study failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.run", description="Run a hyperparameter study.")
+    parser.add_argument("--space", metavar="NAME|FILE", help="the search space; see --list")
+    parser.add_argument("--trials", type=int, metavar="N", help="trials of the search")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
+    parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR",
+                        help="the folder of studies (default: %(default)s)")
+    parser.add_argument("--name", help="the study's folder in --out (default: the space's name, "
+                                       "numbered where it is taken)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="check, show some trials and the cost; run nothing")
+    parser.add_argument("--list", action="store_true", help="the spaces that ship")
+    return parser
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    flags = {"num_trials": options.trials, "concurrency": options.concurrency,
+             "fixed.resources.workers": options.workers, "seed": options.seed}
+    return [*(f"{key}={value}" for key, value in flags.items() if value is not None),
+            *options.set]
+
+
+def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
+    result = run_study(options.space, out=options.out, name=options.name, resume=options.resume,
+                       overrides=overrides, console=console)
+    print_summary(result.comparison, console)
+    folder = result.folder
+    console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
+                  f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
+                  f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
+    if result.interrupted:
+        command = ["python", "-m", "study.run", "--space", options.space, "--out",
+                   str(options.out), "--name", folder.name, "--resume",
+                   *(part for text in overrides for part in ("--set", text))]
+        console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
+                      highlight=False, soft_wrap=True)
+        return 130
+    return 0
+
+
+def _print_spaces(console: Console) -> None:
+    table = Table(box=None, header_style="bold")
+    table.add_column("space", no_wrap=True)
+    table.add_column("question")
+    for name, path in shipped_spaces().items():
+        table.add_row(name, question_of(path))
+    console.print(table)
+
+
+def _print_plan(space: str, overrides: list[str], console: Console) -> None:
+    study, search_space = read_study(space, overrides)
+    parameters = search_space.tree.parameters()
+    table = Table(title=f"{len(parameters)} searched values", title_justify="left",
+                  header_style="bold")
+    table.add_column("name")
+    table.add_column("values")
+    for name, distribution in parameters.items():
+        values = getattr(distribution, "choices", None)
+        if values is None:
+            scale = " (log)" if getattr(distribution, "log", False) else ""
+            table.add_row(name, f"{getattr(distribution, 'low')} … "  # noqa: B009
+                                f"{getattr(distribution, 'high')}{scale}")  # noqa: B009
+        else:
+            table.add_row(name, ", ".join(str(value) for value in values))
+    console.print(table)
+    sampler = optuna.samplers.RandomSampler(seed=study.seed)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    memory = optuna.create_study(sampler=sampler)
+    for number in range(3):
+        trial = memory.ask()
+        config = search_space.sample(trial)
+        shown = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}"
+                          for k, v in trial.params.items())
+        console.print(f"example {number + 1}: {shown or 'nothing is searched'}", markup=False)
+    console.print(_cost(study, config), markup=False)
+
+
+def _cost(study: StudyConfig, config: TrialConfig) -> str:
+    schedule = config.schedule
+    length = f"{schedule.num_epochs} epochs" if schedule.num_epochs else \
+        f"{schedule.num_steps} steps"
+    return (f"cost: at most {study.num_trials} trials × {length}, and "
+            f"{study.final_seeds} final runs for each method. Nothing was run.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

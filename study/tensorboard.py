@@ -1,0 +1,111 @@
+"""A study for TensorBoard: one folder of events a trial, the HParams tab filled from records."""
+
+from pathlib import Path
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from study.records import TrialRecord
+from study.session import LiveTrial
+from trainables.trial import Report
+
+STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,
+          "failed": api_pb2.STATUS_FAILURE}
+"""TensorBoard has no word for stopped early: the column ``outcome`` says it."""
+
+
+class TensorBoard:
+    """Writes what a session reports; an observer of it.
+
+    Args:
+        root: The folder that ``tensorboard --logdir`` is given.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.writers: dict[str, SummaryWriter] = {}
+
+    def catch_up(self, records: list[TrialRecord]) -> None:
+        """Writes the trials that ended without their last events having been written."""
+        for record in records:
+            if not self._marker(record.id).exists():
+                self._write_record(self._writer(record.id), record)
+
+    def on_start(self, trial: LiveTrial) -> None:
+        """See :class:`study.session.Observer`."""
+        writer = self._writer(trial.id)
+        writer.add_text("configuration", f"```yaml\n{trial.config.to_yaml()}```", 0)
+
+    def on_report(self, trial: LiveTrial, report: Report) -> None:
+        """See :class:`study.session.Observer`."""
+        if report.phase == "training":
+            self._add(self.writers[trial.id], report.metrics, report.evaluation)
+
+    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+        """See :class:`study.session.Observer`."""
+        self._write_end(self.writers[trial.id], record)
+
+    def close(self) -> None:
+        """Flushes the trials that are under way."""
+        for writer in self.writers.values():
+            writer.close()
+
+    def _writer(self, trial_id: str) -> SummaryWriter:
+        """A writer whose events replace those of an interrupted run of the trial."""
+        self.writers[trial_id] = SummaryWriter(
+            str(self.root / trial_id), purge_step=0)
+        return self.writers[trial_id]
+
+    def _marker(self, trial_id: str) -> Path:
+        return self.root / trial_id / "complete"
+
+    def _write_record(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        for evaluation in record.evaluations:
+            self._add(writer, evaluation.metrics, evaluation.evaluation)
+        self._write_end(writer, record)
+
+    def _write_end(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        figures = final_figures(record)
+        self._add(writer, figures, record.best_evaluation)
+        columns = {name: value if isinstance(value, (bool, int, float)) else str(value)
+                   for name, value in record.params.items()}
+        columns.update(method=record.method, seed=record.seed, stage=record.stage,
+                       outcome=record.outcome)
+        experiment, start, _ = hparams(columns, figures)
+        file_writer = writer._get_file_writer()
+        for summary in (experiment, start, _session_end(STATUS[record.outcome])):
+            file_writer.add_summary(summary)
+        writer.close()
+        del self.writers[record.id]
+        self._marker(record.id).touch()
+
+    @staticmethod
+    def _add(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+
+def final_figures(record: TrialRecord) -> dict[str, float]:
+    """The figures of a trial's selected checkpoint, as the HParams tab shows them."""
+    selected = record.selected()
+    names = {"source_val/accuracy": "selected/source_val_accuracy",
+             "criterion/oracle": "selected/oracle_target_val_accuracy"}
+    figures = {shown: selected[name] for name, shown in names.items() if name in selected}
+    if record.objective is not None:
+        figures["selected/objective"] = record.objective
+    for name, value in record.test.items():
+        if name.endswith("/accuracy") and name.count("/") == 1:
+            figures[f"selected/{name.replace('/', '_')}"] = value
+    return figures
+
+
+def _session_end(status: int) -> Summary:
+    """What ends a trial in the HParams tab; torch's own always says success."""
+    content = plugin_data_pb2.HParamsPluginData(
+        session_end_info=plugin_data_pb2.SessionEndInfo(status=status),
+        version=metadata.PLUGIN_DATA_VERSION)
+    return Summary(value=[Summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(content))])
