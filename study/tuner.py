@@ -24,8 +24,8 @@ from ray.tune.search import Searcher
 
 from study.session import Session
 from trainables.config import ResourcesConfig
-from trainables.ray_trainable import Assignment, TrialTrainable, run_with_workers
-from trainables.trial import Report
+from trainables.ray_trainable import Assignment, TrialTrainable, report_of
+from trainables.ray_trainable import run_with_workers
 
 
 QUIET = {
@@ -138,9 +138,8 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         if "failed" in result:
             self.session.on_failure(trial_id, result["failed"])
             return True
-        if "report" not in result:
-            return False
-        return self.session.on_report(trial_id, Report(**result["report"]))
+        report = report_of(result)
+        return report is not None and self.session.on_report(trial_id, report)
 
 
 class SessionCallback(_LeftOut, tune.Callback):
@@ -225,5 +224,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
             callbacks=[SessionCallback(session)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=restarts)))
+    # Ask for as many trials as there is room for, not for one at a time.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
     with interruption.listening():
         tuner.fit()

@@ -1,10 +1,12 @@
 """``run_trial`` as Ray trainables: in the Tune process, or in the workers of a TorchTrainer.
 
 A one-worker trial runs inside Tune's own actor, which the next trial then uses again: Ray Train
-would start nine processes for each (some 20 s of processor time). Trials of
-several workers go through :class:`ray.train.torch.TorchTrainer`. Both take an :class:`Assignment` and report the same results.
+would start nine processes for each (some 20 s of processor time). Trials of several workers go
+through :class:`ray.train.torch.TorchTrainer`. Both take an :class:`Assignment` and report the same
+results.
 """
 
+import json
 import os
 import traceback
 from collections.abc import Iterator
@@ -68,8 +70,13 @@ class TrialTrainable(tune.Trainable):
 
 
 def as_result(report: Report) -> dict[str, Any]:
-    """A report as Tune carries it."""
-    return {"report": asdict(report), "done": report.finished}
+    """A report as Tune carries it: as text, since Tune flattens dictionaries."""
+    return {"report": json.dumps(asdict(report)), "done": report.finished}
+
+
+def report_of(result: dict[str, Any]) -> Report | None:
+    """The report in a result of Tune's; none in one that says that the trial failed."""
+    return Report(**json.loads(result["report"])) if "report" in result else None
 
 
 def _failure(error: Exception, folder: Path) -> dict[str, Any]:
