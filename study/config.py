@@ -4,13 +4,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
-from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Problem, join, nearest
-from trainables.schema import validate
+from trainables.criteria import CRITERIA
+from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Problem
+from trainables.schema import default_choice, join, nearest, validate
 
 
 class TPEConfig(BaseConfig):
@@ -53,18 +55,18 @@ class StudyConfig(BaseConfig):
 
     task: str | dict[str, Any]
     """The data: a task's name, or its name with settings."""
-    criterion: CriterionChoice = Choice("bnm", BaseConfig())
+    criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
     """What is maximised over trials and over each trial's checkpoints. Only ``oracle`` reads
     target labels."""
     num_trials: PositiveInt = 32
     """Trials of the search; final runs come on top."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at a time; ``auto``: as many as the machines have room for."""
-    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = Choice(
-        "tpe", TPEConfig())
+    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = \
+        default_choice(SAMPLERS, "tpe")
     """How values are drawn."""
-    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = Choice(
-        "asha", ASHAConfig())
+    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = \
+        default_choice(PRUNERS, "asha")
     """Which trials are stopped early. A trial is compared with those of its own method."""
     equal_budget: bool = True
     """Give each searched method the same number of trials, in turn; otherwise the sampler
@@ -172,8 +174,6 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
 
 
 def _parse_value(text: str) -> Any:
-    import yaml
-
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -1,6 +1,6 @@
 """Batch-normalisation statistics of another domain."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +12,15 @@ def has_batchnorm(module: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) for layer in module.modules())
 
 
-def reestimate_batchnorm(module: nn.Module, batches: Iterable[Tensor]) -> None:
+def reestimate_batchnorm(module: nn.Module, predict: Callable[[Tensor], object],
+                         batches: Iterable[Tensor]) -> None:
     """Replaces running statistics by those of given images; weights stay.
 
     AdaBN (Li et al., 2016, arXiv:1603.04779): with target images, the simplest adaptation.
 
     Args:
         module: Changed in place; left in evaluation mode.
+        predict: Runs images through all of its layers that prediction uses.
         batches: Images ``(B, 3, H, W)``; each batch counts the same.
     """
     module.eval()
@@ -30,7 +32,7 @@ def reestimate_batchnorm(module: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.train()
     with torch.no_grad():
         for images in batches:
-            module(images)
+            predict(images)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()

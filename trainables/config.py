@@ -13,7 +13,7 @@ from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS, MethodConfig
 from trainables.optimization import OptimizerConfig, ScheduleConfig
-from trainables.schema import BaseConfig, Choice, OneOf, validate
+from trainables.schema import BaseConfig, Choice, OneOf, default_choice, validate
 from trainables.tasks import TASKS, TaskConfig
 
 TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]
@@ -24,7 +24,7 @@ AugmentationChoice = Annotated[
 CriterionChoice = Annotated[Choice[BaseConfig], OneOf("criterion", CRITERIA)]
 Statistics = Literal["imagenet", "subset_visda", "subset_syn"]
 
-WEAK = Choice("weak", AugmentationConfig())
+WEAK: Choice[AugmentationConfig] = default_choice(AUGMENTATIONS, "weak")
 
 
 class NothingConfig(BaseConfig):
@@ -76,7 +76,7 @@ InitializationChoice = Annotated[
 class SelectionConfig(BaseConfig):
     """Which checkpoint of a trial, and which trial of a study, is best."""
 
-    criterion: CriterionChoice = Choice("bnm", BaseConfig())
+    criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
     """What is maximised. All criteria are computed and stored; this one decides."""
     source_accuracy_floor: float = Field(0.5, ge=0, le=1)
     """A checkpoint whose accuracy on held-out source images is below this ranks below all others:
@@ -119,11 +119,11 @@ class TrialConfig(BaseConfig):
 
     task: TaskChoice
     """The data."""
-    method: MethodChoice = Choice("no_adaptation", MethodConfig())
+    method: MethodChoice = default_choice(METHODS, "no_adaptation")
     """The training algorithm."""
-    backbone: BackboneChoice = Choice("resnet50", BackboneConfig())
+    backbone: BackboneChoice = default_choice(BACKBONES, "resnet50")
     """The feature extractor."""
-    initialization: InitializationChoice = Choice("none", NothingConfig())
+    initialization: InitializationChoice = default_choice(INITIALIZATIONS, "none")
     """Where the backbone's weights come from: ``none`` (random), ``imagenet``,
     ``{checkpoint: {path: …}}`` or ``{pretraining: {…}}``."""
     augmentation: AugmentationChoice = WEAK
@@ -176,7 +176,7 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
     assert isinstance(settings, PretrainingConfig)
     return TrialConfig(
         task=settings.task or config.task,
-        method=Choice("supervised", MethodConfig()),
+        method=default_choice(METHODS, "supervised"),
         backbone=config.backbone,
         augmentation=settings.augmentation,
         normalization=config.normalization,
@@ -184,7 +184,7 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         selection=SelectionConfig(
-            criterion=Choice("source_validation", BaseConfig()), source_accuracy_floor=0.0),
+            criterion=default_choice(CRITERIA, "source_validation"), source_accuracy_floor=0.0),
         evaluation=EvaluationConfig(batch_size=config.evaluation.batch_size),
         resources=config.resources,
         loader_workers=config.loader_workers,

@@ -66,8 +66,8 @@ class Meter:
             metrics.update(self.measure(name, data)[1])
         target = self.domains.target_train
         if target is not None and has_batchnorm(self.method.networks):
-            reestimate_batchnorm(
-                self.method.networks, self.walk(target.images, range(len(target))))
+            reestimate_batchnorm(self.method.networks, self.method.predict,
+                                 self.walk(target.images, range(len(target))))
             for name, data in self.domains.test_sets.items():
                 metrics.update(self.measure(f"target_batchnorm/{name}", data)[1])
         return metrics
@@ -84,6 +84,7 @@ class Meter:
 
     def _predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
         share = range(self.runtime.rank, len(images), self.runtime.world_size)
+        self.runtime.same_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
         with self.method.evaluating():
             for batch in self.walk(images, share):

@@ -33,6 +33,12 @@ class Runtime:
     share: Callable[[Any], Any] = _unchanged
     """Gives every worker the object of worker 0."""
 
+    def same_buffers(self, module: nn.Module) -> None:
+        """Gives every worker the buffers (running statistics) of worker 0, which it saves."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
     @property
     def is_main(self) -> bool:
         """Whether this is the worker that writes files and reports."""

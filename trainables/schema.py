@@ -6,9 +6,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic import ValidationError
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Place = tuple[str | int, ...]
@@ -48,6 +46,11 @@ class Choice(Generic[ConfigT]):
 
     name: str
     config: ConfigT
+
+
+def default_choice(table: Mapping[str, Configured], name: str) -> Choice[Any]:
+    """An entry with its default settings."""
+    return Choice(name, table[name].Config())
 
 
 @dataclass(frozen=True)
@@ -152,17 +155,6 @@ class OneOf:
                 lambda choice: {choice.name: choice.config.model_dump(mode="json")}
             ),
         )
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        """Any one name, or an object with one name and that entry's settings."""
-        return {"anyOf": [
-            {"enum": sorted(self.table)},
-            *({"type": "object", "properties": {name: entry.Config.model_json_schema()},
-               "required": [name], "additionalProperties": False}
-              for name, entry in self.table.items()),
-        ]}
 
 
 def _custom_error(problems: list[Problem]) -> PydanticCustomError:

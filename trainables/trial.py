@@ -17,7 +17,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, normalize
+from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view
+from trainables.augmentations import normalize
 from trainables.backbones import BACKBONES
 from trainables.batch import Batch
 from trainables.checkpoint import TrialFolder, load_tensors, save_tensors, write_atomically
@@ -314,7 +315,8 @@ class _Training:
         target: Iterator[Samples] | None = None
         if self.method.uses_target and self.domains.target_train is not None:
             target = self._stream(self.domains.target_train.images, "target",
-                                  target_augmentation, first_step)
+                                  target_augmentation, first_step,
+                                  second_view=self.method.needs_target_views)
         device = self.runtime.device
         for samples in source:
             images = self._normalized(samples.images)
@@ -327,13 +329,14 @@ class _Training:
                 self._normalized(other.views) if other and other.views is not None else None)
 
     def _stream(self, images: Images, name: str, choice: Choice[AugmentationConfig],
-                first_step: int) -> Iterator[Samples]:
+                first_step: int, second_view: bool = False) -> Iterator[Samples]:
         entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
+        views = consistency_view(self.domains.geometry) if second_view else None
         return training_stream(
             images, entry.build(choice.config, self.domains.geometry),
             images_per_draw=choice.config.images_per_draw, batch_size=self.config.batch_size,
             seed=self.config.seed, stream=name, first_step=first_step, runtime=self.runtime,
-            num_workers=self.config.loader_workers)
+            num_workers=self.config.loader_workers, views=views)
 
     def _normalized(self, images: Tensor) -> Tensor:
         on_device = images.to(self.runtime.device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig, Geometry
 from trainables.augmentations.base import evaluation_transform, normalize
+from trainables.augmentations.consistency import consistency_view
 from trainables.augmentations.none import NoAugmentation
 from trainables.augmentations.strong import StrongAugmentation
 from trainables.augmentations.weak import WeakAugmentation
@@ -14,6 +15,6 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 
 __all__ = [
     "AUGMENTATIONS", "STATISTICS", "Augmentation", "AugmentationConfig", "Geometry",
-    "NoAugmentation", "StrongAugmentation", "WeakAugmentation", "evaluation_transform",
-    "normalize",
+    "NoAugmentation", "StrongAugmentation", "WeakAugmentation", "consistency_view",
+    "evaluation_transform", "normalize",
 ]

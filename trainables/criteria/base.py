@@ -7,6 +7,10 @@ from trainables.evaluation import Evaluation, OracleEvaluation
 from trainables.schema import BaseConfig
 
 
+class CriterionConfig(BaseConfig):
+    """Settings that every criterion has: none."""
+
+
 class Criterion(ABC):
     """A score of a trained network, larger is better, that ranks trials and checkpoints.
 
@@ -15,8 +19,7 @@ class Criterion(ABC):
 
     reads_target_labels: ClassVar[bool] = False
 
-    class Config(BaseConfig):
-        """No settings."""
+    Config: type[BaseConfig] = CriterionConfig
 
     @abstractmethod
     def score(self, evaluation: Evaluation) -> float:
@@ -35,8 +38,7 @@ class LabelReadingCriterion(ABC):
 
     reads_target_labels: ClassVar[bool] = True
 
-    class Config(BaseConfig):
-        """No settings."""
+    Config: type[BaseConfig] = CriterionConfig
 
     @abstractmethod
     def score(self, evaluation: OracleEvaluation) -> float:

@@ -1,0 +1,30 @@
+"""The second view of target images that consistency terms compare with the first."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from trainables.augmentations.base import AugmentationConfig, Geometry
+from trainables.augmentations.weak import WeakAugmentation
+
+
+class RandomAffine(nn.Module):
+    """A linear map ``I + N(0, 0.1²)`` about the image's centre, one for each call.
+
+    The release of Tang & Jia maps about the corner; its blur beside this does nothing and is left
+    out. What comes from outside the image is black.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 ``(…, 3, H, W)`` to uint8 of the same shape."""
+        flat = images.reshape(-1, *images.shape[-3:]).float()
+        linear = torch.eye(2) + 0.1 * torch.randn(2, 2)
+        theta = torch.cat([linear, torch.zeros(2, 1)], dim=1).expand(len(flat), 2, 3)
+        grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
+        warped = F.grid_sample(flat, grid, align_corners=False)
+        return warped.round().clamp(0, 255).to(torch.uint8).reshape(images.shape)
+
+
+def consistency_view(geometry: Geometry) -> nn.Module:
+    """Crop and flip, then a random affine map."""
+    return nn.Sequential(WeakAugmentation.build(AugmentationConfig(), geometry), RandomAffine())
