@@ -19,7 +19,7 @@ class Criterion(ABC):
 
     reads_target_labels: ClassVar[bool] = False
 
-    Config: type[BaseConfig] = CriterionConfig
+    Config = CriterionConfig
 
     @abstractmethod
     def score(self, evaluation: Evaluation) -> float:
@@ -38,7 +38,7 @@ class LabelReadingCriterion(ABC):
 
     reads_target_labels: ClassVar[bool] = True
 
-    Config: type[BaseConfig] = CriterionConfig
+    Config = CriterionConfig
 
     @abstractmethod
     def score(self, evaluation: OracleEvaluation) -> float:

@@ -1,0 +1,32 @@
+# make study   a real study on the embedded task, from nothing
+# make test    lint, types and tests, from nothing
+# make bench   the figures of BENCHMARKS.md
+PYTHON ?= python3
+PIP = .venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: study test lint bench
+
+study: .venv/installed
+	.venv/bin/python -m study.run --space digits $(ARGS)
+
+test: .venv/installed-test lint
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed-test
+	.venv/bin/flake8 study trainables cluster search_spaces benchmarks tests
+	.venv/bin/mypy
+
+bench: .venv/installed
+	.venv/bin/python -m benchmarks.overhead
+	.venv/bin/python -m benchmarks.start
+
+.venv/installed: setup.cfg constraints.txt
+	@echo "Installing into .venv (once; torch alone is some gigabytes) …"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "Installing what the tests need …"
+	$(PIP) --editable '.[test]'
+	@touch $@
