@@ -59,7 +59,7 @@ def _figures(comparison: Comparison) -> Table:
 def _add_figures(table: Table, row: Row, bold: bool) -> None:
     counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "stopped", "failed"))
     table.add_row(
-        row.name.replace("no_adaptation + target", "  with target"),
+        row.name.replace("no_adaptation + target", "+ target"),
         *(percent(row.metrics.get(name), row.num_seeds) for name in (
             f"{TARGET}/accuracy", f"{TARGET}/mean_class_accuracy", "source_val/accuracy")),
         counts if row.outcomes else "", f"{row.cpu_seconds:.0f}" if row.outcomes else "",

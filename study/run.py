@@ -102,7 +102,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run, running_ray
 
-    tensorboard = TensorBoard(layout.tensorboard)
+    tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
         observers: list[Observer] = [tensorboard, display]

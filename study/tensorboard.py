@@ -1,12 +1,14 @@
 """A study for TensorBoard: one folder of events a trial, the HParams tab filled from records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
+from study.compare import TARGET
 from study.records import TrialRecord
 from study.session import LiveTrial
 from trainables.trial import Report
@@ -15,17 +17,34 @@ STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,
           "failed": api_pb2.STATUS_FAILURE}
 """TensorBoard has no word for stopped early: the column ``outcome`` says it."""
 
+METRICS = {
+    "selected/objective": "criterion",
+    "selected/source_val_accuracy": "source acc.",
+    "selected/oracle_target_val_accuracy": "oracle: target-val acc.",
+    f"selected/{TARGET}_accuracy": "target-test acc.",
+}
+"""Tags of the HParams tab's figures, all of the selected checkpoint, and their headings."""
+
 
 class TensorBoard:
     """Writes what a session reports; an observer of it.
 
     Args:
         root: The folder that ``tensorboard --logdir`` is given.
+        params: Names of the searched values, which become columns.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, params: Sequence[str]) -> None:
         self.root = root
         self.writers: dict[str, SummaryWriter] = {}
+        if not any(root.glob("events.*")):
+            columns = ["method", *(name for name in params if name != "method"), "stage", "seed",
+                       "outcome"]
+            experiment = hparams_config_pb(
+                [HParam(name) for name in columns],
+                [Metric(tag, display_name=heading) for tag, heading in METRICS.items()])
+            with SummaryWriter(str(root)) as writer:
+                writer._get_file_writer().add_summary(experiment)
 
     def catch_up(self, records: list[TrialRecord]) -> None:
         """Writes the trials that ended without their last events having been written."""
@@ -71,12 +90,11 @@ class TensorBoard:
         self._add(writer, figures, record.best_evaluation)
         columns = {name: value if isinstance(value, (bool, int, float)) else str(value)
                    for name, value in record.params.items()}
-        columns.update(method=record.method, seed=record.seed, stage=record.stage,
+        columns.update(method=record.method, seed=str(record.seed), stage=record.stage,
                        outcome=record.outcome)
-        experiment, start, _ = hparams(columns, figures)
         file_writer = writer._get_file_writer()
-        for summary in (experiment, start, _session_end(STATUS[record.outcome])):
-            file_writer.add_summary(summary)
+        file_writer.add_summary(hparams_pb(columns, trial_id=record.id))
+        file_writer.add_summary(_session_end(STATUS[record.outcome]))
         writer.close()
         del self.writers[record.id]
         self._marker(record.id).touch()
@@ -88,21 +106,15 @@ class TensorBoard:
 
 
 def final_figures(record: TrialRecord) -> dict[str, float]:
-    """The figures of a trial's selected checkpoint, as the HParams tab shows them."""
+    """The figures of a trial's selected checkpoint, by the tags of :data:`METRICS`."""
     selected = record.selected()
-    names = {"source_val/accuracy": "selected/source_val_accuracy",
-             "criterion/oracle": "selected/oracle_target_val_accuracy"}
-    figures = {shown: selected[name] for name, shown in names.items() if name in selected}
-    if record.objective is not None:
-        figures["selected/objective"] = record.objective
-    for name, value in record.test.items():
-        if name.endswith("/accuracy") and name.count("/") == 1:
-            figures[f"selected/{name.replace('/', '_')}"] = value
-    return figures
+    values = (record.objective, selected.get("source_val/accuracy"),
+              selected.get("criterion/oracle"), record.test.get(f"{TARGET}/accuracy"))
+    return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}
 
 
 def _session_end(status: int) -> Summary:
-    """What ends a trial in the HParams tab; torch's own always says success."""
+    """What ends a trial in the HParams tab."""
     content = plugin_data_pb2.HParamsPluginData(
         session_end_info=plugin_data_pb2.SessionEndInfo(status=status),
         version=metadata.PLUGIN_DATA_VERSION)
