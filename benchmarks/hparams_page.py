@@ -1,4 +1,4 @@
-"""Takes a picture of TensorBoard's HParams tab: ``python -m benchmarks.hparams_page STUDY OUT.png``.
+"""Pictures TensorBoard's HParams tab: ``python -m benchmarks.hparams_page STUDY OUT.png``.
 
 Needs Debian's chromium and the test extra. The picture in README is made by this.
 """

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
 from trainables.criteria import CRITERIA
-from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Problem
-from trainables.schema import default_choice, join, nearest, validate
+from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
+from trainables.schema import default_choice, join, nearest, shorten, validate
 
 
 class TPEConfig(BaseConfig):
@@ -82,6 +82,21 @@ class StudyConfig(BaseConfig):
     search: dict[str, Any]
     """Settings that are searched."""
 
+    @field_validator("task", mode="before")
+    @classmethod
+    def _check_task(cls, value: object) -> object:
+        if not isinstance(value, (str, dict)):
+            raise ValueError("must be the name of a task, or one name with its settings, got "
+                             f"{shorten(value)}.")
+        return value
+
+    @field_validator("concurrency", mode="before")
+    @classmethod
+    def _check_concurrency(cls, value: object) -> object:
+        if value != "auto" and (type(value) is not int or value < 1):
+            raise ValueError(f"must be auto or an integer above 0, got {shorten(value)}.")
+        return value
+
     def space(self) -> SearchSpace:
         """The space of trials; ``task``, ``criterion`` and ``seed`` count as fixed.
 
@@ -89,13 +104,28 @@ class StudyConfig(BaseConfig):
             InvalidConfig: A value in it is wrong.
         """
         own: dict[str, Any] = {"task": self.task, "seed": self.seed}
-        for key in own:
-            if key in self.fixed or key in self.search:
-                part = "fixed" if key in self.fixed else "search"
-                raise InvalidConfig([Problem((part, key), "is set at the top of a space.")])
+        parts = {"fixed": self.fixed, "search": self.search}
+        places = [(part, *keys) for part in parts for keys in (
+            ("task",), ("seed",), ("criterion",), ("selection", "criterion"))]
+        taken = [place for place in places if _holds(parts, place)]
+        if taken:
+            raise InvalidConfig([
+                Problem(place, f"is set by '{place[-1]}' at the top of a space.")
+                for place in taken])
         criterion = self.model_dump(mode="json")["criterion"]
-        selection = {**self.fixed.get("selection", {}), "criterion": criterion}
+        selection = self.fixed.get("selection", {})
+        if isinstance(selection, dict):
+            selection = {**selection, "criterion": criterion}
         return SearchSpace.parse({**own, **self.fixed, "selection": selection}, self.search)
+
+
+def _holds(tree: Any, place: Place) -> bool:
+    """Whether nested mappings have something at ``place``."""
+    for key in place:
+        if not isinstance(tree, dict) or key not in tree:
+            return False
+        tree = tree[key]
+    return True
 
 
 def shipped_spaces() -> dict[str, Path]:
@@ -140,11 +170,10 @@ def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, Sear
         lines = []
         for problem in error.problems:
             place = problem.place
-            if place[:2] in (("fixed", "task"), ("fixed", "criterion")):
+            if place[:2] == ("fixed", "task") and not _holds(file.content, place[:2]):
                 place = place[1:]
-            if place[:3] == ("fixed", "selection", "criterion"):
-                place = place[2:]
-            given = any(place[:len(other)] == other for other in changed)
+            given = any(place[:len(other)] == other or (
+                place == other[:len(place)] and place not in file.lines) for other in changed)
             where = "--set" if given else file.where(place)
             lines.append(f"{where}: {join(place)}: {problem.message}")
         raise ValueError("\n".join(dict.fromkeys(lines))) from error

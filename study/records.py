@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from study.search import Outcome
-from trainables.schema import BaseConfig
+from study.search import Outcome, cut_torn_line
+from trainables.schema import BaseConfig, validate
 
 Stage = Literal["search", "final"]
 
@@ -73,7 +73,9 @@ class RecordFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records = {record.id: record for record in _read(path, repair=True)}
+        if path.exists():
+            cut_torn_line(path)
+        self.records = {record.id: record for record in read_records(path)}
 
     def append(self, record: TrialRecord) -> None:
         """Writes a record through to the disk."""
@@ -88,23 +90,21 @@ class RecordFile:
 def read_records(path: Path) -> list[TrialRecord]:
     """The records of a study, finished or not.
 
+    A last line without its end was cut off by a crash, or is being written, and does not count.
+
     Raises:
         ValueError: A line is not a record; the message gives its number.
     """
-    return list(_read(path, repair=False))
+    return list(_read(path))
 
 
-def _read(path: Path, repair: bool) -> Iterator[TrialRecord]:
-    """Reads records; a last line without its end was cut off by a crash and does not count."""
+def _read(path: Path) -> Iterator[TrialRecord]:
     if not path.exists():
         return
-    content = path.read_bytes()
-    whole, newline, torn = content.rpartition(b"\n")
-    if torn and repair:
-        with path.open("r+b") as file:
-            file.truncate(len(whole) + len(newline))
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            yield TrialRecord.model_validate(json.loads(line))
+            yield validate(TrialRecord, json.loads(line))
         except ValueError as error:
-            raise ValueError(f"{path}:{number}: not a trial record ({error}).") from error
+            reason = "; ".join(str(error).splitlines())
+            raise ValueError(f"{path}:{number}: not a trial record ({reason}).") from error

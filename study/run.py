@@ -8,8 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,19 +79,19 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     resources = _check_resources(search_space)
     concurrency = _concurrency(study, resources)
     cache = out / "cache"
-    made = not layout.root.exists()
+    made = [folder for folder in (cache, layout.root, out) if not folder.exists()]
     _make_writable(layout.root)
+    _make_writable(cache)
     with ExitStack() as stack:
         try:
             stack.enter_context(_only_one(layout))
-            cache.mkdir(exist_ok=True)
             _check_data(search_space, cache)
         except ValueError:
-            if made:
-                _remove_empty(layout.root)
+            stack.close()
+            _remove_empty(made)
             raise
         _write_description(layout, study, str(space))
-        _log_to(layout.log)
+        stack.enter_context(_logging_to(layout.log))
         return _conduct(study, search_space, layout, resources, concurrency, cache, console)
 
 
@@ -152,8 +152,8 @@ def _check_same_study(layout: Layout, study: StudyConfig) -> None:
                        if key not in free and stored.get(key) != given.get(key))
     if different:
         raise ValueError(f"{layout.root}: holds another study; it differs in "
-                         f"{', '.join(different)}. Resume it with "
-                         f"--space {layout.space}, or choose another --name.")
+                         f"{', '.join(different)}. Resume it with --space {layout.space} "
+                         f"--name {layout.root.name}, or choose another --name.")
 
 
 def available_cpus() -> int:
@@ -190,16 +190,16 @@ def _concurrency(study: StudyConfig, resources: ResourcesConfig) -> int:
 
 def _check_data(space: SearchSpace, cache: Path) -> None:
     """Opens the data of every task in the space, so that errors come before the first trial."""
+    for config in space.probe_configs():
+        path = getattr(config.initialization.config, "path", None)
+        if path is not None and not Path(path).expanduser().exists():
+            raise ValueError(f"initialization/checkpoint/path: no such file: {path}.")
     seen = set()
     for config in space.probe_configs():
         key = json.dumps(config.model_dump(mode="json")["task"])
         if key not in seen:
             seen.add(key)
             open_domains(config, cache)
-    for config in space.probe_configs():
-        path = getattr(config.initialization.config, "path", None)
-        if path is not None and not Path(path).expanduser().exists():
-            raise ValueError(f"initialization/checkpoint/path: no such file: {path}.")
 
 
 def _make_writable(folder: Path) -> None:
@@ -212,9 +212,12 @@ def _make_writable(folder: Path) -> None:
         raise ValueError(f"{folder}: cannot be written to ({error.strerror}).") from error
 
 
-def _remove_empty(folder: Path) -> None:
-    (folder / ".lock").unlink(missing_ok=True)
-    folder.rmdir()
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes what was made in vain; a cache that images have been checked for stays."""
+    for folder in folders:
+        (folder / ".lock").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _only_one(layout: Layout) -> Any:
@@ -265,14 +268,25 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _log_to(path: Path) -> None:
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Inside, everything that libraries say goes to a file instead of the terminal."""
+    root = logging.getLogger()
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
 
 
 # The command

@@ -7,13 +7,12 @@ rungs that trials reached, and how each ended.
 
 import json
 import warnings
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -37,6 +36,9 @@ STATES: dict[Outcome, TrialState] = {
 
 METHOD = "method"
 """The parameter by which trials are given equal budgets and compared with their like."""
+
+DECIDED = "decided"
+"""Attribute of a trial in Optuna's storage: the last evaluation after which it may go on."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class Search:
         self.config = study
         self.space = space
         self.methods = _method_options(space)
+        _repair(journal)
         self.optuna_study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))), study_name=name,
             direction="maximize", load_if_exists=True)
-        self.pruner = make_pruner(study)
-        for trial in self._trials(TrialState.RUNNING, TrialState.WAITING):
+        for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
 
@@ -82,7 +84,8 @@ class Search:
         count = len(self._drawn())
         self.optuna_study.sampler = make_sampler(self.config, derive_seed(
             self.config.seed, "sampler", count))
-        if self.config.equal_budget and self.methods:
+        queued = self._trials(TrialState.WAITING)  # by a study that was killed right after
+        if self.config.equal_budget and self.methods and not queued:
             self.optuna_study.enqueue_trial({METHOD: self.methods[count % len(self.methods)]})
         trial = self.optuna_study.ask()
         config = self.space.sample(trial)
@@ -104,14 +107,22 @@ class Search:
     def report(self, number: int, evaluation: int, objective: float) -> bool:
         """Notes the value of an evaluation; says whether the trial should stop.
 
-        A report that is known from before an interruption changes nothing.
+        A report that is known from before an interruption changes nothing, unless the study was
+        killed before it had decided about it.
         """
         frozen = self._trial(number)
-        if evaluation in frozen.intermediate_values:
+        if evaluation <= frozen.user_attrs.get(DECIDED, 0):
             return False
-        self._live(frozen).report(objective, evaluation)
-        view = _SameMethod(self.optuna_study, frozen.params.get(METHOD))
-        return self.pruner.prune(view, self._trial(number))
+        live = self._live(frozen)
+        if evaluation not in frozen.intermediate_values:
+            live.report(objective, evaluation)
+        rivals = [trial.intermediate_values[evaluation] for trial in self._trials()
+                  if trial.params.get(METHOD) == frozen.params.get(METHOD)
+                  and evaluation in trial.intermediate_values]
+        if should_stop(self.config, evaluation, objective, rivals):
+            return True
+        live.set_user_attr(DECIDED, evaluation)
+        return False
 
     def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None
                ) -> None:
@@ -131,14 +142,13 @@ class Search:
         return optuna.Trial(self.optuna_study, frozen._trial_id)
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self.optuna_study.get_trials(deepcopy=False)[number]
+        return self._trials()[number]
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self.optuna_study.get_trials(deepcopy=False, states=states)
+        return self.optuna_study.get_trials(deepcopy=False, states=states or None)
 
     def _drawn(self) -> list[FrozenTrial]:
-        return [t for t in self.optuna_study.get_trials(deepcopy=False)
-                if "config" in t.user_attrs]
+        return [t for t in self._trials() if "config" in t.user_attrs]
 
 
 def make_sampler(study: StudyConfig, seed: int) -> BaseSampler:
@@ -153,13 +163,31 @@ def make_sampler(study: StudyConfig, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def make_pruner(study: StudyConfig) -> BasePruner:
-    """The configured pruner; it counts evaluations."""
+def should_stop(study: StudyConfig, evaluation: int, objective: float, rivals: Sequence[float]
+                ) -> bool:
+    """Whether a trial is to be stopped after an evaluation.
+
+    Methods learn at different speeds; stopping the slower one early would decide between methods
+    rather than between the settings of each. So rivals are of the trial's own method.
+
+    Args:
+        study: Its pruner.
+        evaluation: Counted from 1.
+        objective: The trial's there.
+        rivals: Those of all trials that have come so far, the trial's own among them.
+    """
     settings = study.pruner.config
-    if isinstance(settings, ASHAConfig):
-        return SuccessiveHalvingPruner(
-            min_resource=settings.min_evaluations, reduction_factor=settings.reduction_factor)
-    return NopPruner()
+    if not isinstance(settings, ASHAConfig) or not _is_rung(settings, evaluation):
+        return False
+    num_kept = max(len(rivals) // settings.reduction_factor, 1)
+    return objective < sorted(rivals, reverse=True)[num_kept - 1]
+
+
+def _is_rung(settings: ASHAConfig, evaluation: int) -> bool:
+    rung = settings.min_evaluations
+    while rung < evaluation:
+        rung *= settings.reduction_factor
+    return rung == evaluation
 
 
 def _method_options(space: SearchSpace) -> list[str]:
@@ -169,19 +197,21 @@ def _method_options(space: SearchSpace) -> list[str]:
     return [str(option) for option in node.distribution.choices]
 
 
-class _SameMethod(optuna.Study):
-    """The study as a pruner sees it: with the trials of one method only.
+def _repair(journal: Path) -> None:
+    """Removes what a killed process left: a line cut short, and its lock.
 
-    Methods learn at different speeds; stopping the slower one early would decide between methods
-    rather than between the settings of each.
+    Optuna would read no further than the line and wait half a minute for the lock. A study's
+    folder has one owner at a time, who is about to open it.
     """
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.exists():
+        cut_torn_line(journal)
 
-    def __init__(self, study: optuna.Study, method: object) -> None:
-        super().__init__(study.study_name, study._storage)
-        self._method = method
 
-    def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None
-                   ) -> list[FrozenTrial]:
-        """Trials of this method."""
-        return [trial for trial in super().get_trials(deepcopy, states)
-                if trial.params.get(METHOD) == self._method]
+def cut_torn_line(path: Path) -> None:
+    """Shortens a file of lines whose last one has no end: a crash cut it off."""
+    content = path.read_bytes()
+    whole, newline, torn = content.rpartition(b"\n")
+    if torn:
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + len(newline))

@@ -161,7 +161,7 @@ class Session:
     def num_planned(self) -> int:
         """Trials of both stages, as far as can be said now."""
         methods = {trial.method for trial in self.live.values() if trial.stage == "search"} \
-            | {record.method for record in self.records if record.stage == "search"}
+            | set(winners(self.records))
         return max(self.study.num_trials, self.search.num_asked()) \
             + self.study.final_seeds * len(methods)
 

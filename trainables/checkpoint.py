@@ -1,8 +1,10 @@
 """A trial's files: written whole or not at all, so that any moment is a good one to be killed."""
 
+import csv
+import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,20 @@ class TrialFolder:
     def config(self) -> Path:
         """The trial's configuration."""
         return self.path / "trial.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """The selected checkpoint's classes of the target's images, as CSV."""
+        return self.path / "predictions.csv"
+
+    def write_predictions(self, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Writes image, class and probability of each row."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("image", "class", "probability"))
+        writer.writerows((image, label, f"{probability:.6f}")
+                         for image, label, probability in rows)
+        write_atomically(self.predictions, text.getvalue().encode())
 
     def discard_latest(self) -> None:
         """Removes what only a trial that goes on would need."""

@@ -26,6 +26,10 @@ class Images(ABC):
             ValueError: The image cannot be read; the message names it.
         """
 
+    def name(self, index: int) -> str:
+        """What the image is called in lists for people: its path, or its number."""
+        return str(index)
+
 
 class TensorImages(Images):
     """Images of one size, held in memory.
@@ -62,6 +66,10 @@ class ImageSubset(Images):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.images[int(self.indices[index])]
+
+    def name(self, index: int) -> str:
+        """Its name in the collection."""
+        return self.images.name(int(self.indices[index]))
 
 
 @dataclass(frozen=True)

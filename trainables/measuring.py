@@ -72,6 +72,17 @@ class Meter:
                 metrics.update(self.measure(f"target_batchnorm/{name}", data)[1])
         return metrics
 
+    def target_predictions(self) -> list[tuple[str, str, float]]:
+        """Name, class and its probability of every image that adaptation saw."""
+        target = self.domains.target_train
+        if target is None:
+            return []
+        predictions, _ = self._predict(target.images)
+        top = predictions.logits.softmax(dim=1).max(dim=1)
+        return [(target.images.name(i), self.domains.classes[label], probability)
+                for i, (label, probability) in enumerate(
+                    zip(top.indices.tolist(), top.values.tolist(), strict=True))]
+
     def measure(self, name: str, data: LabelledImages) -> tuple[Predictions, dict[str, float]]:
         """Predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
         predictions, heads = self._predict(data.images)

@@ -96,7 +96,7 @@ def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
         raise ValueError(f"unknown {kind} '{name}'.{nearest(name, list(table))}")
     try:
         entry: EntryT = vars(import_module(module))[attribute]
-    except (ImportError, KeyError) as error:
+    except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
         raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
     base = next(iter(table.values()))
     family = next(c for c in type.mro(base) if c.__module__.endswith(".base")) \
@@ -181,6 +181,8 @@ def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Proble
         elif detail["type"] == "extra_forbidden":
             hint = nearest(str(place[-1]), list(fields_at(model, place[:-1])))
             yield Problem(place, f"unknown key '{place[-1]}'.{hint}")
+        elif detail["type"] == "invalid_key":
+            yield Problem(place, f"keys must be text, got {shorten(place[-1])}.")
         elif detail["type"] == "missing":
             yield Problem(place, "is required and missing.")
         else:

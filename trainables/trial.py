@@ -346,6 +346,9 @@ class _Training:
         """Measures the selected checkpoint on the task's test sets: their only use."""
         state = load_tensors(self.files.best, self.runtime.device)
         self.method.networks.load_state_dict(state["networks"])
+        predictions = self.meter.target_predictions()
+        if predictions and self.runtime.is_main:
+            self.files.write_predictions(predictions)
         report = self._report("test", self.meter.test_metrics())
         self._save()
         return report

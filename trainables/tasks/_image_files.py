@@ -51,6 +51,10 @@ class FileImages(Images):
         except _DAMAGES as error:
             raise ValueError(_damage(path, error)) from error
 
+    def name(self, index: int) -> str:
+        """Its path."""
+        return self.paths[index]
+
 
 def _to_tensor(image: Image.Image) -> Tensor:
     """uint8, shape ``(3, H, W)``."""
