@@ -52,11 +52,11 @@ class Meter:
         if self.target_sample is None:
             nothing = Predictions(source.logits[:0], source.features[:0])
             return Evaluation(source, labels, nothing), metrics
-        target, _ = self._predict(self.target_sample)
+        target, _ = self.predict(self.target_sample)
         labelled = self.domains.target_val
         if labelled is None:
             return Evaluation(source, labels, target), metrics
-        on_labelled, _ = self._predict(labelled.images)
+        on_labelled, _ = self.predict(labelled.images)
         return OracleEvaluation(source, labels, target, on_labelled, labelled.labels), metrics
 
     def test_metrics(self) -> dict[str, float]:
@@ -77,7 +77,7 @@ class Meter:
         target = self.domains.target_train
         if target is None:
             return []
-        predictions, _ = self._predict(target.images)
+        predictions, _ = self.predict(target.images)
         top = predictions.logits.softmax(dim=1).max(dim=1)
         return [(target.images.name(i), self.domains.classes[label], probability)
                 for i, (label, probability) in enumerate(
@@ -85,7 +85,7 @@ class Meter:
 
     def measure(self, name: str, data: LabelledImages) -> tuple[Predictions, dict[str, float]]:
         """Predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
-        predictions, heads = self._predict(data.images)
+        predictions, heads = self.predict(data.images)
         metrics = {f"{name}/{metric}": value for metric, value in
                    classification_metrics(predictions.logits, data.labels).items()}
         for head, logits in heads.items():
@@ -93,7 +93,8 @@ class Meter:
                 logits, data.labels)["accuracy"]
         return predictions, metrics
 
-    def _predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
+    def predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
+        """The main classifier's output on a set, and the logits of further heads by name."""
         share = range(self.runtime.rank, len(images), self.runtime.world_size)
         self.runtime.same_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()

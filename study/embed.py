@@ -1,0 +1,151 @@
+"""Features of a study's winners in the plane: ``python -m study.embed STUDY``.
+
+For the first final run of each method: pooled features of held-out source images and of labelled
+target images, as a t-SNE picture (``embedding-<method>.png``) and for TensorBoard's projector. The
+labels of target images (the oracle's) only colour the dots; where the target has none, predicted
+classes do.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from study.records import TrialRecord, read_records
+from study.session import Layout
+from trainables.config import TrialConfig
+from trainables.images import Images, ImageSubset
+from trainables.measuring import Meter
+from trainables.randomness import generator
+from trainables.schema import validate
+from trainables.trained import load_trained
+from trainables.trial import open_domains
+
+MAX_IMAGES = 1000
+"""Of each domain, drawn at random with the seed of the trial: t-SNE's time grows fast."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Features of both domains."""
+
+    features: Tensor
+    """Shape ``(N, D)``."""
+    labels: Tensor
+    """int64, shape ``(N,)``."""
+    is_target: Tensor
+    """bool, shape ``(N,)``."""
+    classes: tuple[str, ...]
+    predicted: bool
+    """Target labels are the network's own."""
+
+
+def embed(record: TrialRecord, layout: Layout, cache: Path) -> Embedding:
+    """Computes the features of a final run's selected checkpoint.
+
+    Raises:
+        ValueError: The run left no checkpoint, or its task has no target.
+    """
+    config = validate(TrialConfig, record.config)
+    domains = open_domains(config, cache)
+    if domains.target_train is None:
+        raise ValueError(f"{record.id}: its task has no target to draw.")
+    meter = load_trained(config, layout.trial(record.id), domains)
+    source = domains.source_val
+    chosen = _sample(len(source), record.seed)
+    features, labels = [_features(meter, source.images, chosen)[0]], [source.labels[chosen]]
+    target = domains.target_val
+    images = domains.target_train.images if target is None else target.images
+    chosen = _sample(len(images), record.seed)
+    target_features, predicted = _features(meter, images, chosen)
+    features.append(target_features)
+    labels.append(predicted if target is None else target.labels[chosen])
+    return Embedding(
+        torch.cat(features), torch.cat(labels),
+        torch.arange(sum(map(len, labels))) >= len(labels[0]), domains.classes, target is None)
+
+
+def _sample(num_images: int, seed: int) -> Tensor:
+    return torch.randperm(num_images, generator=generator(seed, "embedding"))[:MAX_IMAGES]
+
+
+def _features(meter: Meter, images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    predictions, _ = meter.predict(ImageSubset(images, chosen))
+    return predictions.features, predictions.logits.argmax(dim=1)
+
+
+def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
+    """Draws the features by t-SNE (van der Maaten & Hinton, JMLR 2008): colour is the class.
+
+    Args:
+        embedding: The features.
+        title: Above the picture.
+        path: The PNG file.
+        seed: Of t-SNE.
+    """
+    from matplotlib.figure import Figure
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(embedding.features) - 1) / 3)
+    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
+        embedding.features.numpy())
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.add_subplot()
+    target = embedding.is_target.numpy()
+    for domain, marker, size, alpha in (("source", ".", 22, 0.35), ("target", "^", 26, 0.9)):
+        chosen = target if domain == "target" else ~target
+        axes.scatter(plane[chosen, 0], plane[chosen, 1], c=embedding.labels.numpy()[chosen], cmap="tab10"
+                     if len(embedding.classes) <= 10 else "nipy_spectral", vmin=0,
+                     vmax=max(len(embedding.classes) - 1, 9), marker=marker, s=size, alpha=alpha,
+                     linewidths=0, label=f"{domain} ({int(np.sum(chosen))})")
+    if len(embedding.classes) <= 20:
+        for label, name in enumerate(embedding.classes):
+            members = plane[target & (embedding.labels.numpy() == label)]
+            if len(members):
+                axes.annotate(name, np.median(members, axis=0), weight="bold", fontsize=13)
+    axes.set(title=title, xticks=[], yticks=[])
+    colours = "predicted classes" if embedding.predicted else "true classes"
+    axes.legend(title=f"colours: {colours}", loc="best")
+    figure.savefig(path, dpi=110)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(prog="python -m study.embed",
+                                     description="Draw the features of a study's winners.")
+    parser.add_argument("study", type=Path, help="a study's folder")
+    options = parser.parse_args(arguments)
+    layout = Layout(options.study)
+    try:
+        finals = [record for record in read_records(layout.records)
+                  if record.stage == "final" and record.outcome == "complete"]
+        if not finals:
+            raise ValueError(f"{options.study}: no final run of a study has ended here.")
+        for record in {r.method: r for r in reversed(finals)}.values():
+            _write(record, layout)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _write(record: TrialRecord, layout: Layout) -> None:
+    embedding = embed(record, layout, layout.root.parent / "cache")
+    path = layout.root / f"embedding-{record.method}.png"
+    draw(embedding, f"{record.method}, seed {record.seed}: t-SNE of pooled features", path,
+         record.seed)
+    rows = [[embedding.classes[label], "target" if is_target else "source"] for label, is_target
+            in zip(embedding.labels.tolist(), embedding.is_target.tolist(), strict=True)]
+    with SummaryWriter(str(layout.tensorboard / record.id)) as writer:
+        writer.add_embedding(embedding.features, rows, metadata_header=["class", "domain"],
+                             tag="features")
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
