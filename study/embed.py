@@ -96,21 +96,21 @@ def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
         embedding.features.numpy())
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
-    target = embedding.is_target.numpy()
-    for domain, marker, size, alpha in (("source", ".", 22, 0.35), ("target", "^", 26, 0.9)):
+    target, labels = embedding.is_target.numpy(), embedding.labels.numpy()
+    colours = "tab10" if len(embedding.classes) <= 10 else "nipy_spectral"
+    for domain, marker, size, alpha in (("source", ".", 50, 0.5), ("target", "^", 26, 0.9)):
         chosen = target if domain == "target" else ~target
-        axes.scatter(plane[chosen, 0], plane[chosen, 1], c=embedding.labels.numpy()[chosen], cmap="tab10"
-                     if len(embedding.classes) <= 10 else "nipy_spectral", vmin=0,
+        axes.scatter(plane[chosen, 0], plane[chosen, 1], c=labels[chosen], cmap=colours, vmin=0,
                      vmax=max(len(embedding.classes) - 1, 9), marker=marker, s=size, alpha=alpha,
                      linewidths=0, label=f"{domain} ({int(np.sum(chosen))})")
     if len(embedding.classes) <= 20:
         for label, name in enumerate(embedding.classes):
-            members = plane[target & (embedding.labels.numpy() == label)]
+            members = plane[target & (labels == label)]
             if len(members):
                 axes.annotate(name, np.median(members, axis=0), weight="bold", fontsize=13)
     axes.set(title=title, xticks=[], yticks=[])
-    colours = "predicted classes" if embedding.predicted else "true classes"
-    axes.legend(title=f"colours: {colours}", loc="best")
+    meaning = "predicted classes" if embedding.predicted else "true classes"
+    axes.legend(title=f"colours: {meaning}", loc="best")
     figure.savefig(path, dpi=110)
 
 

@@ -27,7 +27,7 @@ from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
 from study.space import SearchSpace
-from trainables.checkpoint import write_atomically
+from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
 from trainables.criteria import CRITERIA
 from trainables.schema import look_up
@@ -80,8 +80,8 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     concurrency = _concurrency(study, resources)
     cache = out / "cache"
     made = [folder for folder in (cache, layout.root, out) if not folder.exists()]
-    _make_writable(layout.root)
-    _make_writable(cache)
+    make_writable(layout.root)
+    make_writable(cache)
     with ExitStack() as stack:
         try:
             stack.enter_context(_only_one(layout))
@@ -200,16 +200,6 @@ def _check_data(space: SearchSpace, cache: Path) -> None:
         if key not in seen:
             seen.add(key)
             open_domains(config, cache)
-
-
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written to ({error.strerror}).") from error
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

@@ -11,6 +11,21 @@ from typing import Any
 import torch
 
 
+def make_writable(folder: Path) -> None:
+    """Makes a folder, unless it is there, and tries to write to it.
+
+    Raises:
+        ValueError: That is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to ({error.strerror}).") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replaces a file in one step; after a crash it holds the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trainables.checkpoint import make_writable
 from trainables.config import TrialConfig, read_trial_config
 from trainables.runtime import Runtime, current_runtime
 from trainables.schema import validate
@@ -33,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config, expected = _trial(options)
         out = options.out or Path("runs/trials") / config.identity()
+        for folder in (out, options.cache):
+            make_writable(folder)
         with _Workers(config) as runtime:
             return _run(config, out, options.cache, runtime, expected)
     except ValueError as error:
@@ -62,24 +65,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, Any]]]:
-    """The configuration and, of a record, the evaluations that it should give."""
+def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, float]]]:
+    """The configuration and, of a record, the metrics that its reports should give."""
     if options.config is not None:
         return read_trial_config(options.config), []
     if options.trial is None:
         raise ValueError("--record needs --trial ID.")
-    try:
-        lines = [json.loads(line) for line in options.record.read_text().splitlines()]
-    except OSError as error:
-        raise ValueError(f"{options.record}: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{options.record}: not JSON lines ({error}).") from error
-    records = {record["id"]: record for record in lines}
+    records = _read_records(options.record)
     if options.trial not in records:
         raise ValueError(f"{options.record}: no trial '{options.trial}'. "
                          f"It has: {', '.join(sorted(records))}.")
-    record = records[options.trial]
-    return validate(TrialConfig, record["config"]), record["evaluations"]
+    config, expected = records[options.trial]
+    return validate(TrialConfig, config), expected
+
+
+def _read_records(path: Path) -> dict[str, tuple[Any, list[dict[str, float]]]]:
+    """Configuration and metrics of a study's trials; a line without its end is being written."""
+    try:
+        whole, _, _ = path.read_bytes().rpartition(b"\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return {record["id"]: (record["config"], [
+            *(evaluation["metrics"] for evaluation in record["evaluations"]),
+            *([record["test"]] if record["test"] else [])]) for record in lines}
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}.") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: must be a study's records.jsonl, and is not ({error}).") \
+            from error
 
 
 class _Workers:
@@ -114,7 +126,7 @@ class _Workers:
 
 
 def _run(config: TrialConfig, out: Path, cache: Path, runtime: Runtime,
-         expected: list[dict[str, Any]]) -> int:
+         expected: list[dict[str, float]]) -> int:
     reports = []
     for report in run_trial(config, out, cache, runtime):
         if runtime.is_main:
@@ -133,12 +145,12 @@ def _line(report: Report) -> str:
     return f"{report.phase} epoch {report.epoch:g}/{report.num_epochs:g}  {metrics}"
 
 
-def _comparison(reports: list[Report], expected: list[dict[str, Any]]) -> str:
+def _comparison(reports: list[Report], expected: list[dict[str, float]]) -> str:
     """Says whether the numbers are the record's."""
     differences = {
-        f"evaluation {report.evaluation}, {name}": abs(report.metrics[name] - value)
-        for report, evaluation in zip(reports, expected, strict=False)
-        for name, value in evaluation["metrics"].items()
+        f"{report.phase} evaluation {report.evaluation}, {name}": abs(report.metrics[name] - value)
+        for report, metrics in zip(reports, expected, strict=False)
+        for name, value in metrics.items()
     }
     worst = max(differences, key=lambda name: differences[name])
     if differences[worst] == 0:

@@ -106,14 +106,31 @@ def open_domains(config: TrialConfig, cache: Path) -> Domains:
     """Opens the trial's task.
 
     Raises:
-        ValueError: The data are not as they should be, or the method needs a target and the task
-            has none.
+        ValueError: The data are not as they should be, or method or criterion need a target, or
+            its labels, and the task has none.
     """
     domains = look_up(TASKS, config.task.name, "task").load(config.task.config, cache)
     if look_up(METHODS, config.method.name, "method").uses_target and not domains.target_train:
         raise ValueError(f"method '{config.method.name}' adapts to a target, and task "
                          f"'{config.task.name}' has none.")
+    usable_criteria(config, domains)
     return domains
+
+
+def usable_criteria(config: TrialConfig, domains: Domains
+                    ) -> dict[str, Criterion | LabelReadingCriterion]:
+    """Every criterion that the task's data allow; the selecting one has to be among them."""
+    own = config.selection.criterion.name
+    entries = {**CRITERIA, own: look_up(CRITERIA, own, "criterion")}
+    if domains.target_train is None:
+        entries = {"source_validation": entries["source_validation"]}
+    if domains.target_val is None:
+        entries = {name: e for name, e in entries.items() if not e.reads_target_labels}
+    if own not in entries:
+        what = "target labels" if domains.target_train else "a target"
+        raise ValueError(f"criterion '{own}' needs {what}, which task '{config.task.name}' does "
+                         "not have.")
+    return {name: entry() for name, entry in entries.items()}
 
 
 def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime
@@ -194,22 +211,9 @@ class _Training:
         self.interval = config.evaluation.interval_steps or self.steps_per_epoch
         self.num_evaluations = math.ceil(self.num_steps / self.interval)
         self.criterion = config.selection.criterion.name
-        self.criteria = self._usable_criteria()
+        self.criteria = usable_criteria(config, domains)
         self.meter = Meter(config, domains, self.method, runtime)
         self._restore()
-
-    def _usable_criteria(self) -> dict[str, Criterion | LabelReadingCriterion]:
-        """Every criterion that the task's data allow; the selecting one has to be among them."""
-        entries = {**CRITERIA, self.criterion: look_up(CRITERIA, self.criterion, "criterion")}
-        if self.domains.target_train is None:
-            entries = {"source_validation": entries["source_validation"]}
-        if self.domains.target_val is None:
-            entries = {name: e for name, e in entries.items() if not e.reads_target_labels}
-        if self.criterion not in entries:
-            what = "target labels" if self.domains.target_train else "a target"
-            raise ValueError(f"criterion '{self.criterion}' needs {what}, which task "
-                             f"'{self.config.task.name}' does not have.")
-        return {name: entry() for name, entry in entries.items()}
 
     def _build_method(self, backbone: Backbone) -> Method:
         seed_everything(self.config.seed, "method")
@@ -267,6 +271,10 @@ class _Training:
 
     def _scores(self, evaluation: Evaluation) -> dict[str, float]:
         """All criteria; those that read target labels are the only ones to be given them."""
+        for domain, predictions in (("source", evaluation.source), ("target", evaluation.target)):
+            if predictions.logits.softmax(dim=1).isnan().any():
+                raise TrialFailed(f"predictions on {domain} images are not finite after step "
+                                  f"{self.progress.step}.")
         scores = {}
         for name, criterion in self.criteria.items():
             if isinstance(criterion, Criterion):
