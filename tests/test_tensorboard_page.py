@@ -1,0 +1,44 @@
+"""TensorBoard's own HParams page, in a real browser, shows the numbers of the records."""
+
+from pathlib import Path
+
+import pytest
+
+from study.records import EvaluationRecord, TrialRecord
+from study.search import Outcome
+from study.tensorboard import TensorBoard
+from trainables.config import TrialConfig
+
+hparams_page = pytest.importorskip("benchmarks.hparams_page", reason="playwright is missing")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(hparams_page.CHROMIUM).exists(), reason="chromium is missing"),
+]
+
+
+def record(trial_id: str, outcome: Outcome, weight: float, oracle: float) -> TrialRecord:
+    config = TrialConfig.model_validate({"task": "digits", "method": "dann"})
+    metrics = {"source_val/accuracy": 0.75, "criterion/oracle": oracle}
+    return TrialRecord(
+        id=trial_id, stage="search", method="dann", seed=0, outcome=outcome,
+        params={"method": "dann", "method/dann/domain_weight": weight},
+        identity=config.identity(), config=config.model_dump(mode="json"), objective=0.5,
+        best_evaluation=1, num_evaluations=1,
+        evaluations=[EvaluationRecord(evaluation=1, epoch=1.0, objective=0.5, metrics=metrics)])
+
+
+def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, ["method", "method/dann/domain_weight"])
+    board.catch_up([record("0000", "complete", 0.125, 0.625), record("0001", "stopped", 2.5, 0.25),
+                    record("0002", "failed", 1.5, 0.375)])
+    with hparams_page.tensorboard(tmp_path) as address, hparams_page.browser_page() as page:
+        hparams_page.open_hparams(page, address)
+        page.wait_for_selector("text=0002")
+        cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content").all_inner_texts()
+    text = [cell.strip() for cell in cells]
+    for expected in ("0000", "0.12500", "0.62500", "complete", "0001", "2.5000", "0.25000",
+                     "stopped", "0002", "1.5000", "0.37500", "failed"):
+        assert expected in text, f"{expected} is not among {text}"
+    rest = set(text) - {"0000", "0001", "0002"}
+    noise = {heading for heading in rest if "hp_metric" in heading or "ray" in heading}
+    assert {"outcome", "oracle: target-val acc."} <= rest and not noise
