@@ -1,5 +1,6 @@
 """What a study shows while it runs: a live picture, or plain lines without a terminal."""
 
+import logging
 import time
 from collections import Counter
 
@@ -12,6 +13,8 @@ from rich.text import Text
 from study.records import TrialRecord
 from study.session import LiveTrial, Session
 from trainables.trial import Report
+
+log = logging.getLogger(__name__)
 
 WORDS = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
 """What outcomes are called."""
@@ -151,3 +154,20 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+class LogBook:
+    """Writes starts and ends of trials into the study's log; an observer of a session."""
+
+    def on_start(self, trial: LiveTrial) -> None:
+        """See :class:`study.session.Observer`."""
+        values = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
+        log.info("%s %s starts (%s): %s", trial.id, trial.method, trial.stage, values)
+
+    def on_report(self, trial: LiveTrial, report: Report) -> None:
+        """See :class:`study.session.Observer`."""
+
+    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+        """See :class:`study.session.Observer`."""
+        log.info("%s %s: %s", record.id, WORDS[record.outcome], record.reason or
+                 f"{record.objective:.4f} at evaluation {record.best_evaluation}")

@@ -79,11 +79,11 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     resources = _check_resources(search_space)
     concurrency = _concurrency(study, resources)
     cache = out / "cache"
-    made = [folder for folder in (cache, layout.root, out) if not folder.exists()]
-    make_writable(layout.root)
-    make_writable(cache)
+    made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
     with ExitStack() as stack:
         try:
+            make_writable(layout.root)
+            make_writable(cache)
             stack.enter_context(_only_one(layout))
             _check_data(search_space, cache)
         except ValueError:
@@ -98,20 +98,19 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
 def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
              concurrency: int, cache: Path, console: Console) -> StudyResult:
     """Runs the session under Ray with everyone watching."""
-    from study.display import Display
+    from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run, running_ray
 
     tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
-        observers: list[Observer] = [tensorboard, display]
+        observers: list[Observer] = [tensorboard, display, LogBook()]
         session = Session(study, space, layout, observers)
         display.session = session
         tensorboard.catch_up(session.records)
-        interruption = Interruption()
         if not session.is_over:
-            with running_ray(available_cpus(), concurrency):
+            with Interruption() as interruption, running_ray(available_cpus(), concurrency):
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
@@ -205,9 +204,10 @@ def _check_data(space: SearchSpace, cache: Path) -> None:
 def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes what was made in vain; a cache that images have been checked for stays."""
     for folder in folders:
-        (folder / ".lock").unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        if folder.is_dir():
+            (folder / ".lock").unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _only_one(layout: Layout) -> Any:

@@ -5,11 +5,14 @@ session's. Tune's own experiment state is not used: a resumed study starts a new
 records, and each trial goes on from its own folder.
 """
 
+import study.quiet  # noqa: F401, I100 - before Ray
 import logging
 import os
+import pickle
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,27 +20,25 @@ from types import FrameType
 from typing import Any
 
 import ray
+from filelock import FileLock, Timeout
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study.session import Session
+from study.session import LiveTrial, Session
 from trainables.config import ResourcesConfig
-from trainables.ray_trainable import Assignment, TrialTrainable, report_of
-from trainables.ray_trainable import run_with_workers
+from trainables.ray_trainable import POLL_SECONDS, Assignment, TrialTrainable, WorkersTrainable
+from trainables.ray_trainable import report_of
 
+log = logging.getLogger(__name__)
 
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-"""Environment that keeps Ray and Tune from what the study does itself, or not at all."""
+SCRATCH_PREFIX = "s2r-"
+"""Of the folders of Ray's own files; short, for the sockets in them."""
+
+MAX_LINES = 1000
+"""Of each process's output that the study's log keeps."""
 
 
 class _LeftOut:
@@ -47,47 +48,66 @@ class _LeftOut:
         return {}
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came: Ray and the trials under way are left as they are."""
+
+
 class Interruption(tune.Stopper):
-    """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later."""
+    """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later.
+
+    The signal is noted and acted upon between two events, so that records and Optuna's storage
+    are whole. A second signal is as if there were nobody to take it.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.before: dict[int, Any] = {}
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Takes the signals over; a second one is as if they had not been."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self.before = {number: signal.getsignal(number)
+                           for number in (signal.SIGINT, signal.SIGTERM)}
+            self.listen()
+        return self
 
-        def request(number: int, frame: FrameType | None) -> None:
-            self.requested = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
-        for number in before:
-            signal.signal(number, request)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def listen(self) -> None:
+        """Takes the signals over, also from whoever has taken them in between."""
+        if not self.requested:
+            for number in self.before:
+                signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self.__exit__()
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Stops no single trial."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether a signal came."""
-        return self.requested
+        """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
+        if self.requested:
+            raise Interrupted
+        return False
 
 
 class SessionSearcher(_LeftOut, Searcher):
-    """Hands the session's trials to Tune."""
+    """Hands the session's trials to Tune, those that lost their worker again.
 
-    def __init__(self, session: Session, cache: Path, concurrency: int) -> None:
+    Tune's own retries are not used: they miss workers that are lost between trials.
+    """
+
+    def __init__(self, session: Session, cache: Path, scratch: Path, concurrency: int) -> None:
         super().__init__()
         self.session = session
         self.cache = cache
+        self.scratch = scratch
         self.concurrency = concurrency
+        self.again: list[LiveTrial] = []
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
@@ -95,16 +115,32 @@ class SessionSearcher(_LeftOut, Searcher):
         """The next trial, ``None`` for not now, or that it is over."""
         if self.session.is_over:
             return str(Searcher.FINISHED)
-        if len(self.session.live) >= self.concurrency:
-            return None
-        trial = self.session.next_trial()
+        trial = self.again.pop(0) if self.again else self._next()
         if trial is None:
             return None
         assignment = Assignment(
-            id=trial.id, trial=trial.config.model_dump(mode="json"),
+            id=trial.id, attempt=trial.restarts, trial=trial.config.model_dump(mode="json"),
             folder=str(self.session.layout.trial(trial.id).absolute()),
-            cache=str(self.cache.absolute()), max_restarts=self.session.study.max_restarts)
+            cache=str(self.cache.absolute()), scratch=str(self.scratch.absolute()))
         return dict(assignment)
+
+    def _next(self) -> LiveTrial | None:
+        if len(self.session.live) >= self.concurrency:
+            return None
+        return self.session.next_trial()
+
+    def lose(self, trial_id: str, cause: str) -> None:
+        """Takes back a trial whose worker was lost, unless that has happened too often."""
+        trial = self.session.live.get(trial_id)
+        if trial is None:
+            return
+        log.warning("%s lost a worker: %s", trial_id, cause)
+        if trial.restarts >= self.session.study.max_restarts:
+            times = f"{trial.restarts + 1} times" if trial.restarts else "once"
+            self.session.on_failure(trial_id, f"a worker was lost {times}; see the log")
+        else:
+            self.session.on_restart(trial_id)
+            self.again.append(trial)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None,
                           error: bool = False) -> None:
@@ -118,11 +154,12 @@ class SessionSearcher(_LeftOut, Searcher):
 
 
 class SessionScheduler(_LeftOut, FIFOScheduler):
-    """Brings reports to the session and its decisions to Tune."""
+    """Brings results to the session and its decisions to Tune."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, searcher: SessionSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.session = session
+        self.searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops the trial if the session says so."""
@@ -130,34 +167,45 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]
                           ) -> None:
-        """Takes the last report of a trial that ended by itself."""
+        """Takes the last result of a trial that ended by itself."""
         self._take(trial, result)
 
     def _take(self, trial: Trial, result: dict[str, Any]) -> bool:
+        """Passes a result on; says whether the trial has ended."""
         trial_id = trial.config["id"]
-        if "failed" in result:
-            self.session.on_failure(trial_id, result["failed"])
+        if trial_id not in self.session.live:
             return True
+        if result["training_iteration"] == 1:
+            log.info("%s runs in process %d", trial_id, result["pid"])
         report = report_of(result)
-        return report is not None and self.session.on_report(trial_id, report)
+        if report is not None:
+            return self.session.on_report(trial_id, report)
+        if "lost" in result:
+            self.searcher.lose(trial_id, result["lost"])
+        else:
+            self.session.on_failure(trial_id, result["failed"])
+        return True
 
 
 class SessionCallback(_LeftOut, tune.Callback):
-    """Tells the session of lost workers."""
+    """Tells the searcher of processes that are gone."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, searcher: SessionSearcher) -> None:
         self.session = session
-
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-                         ) -> None:
-        """The worker was lost and the trial starts again from its checkpoint."""
-        self.session.on_restart(trial.config["id"])
+        self.searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
                        ) -> None:
-        """The worker was lost once too often."""
-        lines = str(trial.get_error() or "the worker was lost").strip().splitlines()
-        self.session.on_failure(trial.config["id"], lines[-1])
+        """The trial's process is gone, or something between it and here is wrong."""
+        # Not by trial.get_pickled_error(), which looks in the storage, where it is not yet.
+        path = Path(trial.pickled_error_file)
+        error = pickle.loads(path.read_bytes()) if path.exists() else None
+        if isinstance(error, RayActorError):
+            self.searcher.lose(trial.config["id"], str(error))
+        else:
+            text = Path(trial.error_file).read_text().strip()
+            log.warning("%s: %s", trial.config["id"], text)
+            self.session.on_failure(trial.config["id"], text.splitlines()[-1])
 
 
 @contextmanager
@@ -171,29 +219,56 @@ def running_ray(num_cpus: int, num_slots: int) -> Iterator[None]:
     Raises:
         ValueError: Ray does not start.
     """
-    os.environ.update(QUIET)
-    scratch = tempfile.mkdtemp(prefix="s2r-")
+    if ray.is_initialized():
+        raise ValueError("a study starts a Ray of its own, and this process uses one already. "
+                         "Call ray.shutdown() first.")
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
+    _remove_leftovers()
+    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
+    with FileLock(scratch / "lock"):
+        try:
+            _start_ray(num_cpus, num_slots, scratch)
+            yield
+        finally:
+            ray.shutdown()
+            _keep_output(scratch)
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _start_ray(num_cpus: int, num_slots: int, scratch: Path) -> None:
     try:
         ray.init(address="local", num_cpus=num_cpus, resources={"trial_slot": num_slots},
                  include_dashboard=False, object_store_memory=200_000_000,
-                 logging_level=logging.ERROR, log_to_driver=False,
-                 _temp_dir=scratch)
+                 logging_level=logging.ERROR, log_to_driver=False, _temp_dir=str(scratch))
     except Exception as error:
         raise ValueError(f"Ray does not start: {error}") from error
-    _log_quietly()
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _log_quietly() -> None:
-    """Sends what Ray's loggers say to the root logger, that is to the study's log."""
+    # What its loggers say goes to the root logger, that is to the study's log.
     logger = logging.getLogger("ray")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     logger.propagate = True
+    logger.setLevel(logging.WARNING)
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses files we don't want
+
+
+def _remove_leftovers() -> None:
+    """Removes Ray's files of studies that were killed: nobody holds their locks."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
+        try:
+            if (folder / "lock").exists():
+                with FileLock(folder / "lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (Timeout, OSError):  # in use, or another user's
+            continue
+
+
+def _keep_output(scratch: Path) -> None:
+    """Copies what the trials' processes printed into the study's log."""
+    for path in sorted(scratch.glob("session_*/logs/worker-*")):
+        lines = [line for line in path.read_text(errors="replace").splitlines()
+                 if line and not line.startswith(":")]  # those are Ray's own marks
+        if lines:
+            log.info("%s:\n%s", path.name, "\n".join(lines[-MAX_LINES:]))
 
 
 def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: Path,
@@ -205,26 +280,31 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
         resources: What each of its trials occupies.
         concurrency: Trials at a time.
         cache: The folder that trials share.
-        scratch: Where Tune may write what nobody reads.
+        scratch: Where Ray may write what nobody reads; removed afterwards.
         interruption: Ends the run early.
     """
     several = resources.workers > 1
     slots = [{"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}]
-    if several:  # the driver of a TorchTrainer only waits for its workers
+    if several:  # the process that waits for the workers takes no CPU from them
         slots = [{"CPU": 0, "trial_slot": 1}]
-    trainable = run_with_workers if several else TrialTrainable
-    restarts = 0 if several else session.study.max_restarts
+    trainable = WorkersTrainable if several else TrialTrainable
+    # Ask for as many trials as there is room for, not for one at a time.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
+    shutil.rmtree(scratch, ignore_errors=True)
+    searcher = SessionSearcher(session, cache, scratch, concurrency)
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory(slots)),
         tune_config=tune.TuneConfig(
-            search_alg=SessionSearcher(session, cache, concurrency),
-            scheduler=SessionScheduler(session), num_samples=-1, reuse_actors=not several),
+            search_alg=searcher, scheduler=SessionScheduler(session, searcher), num_samples=-1,
+            reuse_actors=not several),
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch.absolute()), verbose=0, stop=interruption,
-            callbacks=[SessionCallback(session)],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=restarts)))
-    # Ask for as many trials as there is room for, not for one at a time.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
-    with interruption.listening():
+            callbacks=[SessionCallback(session, searcher)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)))
+    interruption.listen()  # Ray has taken SIGTERM
+    try:
         tuner.fit()
+    except Interrupted:
+        log.info("interrupted")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

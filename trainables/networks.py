@@ -16,15 +16,27 @@ class Backbone(nn.Module):
     Args:
         trunk: Maps images ``(B, 3, H, W)`` to features ``(B, feature_dim)``.
         feature_dim: The length of a feature vector.
+        image_size: Side in pixels of the only images that the trunk takes; ``None``: any size.
     """
 
-    def __init__(self, trunk: nn.Module, feature_dim: int) -> None:
+    def __init__(self, trunk: nn.Module, feature_dim: int, image_size: int | None = None) -> None:
         super().__init__()
         self.trunk = trunk
         self.feature_dim = feature_dim
+        self.image_size = image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)`` to features ``(B, D)``."""
+        """Images ``(B, 3, H, W)`` to features ``(B, D)``.
+
+        Raises:
+            ValueError: The images are not of the trunk's size.
+        """
+        sizes = tuple(images.shape[-2:])
+        if self.image_size is not None and sizes != (self.image_size, self.image_size):
+            raise ValueError(
+                f"the backbone is built for images of {self.image_size} × {self.image_size} "
+                f"pixels, and the task gives {sizes[0]} × {sizes[1]}. Set the backbone's "
+                f"image_size: {sizes[0]}.")
         features: Tensor = self.trunk(images)
         return features
 

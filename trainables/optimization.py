@@ -44,13 +44,14 @@ class ScheduleConfig(BaseConfig):
     """Whether learning rate and adaptation weights change once an epoch (as in the release) or
     every step (as in the methods' own papers)."""
     warmup_steps: NonNegativeInt = 0
-    """Steps of linear warm-up from 0; only with ``per: step``."""
+    """Steps of linear warm-up from 0 to 1, both included; only with ``per: step``. A decay starts
+    after them, but ``step`` counts epochs from the training's first."""
     decay_factor: float = Field(0.1, gt=0, le=1)
     """For ``step`` and ``exponential``."""
     decay_epochs: tuple[PositiveInt, ...] = Field((10, 15), strict=False)
     """For ``step``: counted from 1, as the release does."""
     decay_interval: PositiveInt = 1
-    """For ``exponential``: steps between decays."""
+    """For ``exponential``: steps between decays, counted from the end of the warm-up."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -89,7 +90,8 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, num_steps: int,
             passed = sum(epoch + 1 > boundary for boundary in schedule.decay_epochs)
             return math.pow(schedule.decay_factor, passed)
         case "exponential":
-            return max(math.pow(schedule.decay_factor, step // schedule.decay_interval), 0.01)
+            decays = (step - warmup) // schedule.decay_interval
+            return max(math.pow(schedule.decay_factor, decays), 0.01)
         case "constant":
             return 1.0
 

@@ -4,17 +4,21 @@ from trainables.augmentations.base import STATISTICS, Augmentation, Augmentation
 from trainables.augmentations.base import evaluation_transform, normalize
 from trainables.augmentations.consistency import consistency_view
 from trainables.augmentations.none import NoAugmentation
+from trainables.augmentations.randaugment import RandAugment
 from trainables.augmentations.strong import StrongAugmentation
+from trainables.augmentations.trivialaugment import TrivialAugment
 from trainables.augmentations.weak import WeakAugmentation
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "none": NoAugmentation,
+    "randaugment": RandAugment,
     "strong": StrongAugmentation,
+    "trivialaugment": TrivialAugment,
     "weak": WeakAugmentation,
 }
 
 __all__ = [
     "AUGMENTATIONS", "STATISTICS", "Augmentation", "AugmentationConfig", "Geometry",
-    "NoAugmentation", "StrongAugmentation", "WeakAugmentation", "consistency_view",
-    "evaluation_transform", "normalize",
+    "NoAugmentation", "RandAugment", "StrongAugmentation", "TrivialAugment", "WeakAugmentation",
+    "consistency_view", "evaluation_transform", "normalize",
 ]

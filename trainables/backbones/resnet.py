@@ -1,12 +1,11 @@
 """Residual networks of torchvision."""
 
 from typing import final
-from urllib.error import URLError
 
 from torch import nn
 from torchvision.models import get_model
 
-from trainables.backbones.base import Architecture, BackboneConfig
+from trainables.backbones.base import Architecture, BackboneConfig, no_download
 from trainables.networks import Backbone
 
 
@@ -19,18 +18,15 @@ class ResNet(Architecture):
     """
 
     def __init__(self, depth: int) -> None:
-        self.depth = depth
+        self.name = f"resnet{depth}"
+        self.imagenet_weights = "torchvision IMAGENET1K_V1"
 
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`; the weights are torchvision's IMAGENET1K_V1."""
-        name = f"resnet{self.depth}"
+        """See :class:`Architecture`; accepts images of any size."""
         try:
-            network = get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
-        except (URLError, OSError) as error:
-            raise ValueError(
-                f"the ImageNet weights of {name} cannot be downloaded ({error}). Fetch them "
-                "where there is a network and name the file under initialization: "
-                "{checkpoint: {path: …}}.") from error
+            network = get_model(self.name, weights="IMAGENET1K_V1" if imagenet else None)
+        except OSError as error:  # urllib's URLError is one
+            raise no_download(self.name, error) from error
         feature_dim = network.fc.in_features
         network.fc = nn.Identity()
         return Backbone(network, feature_dim)

@@ -17,16 +17,27 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
+from trainables.augmentations import Geometry
 from trainables.images import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """Of the files that are taken for images, in any case of letters."""
 _MAX_NAMED = 5
-"""How many damaged files a message names."""
+"""How many files a message names."""
 _DAMAGES = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What Pillow raises for files that it cannot read, depending on their format."""
 _MEASUREMENT_MODES = ("I", "F")
 """Starts of the names of Pillow's modes whose values exceed 255: depth maps, raw scans."""
+
+
+def photograph_geometry(image_size: int, *, mirror: bool = True) -> Geometry:
+    """Sizes in the paper's proportion: scaled to 256, cut to 224.
+
+    Args:
+        image_size: Side in pixels of the square that the network sees.
+        mirror: Whether a mirrored image keeps its class.
+    """
+    return Geometry(crop_size=image_size, resize_size=round(image_size * 256 / 224), mirror=mirror)
 
 
 @final
@@ -44,16 +55,24 @@ class FileImages(Images):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                return _to_tensor(image)
-        except _DAMAGES as error:
-            raise ValueError(_damage(path, error)) from error
+        return read_image(self.paths[index])
 
     def name(self, index: int) -> str:
         """Its path."""
         return self.paths[index]
+
+
+def read_image(path: str) -> Tensor:
+    """One image in RGB, uint8, shape ``(3, H, W)``.
+
+    Raises:
+        ValueError: It cannot be read; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return _to_tensor(image)
+    except _DAMAGES as error:
+        raise ValueError(_damage(path, error)) from error
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
@@ -65,6 +84,23 @@ def _to_tensor(image: Image.Image) -> Tensor:
 
 def _damage(path: str | Path, error: Exception) -> str:
     return f"{path}: cannot be read as an image: {error}. Replace or remove the file."
+
+
+def existing_folder(role: str, path: str | Path) -> Path:
+    """The folder that a setting names, as an absolute path.
+
+    Args:
+        role: The setting, for the message.
+        path: May start with ``~``.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    folder = Path(path).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(f"{role}: must be a folder, got {folder}, which "
+                         f"{'is a file' if folder.exists() else 'does not exist'}.")
+    return folder
 
 
 def find_images(root: Path) -> list[Path]:
@@ -122,9 +158,14 @@ def check_images(root: Path, files: Sequence[Path], cache: Path) -> list[str]:
         if stale:
             _remember(memory, seen)
     if damages:
-        more = f"\n… and {len(damages) - _MAX_NAMED} more." if len(damages) > _MAX_NAMED else ""
-        raise ValueError("\n".join(damages[:_MAX_NAMED]) + more)
+        raise ValueError(first_of(damages))
     return [seen[str(file)].digest for file in files]
+
+
+def first_of(lines: Sequence[str]) -> str:
+    """The first lines of a list that may be long, and how many more there are."""
+    more = [f"… and {len(lines) - _MAX_NAMED} more."] if len(lines) > _MAX_NAMED else []
+    return "\n".join([*lines[:_MAX_NAMED], *more])
 
 
 def _is_current(path: Path, seen: _Seen | None) -> bool:

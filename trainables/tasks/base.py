@@ -10,6 +10,9 @@ from trainables.augmentations import Geometry
 from trainables.images import LabelledImages, UnlabelledImages
 from trainables.schema import BaseConfig
 
+TARGET_TEST = "target_test"
+"""The test set of a target that is split into parts."""
+
 
 class TaskConfig(BaseConfig):
     """Settings that every task has."""

@@ -8,15 +8,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from trainables.augmentations import Geometry
 from trainables.images import LabelledImages, UnlabelledImages, stratified_split
 from trainables.randomness import generator
 from trainables.schema import nearest
-from trainables.tasks._image_files import EXTENSIONS, FileImages, check_images, find_images
-from trainables.tasks.base import Domains, Task, TaskConfig
-
-TARGET_TEST = "target_test"
-"""The test set that is split off a labelled target."""
+from trainables.tasks._image_files import EXTENSIONS, FileImages, check_images, existing_folder
+from trainables.tasks._image_files import find_images, photograph_geometry
+from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 
 
 @final
@@ -88,9 +85,7 @@ class Folders(Task):
                 config.target_test_fraction, generator(config.seed, "folders", "target"), target)
         return Domains(
             classes=naming.classes,
-            geometry=Geometry(
-                crop_size=config.image_size, resize_size=round(config.image_size * 256 / 224),
-                mirror=config.mirror),
+            geometry=photograph_geometry(config.image_size, mirror=config.mirror),
             source_train=source_train,
             source_val=source_val,
             target_train=UnlabelledImages(target_images),
@@ -112,10 +107,7 @@ class _Tree:
     @staticmethod
     def open(role: str, path: str) -> "_Tree":
         """Lists the images below ``path``."""
-        root = Path(path).expanduser().resolve()
-        if not root.is_dir():
-            raise ValueError(f"{role}: must be a folder, got {root}, which "
-                             f"{'is a file' if root.exists() else 'does not exist'}.")
+        root = existing_folder(role, path)
         files = find_images(root)
         if not files:
             raise ValueError(f"{role}: folder {root} holds no images. Images end in "

@@ -1,0 +1,212 @@
+"""What TensorBoard reads of a study."""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+from study.records import TrialRecord
+from study.session import LiveTrial, Session
+from study.tensorboard import METRICS, TensorBoard
+from tests.fake_trials import REASON, Driver, open_session, run_to_end, training_report
+
+PARAMS = ["optimizer/learning_rate", "method", "method/dann/domain_weight"]
+PLAIN = {"pruner": "none", "sampler": "random"}
+TAGS = {"loss/classification", "criterion/bnm", "criterion/oracle", "source_val/accuracy"}
+
+
+def read(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read(folder).Scalars(tag)]
+
+
+def hparams_data(folder: Path, tag: str) -> plugin_data_pb2.HParamsPluginData:
+    content = read(folder).SummaryMetadata(tag).plugin_data.content
+    return metadata._parse_plugin_data_as(content, {
+        metadata.EXPERIMENT_TAG: "experiment",
+        metadata.SESSION_START_INFO_TAG: "session_start_info",
+        metadata.SESSION_END_INFO_TAG: "session_end_info"}[tag])
+
+
+def columns_of(folder: Path) -> dict[str, object]:
+    """A trial's line in the HParams tab."""
+    start = hparams_data(folder, metadata.SESSION_START_INFO_TAG)
+    return {name: getattr(value, value.WhichOneof("kind"))
+            for name, value in start.hparams.items()}
+
+
+def status_of(folder: Path) -> int:
+    status: int = hparams_data(folder, metadata.SESSION_END_INFO_TAG).status
+    return status
+
+
+class Study:
+    """A session that TensorBoard is told of."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        self.board = TensorBoard(folder / "tensorboard", PARAMS)
+        self.session = open_session(folder, self.board, **changes)
+        self.board.catch_up(self.session.records)
+        self.root = folder / "tensorboard"
+
+    def start(self) -> LiveTrial:
+        trial = self.session.next_trial()
+        assert trial is not None
+        return trial
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study from start to end, with trials of all outcomes."""
+    study = Study(tmp_path_factory.mktemp("study"))
+    run_to_end(study.session)
+    study.board.close()
+    return study
+
+
+def records(session: Session, outcome: str) -> list[TrialRecord]:
+    found = [record for record in session.records if record.outcome == outcome]
+    assert found
+    return found
+
+
+def test_every_trial_has_a_folder_of_events(study: Study) -> None:
+    folders = {path.name for path in study.root.iterdir() if path.is_dir()}
+    assert folders == {record.id for record in study.session.records}
+
+
+def test_curves_are_the_record_s_metrics(study: Study) -> None:
+    for record in study.session.records:
+        for tag in TAGS:
+            expected = [(e.evaluation, pytest.approx(e.metrics[tag])) for e in record.evaluations]
+            assert scalars(study.root / record.id, tag) == expected
+
+
+def test_figures_are_the_selected_checkpoint_s(study: Study) -> None:
+    record = records(study.session, "complete")[0]
+    folder = study.root / record.id
+    for tag, value in (("selected/objective", record.objective),
+                       ("selected/source_val_accuracy", record.selected()["source_val/accuracy"]),
+                       ("selected/oracle_target_val_accuracy",
+                        record.selected()["criterion/oracle"])):
+        assert scalars(folder, tag) == [(record.best_evaluation, pytest.approx(value))]
+
+
+def test_only_final_runs_show_target_test_accuracy(study: Study) -> None:
+    for record in study.session.records:
+        folder = study.root / record.id
+        tag = "selected/target_test_accuracy"
+        if record.stage == "final":
+            assert scalars(folder, tag) == [(record.best_evaluation, pytest.approx(0.7))]
+        else:
+            assert tag not in read(folder).Tags()["scalars"]
+
+
+def test_there_are_no_other_curves(study: Study) -> None:
+    for record in study.session.records:
+        tags = set(read(study.root / record.id).Tags()["scalars"])
+        assert tags <= TAGS | set(METRICS)
+
+
+def test_the_table_has_a_line_for_each_trial(study: Study) -> None:
+    for record in study.session.records:
+        assert columns_of(study.root / record.id) == {
+            **record.params, "method": record.method, "stage": record.stage,
+            "seed": str(record.seed), "outcome": record.outcome}
+
+
+def test_the_table_has_the_space_s_columns_and_no_noise(study: Study) -> None:
+    experiment = hparams_data(study.root, metadata.EXPERIMENT_TAG)
+    assert [column.name for column in experiment.hparam_infos] == [
+        "method", "optimizer/learning_rate", "method/dann/domain_weight", "stage", "seed",
+        "outcome"]
+    assert [info.name.tag for info in experiment.metric_infos] == list(METRICS)
+
+
+@pytest.mark.parametrize("outcome, status", [
+    ("complete", api_pb2.STATUS_SUCCESS), ("stopped", api_pb2.STATUS_SUCCESS),
+    ("failed", api_pb2.STATUS_FAILURE),
+])
+def test_a_failed_trial_is_marked_as_such(study: Study, outcome: str, status: int) -> None:
+    assert {status_of(study.root / record.id) for record in records(study.session, outcome)} \
+        == {status}
+
+
+def test_a_trial_s_configuration_can_be_read(study: Study) -> None:
+    folder = study.root / "0001"
+    (event,) = read(folder).Tensors("configuration/text_summary")
+    text = event.tensor_proto.string_val[0].decode()
+    assert "learning_rate" in text and "dann" in text
+
+
+def test_a_trial_that_fails_at_once_is_in_the_table(tmp_path: Path) -> None:
+    study = Study(tmp_path)
+    trial = study.start()
+    study.session.on_failure(trial.id, REASON)
+    folder = study.root / trial.id
+    assert columns_of(folder)["outcome"] == "failed"
+    assert status_of(folder) == api_pb2.STATUS_FAILURE
+    assert read(folder).Tags()["scalars"] == []
+
+
+def test_a_trial_under_way_has_its_curves(tmp_path: Path) -> None:
+    study = Study(tmp_path, **PLAIN)
+    trial = study.start()
+    study.session.on_report(trial.id, training_report(trial.config, 1))
+    study.board.close()
+    assert len(scalars(study.root / trial.id, "criterion/bnm")) == 1
+
+
+# A study that goes on
+
+
+def test_a_resumed_trial_has_each_evaluation_once(tmp_path: Path) -> None:
+    first = Study(tmp_path, **PLAIN)
+    trial = first.start()
+    for evaluation in (1, 2):
+        first.session.on_report(trial.id, training_report(trial.config, evaluation))
+    first.board.close()
+    second = Study(tmp_path, **PLAIN)
+    again = second.start()
+    for evaluation in (1, 2, 3, 4):
+        second.session.on_report(again.id, training_report(again.config, evaluation))
+    assert [step for step, _ in scalars(second.root / again.id, "criterion/bnm")] == [1, 2, 3, 4]
+
+
+def test_a_study_killed_all_the_time_has_the_same_events(tmp_path: Path, study: Study) -> None:
+    checkpoints: dict[str, int] = {}
+    while not (killed := Study(tmp_path)).session.is_over:
+        for _ in Driver(killed.session, checkpoints).events():
+            break
+        killed.board.close()
+    for record in study.session.records:
+        folders = study.root / record.id, killed.root / record.id
+        assert columns_of(folders[0]) == columns_of(folders[1])
+        assert status_of(folders[0]) == status_of(folders[1])
+        for tag in read(folders[0]).Tags()["scalars"]:
+            assert scalars(folders[0], tag) == scalars(folders[1], tag)
+
+
+def test_a_trial_whose_last_events_were_lost_gets_them(tmp_path: Path) -> None:
+    study = Study(tmp_path, **PLAIN)
+    trial = study.start()
+    study.session.observers = ()  # killed when the record was written
+    for evaluation in (1, 2, 3, 4):
+        study.session.on_report(trial.id, training_report(trial.config, evaluation))
+    study.board.close()
+    folder = Study(tmp_path, **PLAIN).root / trial.id
+    assert columns_of(folder)["outcome"] == "complete"
+    assert [step for step, _ in scalars(folder, "criterion/bnm")] == [1, 2, 3, 4]
+
+
+def test_a_trial_that_is_written_is_not_written_again(tmp_path: Path) -> None:
+    study = Study(tmp_path, **PLAIN)
+    study.session.on_failure(study.start().id, REASON)
+    before = sorted(study.root.rglob("*"))
+    assert sorted(Study(tmp_path, **PLAIN).root.rglob("*")) == before

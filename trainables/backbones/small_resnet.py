@@ -1,0 +1,62 @@
+"""A residual network for 32-pixel images."""
+
+from typing import final
+
+from pydantic import PositiveInt
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from trainables.backbones.base import Architecture, BackboneConfig
+from trainables.networks import Backbone
+
+
+@final
+class SmallResNet(Architecture):
+    """The ResNet for CIFAR images (He et al., CVPR 2016, arXiv:1512.03385, section 4.2).
+
+    Three stages at full, half and quarter resolution; with 1, 3 and 5 blocks each it is ResNet-8,
+    -20 and -32. The larger ResNets shrink a 32-pixel image to one pixel.
+    """
+
+    class Config(BackboneConfig):
+        """The default is ResNet-8, for the embedded task."""
+
+        num_blocks: PositiveInt = 1
+        """Blocks of two convolutions in each stage."""
+        width: PositiveInt = 16
+        """Channels of the first stage; the next two have twice and four times as many."""
+
+    def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
+        """See :class:`Architecture`; accepts images of any size from 4 pixels."""
+        assert isinstance(config, SmallResNet.Config)
+        if imagenet:
+            raise ValueError("small_resnet has no ImageNet weights; use initialization: none or "
+                             "pretraining.")
+        width = config.width
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True)]
+        channels = width
+        for stage in range(3):
+            for block in range(config.num_blocks):
+                halves = stage > 0 and block == 0
+                layers.append(_block(channels, width * 2**stage, stride=2 if halves else 1))
+                channels = width * 2**stage
+        trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        _initialize(trunk)
+        return Backbone(trunk, channels)
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Two convolutions; a linear shortcut where the shape changes."""
+    shortcut = None
+    if inputs != outputs or stride != 1:
+        shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return BasicBlock(inputs, outputs, stride, shortcut)
+
+
+def _initialize(trunk: nn.Module) -> None:
+    for layer in trunk.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
