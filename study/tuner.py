@@ -37,8 +37,14 @@ log = logging.getLogger(__name__)
 SCRATCH_PREFIX = "s2r-"
 """Of the folders of Ray's own files; short, for the sockets in them."""
 
+ACTOR_NAME = ":actor_name:"
+"""How Ray marks a process's output."""
+
+PROCESSES = ("TrialTrainable", "WorkersTrainable", "RayTrainWorker", "TrainController")
+"""Those whose output the study's log keeps."""
+
 MAX_LINES = 1000
-"""Of each process's output that the study's log keeps."""
+"""Of each process's output that it keeps."""
 
 
 class _LeftOut:
@@ -264,11 +270,12 @@ def _remove_leftovers() -> None:
 
 def _keep_output(scratch: Path) -> None:
     """Copies what the trials' processes printed into the study's log."""
-    for path in sorted(scratch.glob("session_*/logs/worker-*")):
-        lines = [line for line in path.read_text(errors="replace").splitlines()
-                 if line and not line.startswith(":")]  # those are Ray's own marks
-        if lines:
-            log.info("%s:\n%s", path.name, "\n".join(lines[-MAX_LINES:]))
+    for path in sorted(scratch.glob("session_latest/logs/worker-*")):
+        lines = path.read_text(errors="replace").splitlines()
+        actor = next((line for line in lines if line.startswith(ACTOR_NAME)), "")
+        printed = [line for line in lines if line and not line.startswith(":")]
+        if printed and actor.removeprefix(ACTOR_NAME) in PROCESSES:
+            log.info("%s:\n%s", path.name, "\n".join(printed[-MAX_LINES:]))
 
 
 def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: Path,
@@ -296,7 +303,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
         tune.with_resources(trainable, tune.PlacementGroupFactory(slots)),
         tune_config=tune.TuneConfig(
             search_alg=searcher, scheduler=SessionScheduler(session, searcher), num_samples=-1,
-            reuse_actors=not several),
+            reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch.absolute()), verbose=0, stop=interruption,
             callbacks=[SessionCallback(session, searcher)],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.criteria import Criterion
-from trainables.evaluation import Evaluation, classification_metrics
+from trainables.evaluation import Evaluation
 from trainables.images import Images, LabelledImages
 from trainables.schema import validate
 from trainables.tasks import Digits, Domains, Task
@@ -108,13 +108,12 @@ class ForbiddenTests(Task):
             for name, data in domains.test_sets.items()})
 
 
-class Contrary(Criterion):
-    """Likes networks the better the worse they are on the source."""
+class Doubt(Criterion):
+    """Likes networks the better the less sure they are of source images: the first evaluation."""
 
     def score(self, evaluation: Evaluation) -> float:
         """In ``[-1, 0]``."""
-        return -classification_metrics(evaluation.source.logits, evaluation.source_labels)[
-            "accuracy"]
+        return -float(evaluation.source.logits.softmax(dim=1).amax(dim=1).mean())
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`."""

@@ -25,7 +25,7 @@ from ray.util.queue import Queue
 
 from trainables.checkpoint import write_atomically
 from trainables.config import TrialConfig
-from trainables.runtime import current_runtime
+from trainables.runtime import Runtime, current_runtime
 from trainables.schema import validate
 from trainables.trial import Report, TrialFailed, run_trial
 
@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 """Between the looks that Ray Train takes at a trial's workers."""
+
+END_SECONDS = 60.0
+"""That workers are given to end after they were told to."""
+
+GO_ON = "go on"
+"""The order to workers that is not another trial or the end."""
 
 
 class Assignment(TypedDict):
@@ -79,13 +85,11 @@ class TrialTrainable(tune.Trainable):
         self.reports = iter(())
 
 
-def _reports(assignment: Assignment, device: torch.device | None = None) -> Iterator[Report]:
+def _reports(assignment: Assignment, runtime: Runtime | None = None) -> Iterator[Report]:
     config = validate(TrialConfig, assignment["trial"])
     torch.set_num_threads(config.resources.cpus_per_worker)
-    if device is None:  # Ray shows an actor no other GPU than its own
-        device = torch.device("cuda", 0) if config.resources.gpus_per_worker \
-            else torch.device("cpu")
-    runtime = current_runtime(device)
+    if runtime is None:  # Ray shows an actor no other GPU than its own
+        runtime = Runtime(torch.device("cuda" if config.resources.gpus_per_worker else "cpu"))
     yield from run_trial(config, Path(assignment["folder"]), Path(assignment["cache"]), runtime)
 
 
@@ -131,48 +135,66 @@ def _reason(error: Exception, folder: Path) -> str:
 # Several workers
 
 class WorkersTrainable(tune.Trainable):
-    """One trial by the workers of a TorchTrainer; this process waits for them.
+    """One trial at a time by the workers of a TorchTrainer; this process waits for them.
 
-    (The usual function that reports through ``TuneReportCallback`` cannot tell the loss of a
-    worker from an error of the trial, and cannot report either without a race.)
+    After each report the workers wait for an order: to go on, to take on the next trial, or to
+    end. So they serve many trials, as the process of a one-worker trial does, and end by
+    themselves. (To end this process instead, as one does with a function that reports through
+    ``TuneReportCallback``, leaves the workers' CPUs and GPUs reserved for good: what should free
+    them needs Ray's dashboard.)
     """
 
     def setup(self, config: Assignment) -> None:  # type: ignore[override]
-        """Starts, or goes on with, a trial."""
+        """Starts workers for a trial."""
+        self.orders = Queue(actor_options={"num_cpus": 0})
         self.results = Queue(actor_options={"num_cpus": 0})
-        Thread(target=_run_workers, args=(config, self.results), daemon=True).start()
+        self.is_under_way = False
+        self.trainer = Thread(
+            target=_train, args=(config, self.orders, self.results), daemon=True)
+        self.trainer.start()
+
+    def reset_config(self, new_config: Assignment) -> bool:  # type: ignore[override]
+        """Gives the next trial to the workers, or to new ones if the last trial ended them."""
+        if self.trainer.is_alive():
+            self.is_under_way = False
+            self.orders.put(new_config)
+        else:
+            self.cleanup()
+            self.setup(new_config)
+        return True
 
     def step(self) -> dict[str, Any]:
         """Waits for the next report."""
+        if self.is_under_way:
+            self.orders.put(GO_ON)
+        self.is_under_way = True
         result: dict[str, Any] = self.results.get()
+        if report_of(result) is None:
+            self.trainer.join()
         return result
+
+    def cleanup(self) -> None:
+        """Ends the workers."""
+        self.orders.put(None)
+        self.trainer.join(END_SECONDS)
+        for queue in (self.orders, self.results):
+            queue.shutdown(force=True)
 
 
 class _TrialRaised(Exception):  # noqa: N818 - names what happened
     """An error of the trial's own, as text: not every error survives the way between processes."""
 
 
-class _Forward(ray.train.UserCallback):
-    """Brings worker 0's reports to the trainable; metrics are over all workers already."""
-
-    def __init__(self, results: Queue) -> None:
-        self.results = results
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
-                     ) -> None:
-        """All workers have reported."""
-        self.results.put(metrics[0])
-
-
-def _run_workers(assignment: Assignment, results: Queue) -> None:
-    """Runs the workers to the end of the trial or of one of them."""
+def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
+    """Runs workers until they are told to end, a trial of theirs fails, or one of them is lost."""
     resources = validate(TrialConfig, assignment["trial"]).resources
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker
     try:
         ray.train.torch.TorchTrainer(
-            _worker, train_loop_config=dict(assignment),
+            _worker, train_loop_config={
+                "assignment": assignment, "orders": orders, "results": results},
             torch_config=ray.train.torch.TorchConfig(
                 backend="nccl" if resources.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
@@ -181,8 +203,7 @@ def _run_workers(assignment: Assignment, results: Queue) -> None:
             run_config=ray.train.RunConfig(
                 # A name that was used before would go on with that run.
                 name=f"{assignment['id']}-{assignment['attempt']}",
-                storage_path=assignment["scratch"],
-                callbacks=[_Forward(results)]),  # type: ignore[list-item]
+                storage_path=assignment["scratch"]),
         ).fit()
     except ray.train.WorkerGroupError as error:
         raised = [e for e in error.worker_failures.values() if isinstance(e, _TrialRaised)]
@@ -192,14 +213,30 @@ def _run_workers(assignment: Assignment, results: Queue) -> None:
         results.put(as_loss(str(error)))
 
 
-def _worker(assignment: dict[str, Any]) -> None:
-    """The loop of one worker; all report equally often."""
-    given: Assignment = assignment  # type: ignore[assignment]
-    try:
-        for report in _reports(given, ray.train.torch.get_device()):
-            ray.train.report(as_result(report))
-    except Exception as error:
-        if not isinstance(error, (TrialFailed, ValueError)):
-            # It may come of another worker's death: let Ray Train see that first.
-            time.sleep(4 * POLL_SECONDS)
-        raise _TrialRaised(_reason(error, Path(given["folder"]))) from None
+def _worker(given: dict[str, Any]) -> None:
+    """What each worker does: one trial after another."""
+    runtime = current_runtime(ray.train.torch.get_device())
+    assignment: Assignment | None = given["assignment"]
+    while assignment is not None:
+        folder = Path(assignment["folder"])
+        try:
+            assignment = _run(assignment, given["orders"], given["results"], runtime)
+        except Exception as error:
+            if not isinstance(error, (TrialFailed, ValueError)):
+                # It may come of another worker's death: let Ray Train see that first.
+                time.sleep(4 * POLL_SECONDS)
+            raise _TrialRaised(_reason(error, folder)) from None
+
+
+def _run(assignment: Assignment, orders: Queue, results: Queue, runtime: Runtime
+         ) -> Assignment | None:
+    """Runs a trial for as long as it is to go on; returns what is to be done next."""
+    for report in _reports(assignment, runtime):
+        order = None
+        if runtime.is_main:  # metrics are over all workers already
+            results.put(as_result(report))
+            order = orders.get()
+        order = runtime.share(order)
+        if order != GO_ON:
+            break
+    return order

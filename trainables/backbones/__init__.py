@@ -12,6 +12,7 @@ BACKBONES: dict[str, Architecture] = {
     "deit_tiny": VisionTransformer(192, 12, 3, weights="deit_tiny_patch16_224.fb_in1k"),
     "deit_small": VisionTransformer(384, 12, 6, weights="deit_small_patch16_224.fb_in1k"),
     "deit_base": VisionTransformer(768, 12, 12, weights="deit_base_patch16_224.fb_in1k"),
+    "mixer_micro": Mixer(64, 4, image_size=32, patch_size=4),
     "mixer_small": Mixer(512, 8),
     "mixer_base": Mixer(768, 12, weights="mixer_b16_224.goog_in21k_ft_in1k"),
     "mixer_large": Mixer(1024, 24, weights="mixer_l16_224.goog_in21k_ft_in1k"),

@@ -25,6 +25,9 @@ class SmallResNet(Architecture):
         """Blocks of two convolutions in each stage."""
         width: PositiveInt = 16
         """Channels of the first stage; the next two have twice and four times as many."""
+        pooled_size: PositiveInt = 4
+        """Side to which the last feature map is averaged before it is flattened: where a stroke is
+        matters to which digit it makes. 1 is the paper's."""
 
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
         """See :class:`Architecture`; accepts images of any size from 4 pixels."""
@@ -42,9 +45,10 @@ class SmallResNet(Architecture):
                 halves = stage > 0 and block == 0
                 layers.append(_block(channels, width * 2**stage, stride=2 if halves else 1))
                 channels = width * 2**stage
-        trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        side = config.pooled_size
+        trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(side), nn.Flatten())
         _initialize(trunk)
-        return Backbone(trunk, channels)
+        return Backbone(trunk, channels * side**2)
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Module:

@@ -3,10 +3,23 @@
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
+from trainables.tasks.imagenet import ImageNet
+from trainables.tasks.s2rda49 import S2RDA49
+from trainables.tasks.s2rda_ms39 import S2RDAMS39
+from trainables.tasks.subvisda10 import SubVisDA10
+from trainables.tasks.synsl import SynSL
 
 TASKS: dict[str, type[Task]] = {
     "digits": Digits,
     "folders": Folders,
+    "imagenet": ImageNet,
+    "s2rda49": S2RDA49,
+    "s2rda_ms39": S2RDAMS39,
+    "subvisda10": SubVisDA10,
+    "synsl": SynSL,
 }
 
-__all__ = ["Digits", "Domains", "Folders", "TASKS", "Task", "TaskConfig"]
+__all__ = [
+    "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39", "SubVisDA10", "SynSL",
+    "TASKS", "Task", "TaskConfig",
+]

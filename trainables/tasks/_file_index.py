@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import final
+from typing import TypedDict, final
 
 import numpy as np
 from filelock import FileLock
@@ -29,6 +29,25 @@ _RACE_NANOSECONDS = 2 * 10**9
 telling (clocks tick in milliseconds on local disks, in seconds on some others)."""
 _UNKNOWN_TIME = -1
 """Stands for the time of such a folder, and equals none: the next process lists again."""
+
+
+class _State(TypedDict):
+    """What is on disk beside the arrays."""
+
+    version: int
+    stem: str
+    num_bytes: int
+    groups: list[str]
+    starts: list[int]
+    folders: list[tuple[str, int]]
+    """Path and time of last change."""
+
+
+class NoImages(ValueError):  # noqa: N818 - names what is wrong
+    """A tree without images."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"folder {root} holds no images. Images end in {', '.join(EXTENSIONS)}.")
 
 
 @dataclass(frozen=True)
@@ -123,9 +142,13 @@ class IndexedImages(Images):
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> Tensor:
+        return read_image(self.name(index))
+
+    def name(self, index: int) -> str:
+        """Its path."""
         tree = bisect_right(self.starts, index) - 1
         listing = self.indexes[tree]
-        return read_image(f"{listing.root}/{listing.path(index - self.starts[tree])}")
+        return os.path.join(listing.root, listing.path(index - self.starts[tree]))
 
 
 def open_index(root: Path, cache: Path,
@@ -134,8 +157,7 @@ def open_index(root: Path, cache: Path,
 
     Processes that come at once list once: the others wait. A change is noticed by the time of last
     change of every folder of the tree: images and folders that were added, removed, renamed or
-    moved. A file that was overwritten in its place is not noticed, and need not be: the index holds
-    names.
+    moved. A file that was overwritten in its place is not noticed: the index holds names only.
 
     Args:
         root: An existing folder.
@@ -155,8 +177,8 @@ def open_index(root: Path, cache: Path,
             index = _current(root, state)
             if index is None:
                 log.info("Listing %s. It is done once, and again when a folder has changed.", root)
-                _build((walk or walk_images)(root), state, time.time_ns())
-                index = _opened(root, state, json.loads(state.read_text()))
+                _build(root, (walk or walk_images)(root), state, time.time_ns())
+                index = _opened(root, state, _read(state))
     return index
 
 
@@ -171,7 +193,7 @@ def _paths_file(stem: Path) -> Path:
 def _current(root: Path, state: Path) -> FileIndex | None:
     """The index that is on disk, if it is whole and of the tree as it is now."""
     try:
-        entries = json.loads(state.read_text())
+        entries = _read(state)
         if entries["version"] != _VERSION or not all(
                 os.stat(os.path.join(root, folder)).st_mtime_ns == modified
                 for folder, modified in entries["folders"]):
@@ -183,13 +205,17 @@ def _current(root: Path, state: Path) -> FileIndex | None:
         return None
 
 
-def _opened(root: Path, state: Path, entries: dict[str, list[object]]) -> FileIndex:
-    groups = tuple(str(name) for name in entries["groups"])
-    starts = tuple(int(str(start)) for start in entries["starts"])
-    return FileIndex(root, state.with_name(str(entries["stem"])), groups, starts)
+def _read(state: Path) -> _State:
+    entries: _State = json.loads(state.read_text())
+    return entries
 
 
-def _build(folders: Iterable[ListedFolder], state: Path, now: int) -> None:
+def _opened(root: Path, state: Path, entries: _State) -> FileIndex:
+    return FileIndex(root, state.with_name(entries["stem"]), tuple(entries["groups"]),
+                     tuple(entries["starts"]))
+
+
+def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -> None:
     """Writes an index; none of its files is seen before it is whole."""
     partial = state.with_suffix(f".{os.getpid()}.partial")
     listed: list[tuple[str, int]] = []
@@ -216,13 +242,14 @@ def _build(folders: Iterable[ListedFolder], state: Path, now: int) -> None:
     if not counts:
         _paths_file(partial).unlink()
         _ends_file(partial).unlink()
-        raise ValueError("holds no images. Images end in " + ", ".join(EXTENSIONS) + ".")
+        raise NoImages(root)
     stem = state.with_name(f"{state.stem}-{digest.hexdigest()}")
     _paths_file(partial).replace(_paths_file(stem))
     _ends_file(partial).replace(_ends_file(stem))
-    partial.write_text(json.dumps({
+    entries: _State = {
         "version": _VERSION, "stem": stem.name, "num_bytes": num_bytes, "groups": list(counts),
-        "starts": [0, *accumulate(counts.values())], "folders": listed}))
+        "starts": [0, *accumulate(counts.values())], "folders": listed}
+    partial.write_text(json.dumps(entries))
     partial.replace(state)
 
 

@@ -189,6 +189,12 @@ def _inspect(path: Path) -> _Seen | str:
     return _Seen(status.st_size, status.st_mtime_ns, digest)
 
 
+def damage_of(path: Path) -> str | None:
+    """What is wrong with an image, if something is."""
+    result = _inspect(path)
+    return result if isinstance(result, str) else None
+
+
 def _recall(memory: Path) -> dict[str, _Seen]:
     if not memory.exists():
         return {}

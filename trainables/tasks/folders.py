@@ -8,11 +8,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from trainables.images import LabelledImages, UnlabelledImages, stratified_split
+from trainables.images import LabelledImages, UnlabelledImages
 from trainables.randomness import generator
 from trainables.schema import nearest
 from trainables.tasks._image_files import EXTENSIONS, FileImages, check_images, existing_folder
 from trainables.tasks._image_files import find_images, photograph_geometry
+from trainables.tasks._splitting import split_or_complain
 from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 
 
@@ -204,13 +205,6 @@ def _naming(source: _Tree, config: Folders.Config) -> _Naming:
 def _split(samples: LabelledImages, fraction: float, rng: torch.Generator, tree: _Tree) -> tuple[
     LabelledImages, LabelledImages
 ]:
-    """See :func:`stratified_split`.
-
-    Raises:
-        ValueError: A part would be empty.
-    """
-    first, second = stratified_split(samples.labels, fraction, rng)
-    if not len(first) or not len(second):
-        raise ValueError(f"{tree.role}: {tree.root} must hold at least two images of a class, to "
-                         "be split in two.")
+    """See :func:`split_or_complain`."""
+    first, second = split_or_complain(samples.labels, fraction, rng, tree.role, str(tree.root))
     return samples.subset(first), samples.subset(second)

@@ -1,0 +1,223 @@
+"""Compares a download with what is published: ``python -m trainables.tasks.check``."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeElapsedColumn
+from rich.table import Table
+
+from trainables.schema import InvalidConfig, look_up, validate
+from trainables.tasks import TASKS
+from trainables.tasks._class_list import LEFT_OUT
+from trainables.tasks._file_index import walk_images
+from trainables.tasks._image_files import damage_of, first_of
+from trainables.tasks._published import Part, PublishedTask
+
+AS_PUBLISHED, DIFFERENT, CANNOT_CHECK = 0, 1, 2
+"""Exit codes."""
+
+_CHUNK = 1024
+"""Images that are decoded before the bar moves."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass
+class Finding:
+    """What is there of one part."""
+
+    part: Part
+    counts: Counter[str] = field(default_factory=Counter)
+    """Images by class."""
+    expected: Counter[str] = field(default_factory=Counter)
+    """By class, where it is published or listed."""
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What is unexpected and does no harm."""
+
+
+def inspect(part: Part, advance: Advance, decode: bool = False) -> Finding:
+    """Compares one part with what is published.
+
+    Args:
+        part: The part.
+        advance: Called with numbers of images as they are found, or decoded.
+        decode: Read every image, too.
+    """
+    finding = Finding(part, expected=Counter(part.published))
+    try:
+        root = part.locate()
+        listed = None if part.split is None else part.split.read(part.classes)
+    except ValueError as error:
+        finding.problems.append(str(error))
+        return finding
+    wanted = None if listed is None else set(listed)
+    if listed is not None:
+        finding.expected = Counter(_class_of(part, path) for path in listed)
+    groups, damages, missing, unlisted = set[str](), list[str](), set(wanted or ()), 0
+    for folder in walk_images(root):
+        place = folder.path.decode(errors="surrogateescape")
+        group = place.split("/")[0]
+        names = [name.decode(errors="surrogateescape") for name in folder.images]
+        paths = [f"{place}/{name}" if place else name for name in names]
+        chosen = paths if wanted is None else [path for path in paths if path in wanted]
+        unlisted += len(paths) - len(chosen)
+        if paths:
+            groups.add(group)
+        if chosen and part.classes.label(group) not in (None, LEFT_OUT):
+            finding.counts[_class_of(part, place)] += len(chosen)
+            missing.difference_update(chosen)
+            damages += _damages(root, chosen, advance) if decode else []
+            advance(0 if decode else len(chosen))
+    _compare(finding, root, sorted(groups))
+    if missing:
+        finding.problems.append(f"{part.role}: {len(missing)} listed images are missing from "
+                                f"{root}:\n{first_of(sorted(missing))}")
+    if unlisted:
+        finding.remarks.append(f"{part.role}: {unlisted} images of {root} are in other lists or "
+                               "in none.")
+    if damages:
+        finding.problems.append(first_of(damages))
+    return finding
+
+
+def _class_of(part: Part, path: str) -> str:
+    label = part.classes.label(path.split("/")[0])
+    assert label is not None
+    return part.classes.names[label]
+
+
+def _compare(finding: Finding, root: Path, groups: list[str]) -> None:
+    part = finding.part
+    try:
+        part.classes.labels(part.role, root, groups)
+    except ValueError as error:
+        finding.problems.append(str(error))
+    wrong = [name for name, count in finding.expected.items() if finding.counts[name] != count]
+    if wrong:
+        finding.problems.append(f"{part.role}: {len(wrong)} classes have another number of images "
+                                f"than is published: {', '.join(wrong)}.")
+    # A list must itself be the published one.
+    total = sum((finding.counts if part.split is None else finding.expected).values())
+    if part.published_total not in (None, total):
+        what = root if part.split is None else part.split.find()
+        finding.problems.append(f"{part.role}: {what} must hold {part.published_total} images, "
+                                f"got {total}.")
+
+
+def _damages(root: Path, paths: list[str], advance: Advance) -> list[str]:
+    """Decodes images; returns what is wrong with the bad ones."""
+    damages = []
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), _CHUNK):
+            chunk = [root / path for path in paths[start:start + _CHUNK]]
+            damages += [damage for damage in pool.map(damage_of, chunk) if damage is not None]
+            advance(len(chunk))
+    return damages
+
+
+def table_of(findings: Sequence[Finding]) -> Table:
+    """Counts by class and part; one that differs from the published one is written beside it."""
+    table = Table("class", title="images found")
+    for finding in findings:
+        table.add_column(finding.part.role, justify="right")
+    names = dict.fromkeys(name for finding in findings for name in finding.part.classes.names
+                          if finding.counts[name] or finding.expected[name])
+    for name in names:
+        table.add_row(name, *(_cell(finding.counts[name], finding.expected.get(name))
+                              for finding in findings))
+    table.add_section()
+    table.add_row("all", *(_cell(sum(finding.counts.values()), _total(finding))
+                           for finding in findings))
+    return table
+
+
+def _total(finding: Finding) -> int | None:
+    return finding.part.published_total or sum(finding.expected.values()) or None
+
+
+def _cell(count: int, expected: int | None) -> str:
+    if expected is None:
+        return f"{count:,}"
+    return f"[green]{count:,}[/]" if count == expected else f"[red]{count:,} of {expected:,}[/]"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Returns:
+        0: all is as published. 1: something is missing or different. 2: it could not be checked.
+    """
+    options = _parser().parse_args(arguments)
+    console = Console()
+    try:
+        findings = _inspect_all(options, console)
+    except (ValueError, OSError) as error:
+        console.print(f"{options.task}: {error}", style="red", markup=False, highlight=False)
+        return CANNOT_CHECK
+    console.print(table_of(findings))
+    for finding in findings:
+        for remark in finding.remarks:
+            console.print(remark, style="yellow", markup=False, highlight=False)
+        for problem in finding.problems:
+            console.print(problem, style="red", markup=False, highlight=False)
+    if any(finding.problems for finding in findings):
+        return DIFFERENT
+    console.print("All that is published is there." if all(map(_total, findings)) else
+                  "All classes are there. Columns without colour have no published numbers.")
+    return AS_PUBLISHED
+
+
+def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]:
+    entry = look_up(TASKS, options.task, "task")
+    if not issubclass(entry, PublishedTask):
+        known = ", ".join(name for name, task in TASKS.items() if issubclass(task, PublishedTask))
+        raise ValueError(f"--task: must be one of {known}, got {options.task}.")
+    settings = dict(setting.split("=", 1) for setting in options.set if "=" in setting)
+    if len(settings) < len(options.set):
+        raise ValueError(f"--set: must be NAME=VALUE, got {' '.join(options.set)}.")
+    try:
+        config = validate(entry.Config, settings | ({"root": options.data} if options.data
+                                                    else {}))
+    except InvalidConfig as error:
+        raise ValueError(str(error)) from error
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TimeElapsedColumn(), console=console, transient=True)
+    findings = []
+    with bar:
+        for part in entry.layout(config).parts():
+            row = bar.add_task(part.role, total=_expected_total(part))
+            findings.append(inspect(part, _advance(bar, row), options.decode))
+    return findings
+
+
+def _expected_total(part: Part) -> int | None:
+    return part.published_total or sum(part.published.values()) or None
+
+
+def _advance(bar: Progress, row: TaskID) -> Advance:
+    return lambda count: bar.advance(row, count)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.tasks.check", description=__doc__.split(":")[0] + ".",
+        epilog="Exit code: 0 as published, 1 something missing or different, 2 could not check.")
+    parser.add_argument("--task", required=True, help="name of the task, for instance s2rda49")
+    parser.add_argument("--data", metavar="DIR",
+                        help="data root; else the environment variable SYN2REAL_DATA")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting of the task, for instance splits=DIR or source=synthetic")
+    parser.add_argument("--decode", action="store_true", help="read every image, too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
