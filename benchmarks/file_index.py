@@ -46,11 +46,14 @@ def prepare(folder: Path, per_class: int) -> None:
 
 
 def memory() -> dict[str, float]:
-    """Of this process, in MB: resident, shared resident and its own."""
+    """Of this process, in MB: all that is resident, and what is not a view of a file.
+
+    Views of files are the kernel's cache: shared by all processes, and given up when memory is
+    short.
+    """
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1000 for line in lines}
-    own = sizes["Private_Clean"] + sizes["Private_Dirty"]
-    return {"resident": sizes["Rss"], "own": own}
+    return {"resident": sizes["Rss"], "own": sizes["Anonymous"]}
 
 
 def measure(folder: Path) -> dict[str, float]:

@@ -86,7 +86,7 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
             make_writable(cache)
             stack.enter_context(_only_one(layout))
             _check_data(search_space, cache)
-        except ValueError:
+        except (ValueError, KeyboardInterrupt):
             stack.close()
             _remove_empty(made)
             raise
@@ -116,7 +116,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     comparison = compare(session.records, criterion,
                          look_up(CRITERIA, criterion, "criterion").reads_target_labels)
     write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
-    if all(record.outcome == "failed" for record in session.records) and session.records:
+    if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
     return StudyResult(layout.root, comparison, interrupted=not session.is_over)
@@ -303,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The study failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
         return 130
 
 
@@ -343,8 +344,8 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
                   f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
                   f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
     if result.interrupted:
-        command = ["python", "-m", "study.run", "--space", options.space, "--out",
-                   str(options.out), "--name", folder.name, "--resume",
+        command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
+                   "--out", str(options.out), "--name", folder.name, "--resume",
                    *(part for text in overrides for part in ("--set", text))]
         console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
                       highlight=False, soft_wrap=True)

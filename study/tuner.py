@@ -29,8 +29,8 @@ from ray.tune.search import Searcher
 
 from study.session import LiveTrial, Session
 from trainables.config import ResourcesConfig
-from trainables.ray_trainable import POLL_SECONDS, Assignment, TrialTrainable, WorkersTrainable
-from trainables.ray_trainable import report_of
+from trainables.ray_trainable import POLL_SECONDS, SLOT, Assignment, TrialTrainable
+from trainables.ray_trainable import WorkersTrainable, free_workers, report_of
 
 log = logging.getLogger(__name__)
 
@@ -196,9 +196,10 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
 class SessionCallback(_LeftOut, tune.Callback):
     """Tells the searcher of processes that are gone."""
 
-    def __init__(self, session: Session, searcher: SessionSearcher) -> None:
+    def __init__(self, session: Session, searcher: SessionSearcher, several: bool) -> None:
         self.session = session
         self.searcher = searcher
+        self.several = several
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
                        ) -> None:
@@ -207,6 +208,8 @@ class SessionCallback(_LeftOut, tune.Callback):
         path = Path(trial.pickled_error_file)
         error = pickle.loads(path.read_bytes()) if path.exists() else None
         if isinstance(error, RayActorError):
+            if self.several:
+                free_workers()
             self.searcher.lose(trial.config["id"], str(error))
         else:
             text = Path(trial.error_file).read_text().strip()
@@ -243,7 +246,7 @@ def running_ray(num_cpus: int, num_slots: int) -> Iterator[None]:
 
 def _start_ray(num_cpus: int, num_slots: int, scratch: Path) -> None:
     try:
-        ray.init(address="local", num_cpus=num_cpus, resources={"trial_slot": num_slots},
+        ray.init(address="local", num_cpus=num_cpus, resources={SLOT: num_slots},
                  include_dashboard=False, object_store_memory=200_000_000,
                  logging_level=logging.ERROR, log_to_driver=False, _temp_dir=str(scratch))
     except Exception as error:
@@ -293,7 +296,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
     several = resources.workers > 1
     slots = [{"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}]
     if several:  # the process that waits for the workers takes no CPU from them
-        slots = [{"CPU": 0, "trial_slot": 1}]
+        slots = [{"CPU": 0, SLOT: 1}]
     trainable = WorkersTrainable if several else TrialTrainable
     # Ask for as many trials as there is room for, not for one at a time.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
@@ -306,7 +309,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
             reuse_actors=True),
         run_config=tune.RunConfig(
             name="tune", storage_path=str(scratch.absolute()), verbose=0, stop=interruption,
-            callbacks=[SessionCallback(session, searcher)],
+            callbacks=[SessionCallback(session, searcher, several)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)))
     interruption.listen()  # Ray has taken SIGTERM
     try:

@@ -1,23 +1,30 @@
 """Studies as a user starts them: in a process of their own, watched from outside."""
 
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from study.config import read_study
 from study.records import TrialRecord, read_records
+from study.session import Layout, Session
+from trainables.run import main as run_alone
+from trainables.trial import run_trial
 
 TINY = Path(__file__).parent / "spaces" / "tiny.yaml"
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 300.0
+"""For anything to happen, on a machine that is busy with something else."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Finished:
     """What a command left behind."""
 
@@ -25,7 +32,7 @@ class Finished:
     stdout: str
     stderr: str
     seconds: float
-    """From the command, or the last signal, to its end."""
+    """From the command, or the signal that ended it, to its end."""
 
 
 @dataclass
@@ -33,8 +40,7 @@ class RunningStudy:
     """A study's process: the leader of a group of its own, like a command in a terminal."""
 
     command: list[str]
-    out: Path
-    name: str
+    folder: Path
     process: subprocess.Popen[str] = field(init=False)
     started: float = field(init=False)
 
@@ -44,81 +50,94 @@ class RunningStudy:
             self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True)
 
-    @property
-    def folder(self) -> Path:
-        return self.out / self.name
-
-    def trial(self, trial_id: str) -> Path:
-        return self.folder / "trials" / trial_id
-
-    def records(self) -> dict[str, TrialRecord]:
-        path = self.folder / "records.jsonl"
-        return {r.id: r for r in read_records(path)} if path.exists() else {}
-
-    def wait_until(self, what: Callable[[], object]) -> None:
+    def wait_for(self, what: Callable[[], object]) -> None:
+        """Waits until something is so while the study runs."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not what():
-            assert self.process.poll() is None, self.wait()
+            assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.01)
 
-    def interrupt(self, number: signal.Signals, whole_group: bool = False) -> Finished:
+    def end_by(self, number: signal.Signals, whole_group: bool = False) -> Finished:
+        """Sends a signal to the study's process, or to all of them as a terminal does."""
         self.started = time.monotonic()
-        if whole_group:
-            os.killpg(self.process.pid, number)
-        else:
-            self.process.send_signal(number)
-        return self.wait()
+        (os.killpg if whole_group else os.kill)(self.process.pid, number)
+        return self.finish()
 
-    def wait(self) -> Finished:
+    def finish(self) -> Finished:
+        """Waits for the end."""
         stdout, stderr = self.process.communicate(timeout=DEADLINE_SECONDS)
-        return Finished(self.process.returncode, stdout, stderr, time.monotonic() - self.started)
+        seconds = time.monotonic() - self.started
+        return Finished(self.process.returncode, stdout, stderr, seconds)
+
+    # Its files
+
+    def trial(self, trial_id: str) -> Path:
+        """A trial's folder."""
+        return Layout(self.folder).trial(trial_id)
+
+    def records(self) -> dict[str, TrialRecord]:
+        """Its records so far, by id."""
+        path = Layout(self.folder).records
+        found = read_records(path) if path.exists() else []
+        assert len({record.id for record in found}) == len(found)
+        return {record.id: record for record in found}
+
+    def log(self) -> str:
+        """Its log so far."""
+        path = Layout(self.folder).log
+        return path.read_text() if path.exists() else ""
+
+    # Its processes
+
+    def processes(self) -> dict[int, str]:
+        """The processes that it has started, by id, and what they are called."""
+        found = {}
+        for process in Path("/proc").iterdir():
+            try:
+                pid = int(process.name)
+                session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
+                title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            except (OSError, ValueError):
+                continue
+            if session == self.process.pid != pid and title:
+                found[pid] = title
+        return found
+
+    def trainers(self) -> list[int]:
+        """The processes that run trials."""
+        return sorted(pid for pid, title in self.processes().items() if title.startswith(
+            ("ray::ResourceTrainable", "ray::RayTrainWorker")))
 
 
-def start(out: Path, name: str, *arguments: str, space: Path = TINY) -> RunningStudy:
-    """Starts a study with further arguments of the command."""
-    command = [sys.executable, "-m", "study.run", "--space", str(space), "--out", str(out),
+def start(out: Path, name: str, *arguments: str) -> RunningStudy:
+    """Starts the tiny study with further arguments."""
+    command = [sys.executable, "-m", "study.run", "--space", str(TINY), "--out", str(out),
                "--name", name, *arguments]
-    return RunningStudy(command, out, name)
-
-
-def go_on(study: RunningStudy, finished: Finished) -> RunningStudy:
-    """Runs the command that an interrupted study has printed, as it stands there."""
-    line = finished.stdout.splitlines()[-1]
-    return RunningStudy(shlex.split(line), study.out, study.name)
+    return RunningStudy(command, out / name)
 
 
 def resume(study: RunningStudy) -> RunningStudy:
     """Goes on with a study that could not say how."""
-    return RunningStudy([*study.command, "--resume"], study.out, study.name)
+    return RunningStudy([*study.command, "--resume"], study.folder)
 
 
-def processes_of(study: RunningStudy) -> dict[int, str]:
-    """Ray's processes of a study, by their id, and what they are called."""
-    found = {}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
-            title = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-        except (OSError, ValueError):
-            continue
-        if session == study.process.pid and int(process.name) != session and title:
-            found[int(process.name)] = title
-    return found
+def go_on(study: RunningStudy, finished: Finished) -> RunningStudy:
+    """Runs the command that an interrupted study has printed, as it stands there."""
+    lines = finished.stdout.splitlines()
+    return RunningStudy(shlex.split(lines[lines.index("Interrupted. To go on:") + 1]),
+                        study.folder)
 
 
-def workers(study: RunningStudy) -> list[int]:
-    """Processes that train."""
-    return [pid for pid, title in processes_of(study).items()
-            if title.startswith(("ray::ResourceTrainable", "ray::RayTrainWorker"))]
+def overrides(**values: object) -> list[str]:
+    """``--set`` arguments; dots in keys are written as two underscores."""
+    return [part for key, value in values.items()
+            for part in ("--set", f"{key.replace('__', '.')}={value}")]
 
 
-def wait_for_the_end_of(pids: Iterator[int] | list[int], seconds: float = 30.0) -> None:
-    """Waits until processes are gone by themselves."""
-    left = set(pids)
-    deadline = time.monotonic() + seconds
+def wait_until_gone(pids: Iterable[int]) -> None:
+    """Waits until processes have ended by themselves."""
+    left, deadline = set(pids), time.monotonic() + DEADLINE_SECONDS
     while left:
         left = {pid for pid in left if _is_alive(pid)}
         assert time.monotonic() < deadline, f"still there: {left}"
@@ -127,16 +146,40 @@ def wait_for_the_end_of(pids: Iterator[int] | list[int], seconds: float = 30.0) 
 
 def _is_alive(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def log_of(study: RunningStudy) -> str:
-    return (study.folder / "study.log").read_text()
+def figures(record: TrialRecord) -> dict[str, Any]:
+    """All of a record that does not depend on when and how its trial ran."""
+    return record.model_dump(exclude={"seconds", "cpu_seconds", "restarts"})
 
 
-def result_of(study: RunningStudy) -> dict[str, object]:
-    content: dict[str, object] = json.loads((study.folder / "result.json").read_text())
-    return content
+def run_without_ray(out: Path, name: str, *arguments: str) -> list[TrialRecord]:
+    """What the tiny study comes to, one trial after another in this process."""
+    values = [value for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
+              if flag == "--set"]
+    layout = Layout(out / name)
+    layout.root.mkdir(parents=True)
+    session = Session(*read_study(str(TINY), values), layout)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    while not session.is_over:
+        trial = session.next_trial()
+        assert trial is not None
+        for report in run_trial(trial.config, layout.trial(trial.id), out / "cache"):
+            if session.on_report(trial.id, report):
+                break
+    torch.set_num_threads(before)
+    return session.records
+
+
+def reproduces(study: RunningStudy, trial_id: str, out: Path,
+               capsys: Any) -> bool:
+    """Whether ``trainables.run`` gets a record's numbers, bit for bit."""
+    before = torch.get_num_threads()
+    code = run_alone(["--record", str(Layout(study.folder).records), "--trial", trial_id,
+                      "--out", str(out), "--cache", str(out / "cache")])
+    torch.set_num_threads(before)
+    return code == 0 and "bit-equal" in capsys.readouterr().out

@@ -47,7 +47,8 @@ def test_page_of_backbones_is_up_to_date() -> None:
         "run: python -m trainables.backbones.table > docs/backbones.md"
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "small_resnet", "resnet18", "vit_micro", "mixer_micro"])
+@pytest.mark.parametrize("name", [
+    "small_cnn", "small_resnet", "resnet18", "vit_micro", "mixer_micro"])
 def test_small_images_give_one_feature_vector_each(name: str) -> None:
     backbone = build(BACKBONES[name]).eval()
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, backbone.feature_dim)

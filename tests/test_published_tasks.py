@@ -263,6 +263,7 @@ def test_split_files_that_lie_apart(data: Path) -> None:
 def test_the_synthetic_half_is_named_where_it_is_ambiguous(data: Path) -> None:
     write_s2rda(data)
     shutil.copytree(data / "synthetic", data / "more" / "renders")
+    (data / "lists" / "train").mkdir(parents=True)  # a class, by chance
     assert len(load(data, "s2rda49").source_train) > 0  # `more` holds no folder of a class
     shutil.copytree(data / "synthetic", data / "other")
     fails(data, "s2rda49", f"source: must name the folder of the renders in {data}",
@@ -571,7 +572,7 @@ def test_check_reports_what_differs(data: Path, capsys: pytest.CaptureFixture[st
     assert "bus │ 2 of 12,000 │ 0 of 1 │ 1" in text
     assert "real_val: 1 listed images are missing" in text and "bus/a real bus_" in text
     assert "real_val.txt must hold 30262 images, got 50" in text
-    assert "source: 49 classes have another number of images than is published: airplane" in text
+    assert "source: 49 classes have another number of images than is published: see" in text
 
 
 @pytest.mark.usefixtures("wide")
@@ -615,6 +616,17 @@ def test_check_goes_on_after_a_missing_part(
     assert code == 1
     assert "target: must be a folder" in text and "these folders are no classes: 'coach'" in text
     assert "aeroplane" not in text.split("│")[0] and "airplane │ 3 of 14,309" in text
+
+
+@pytest.mark.usefixtures("wide")
+def test_check_says_what_is_missing_beside_the_lists(
+    data: Path, capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_s2rda(data)
+    shutil.rmtree(data / "real")
+    code, text = run_check(capsys, "--task", "s2rda49")
+    assert code == 1 and "car │ 2 of 12,000 │ 0 of 2 │ 0 of 2" in text
+    assert f"real_val: must be a folder, got {data}/real" in text
 
 
 @pytest.mark.usefixtures("wide")

@@ -1,9 +1,11 @@
 """``python -m study.run``: bad input, and what runs nothing."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from filelock import FileLock
 
@@ -166,7 +168,7 @@ def test_more_workers_than_cpus(place: Place) -> None:
 
 
 def test_more_gpus_than_there_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_run.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert place.fails("--set", "fixed.resources.gpus_per_worker=0.5") \
         == "resources: a trial needs 1 workers × 0.5 GPUs, and this machine has 0."
 
@@ -414,7 +416,7 @@ def test_a_study_is_described_before_it_runs(place: Place) -> None:
     assert content["num_trials"] == 7 and content["criterion"] == {"bnm": {}}
     (run,) = yaml.safe_load(layout.environment.read_text())
     assert {"command", "python", "packages", "git_revision", "platform", "cpus"} <= set(run)
-    assert run["packages"]["torch"] == study_run.version("torch")
+    assert run["packages"]["torch"] == version("torch")
 
 
 def test_every_run_of_a_study_is_noted(place: Place) -> None:

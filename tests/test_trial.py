@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from study.records import RecordFile
@@ -22,6 +23,7 @@ from tests.spy_tasks import Touched, timeless, tiny
 from trainables import trial as trial_module
 from trainables.checkpoint import load_tensors, save_tensors
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
+from trainables.methods import METHODS
 from trainables.run import main
 from trainables.schema import validate
 from trainables.trial import Report, TrialFailed, open_domains, run_trial
@@ -129,7 +131,7 @@ def test_time_spent_by_the_reader_does_not_count(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(trial_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.trial.time.monotonic", lambda: now[0])
     seconds = []
     for report in run_trial(tiny(), tmp_path, cache):
         seconds.append(report.seconds)
@@ -191,7 +193,7 @@ def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
     config = tiny(method="dann")
     expected = run(config, tmp_path / "whole", cache)
     updates = []
-    update = trial_module.METHODS["dann"].update
+    update = METHODS["dann"].update
 
     def until_killed(self: Any, batch: Any, progress: float) -> Any:
         updates.append(progress)
@@ -199,7 +201,7 @@ def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
             raise KeyboardInterrupt
         return update(self, batch, progress)
 
-    monkeypatch.setattr(trial_module.METHODS["dann"], "update", until_killed)
+    monkeypatch.setattr(METHODS["dann"], "update", until_killed)
     with pytest.raises(KeyboardInterrupt):
         run(config, tmp_path / "killed", cache)
     updates.append(0.0)
@@ -231,7 +233,7 @@ def test_a_finished_trial_repeats_its_reports_and_trains_no_more(
     config = tiny(evaluation={"max_images": 50, "test": True})
     expected = run(config, tmp_path, cache)
     for name in ("update", "predict"):
-        monkeypatch.setattr(trial_module.METHODS["no_adaptation"], name, None)
+        monkeypatch.setattr(METHODS["no_adaptation"], name, None)
     assert run(config, tmp_path, cache) == expected
 
 
@@ -506,7 +508,7 @@ def test_a_trial_waits_for_another_that_makes_its_pretraining(
 ) -> None:
     waits = threading.Event()
 
-    class Lock(trial_module.FileLock):
+    class Lock(FileLock):
         def __enter__(self) -> Any:
             waits.set()
             return super().__enter__()
@@ -658,7 +660,7 @@ def test_the_same_command_again_repeats_what_is_done(
     command: Command, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = command("--config", command.write(tiny()))
-    monkeypatch.setattr(trial_module.METHODS["no_adaptation"], "update", None)
+    monkeypatch.setattr(METHODS["no_adaptation"], "update", None)
     assert command("--config", command.write(tiny())) == first
 
 
@@ -711,7 +713,7 @@ def test_an_interrupted_trial_ends_with_code_130(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trial_module.METHODS["no_adaptation"], "update", interrupt)
+    monkeypatch.setattr(METHODS["no_adaptation"], "update", interrupt)
     assert command("--config", command.write(tiny()))[::2] \
         == (130, ["Interrupted; the same command goes on from the last evaluation."])
 

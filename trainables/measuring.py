@@ -99,7 +99,7 @@ class Meter:
         self.runtime.same_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
         with self.method.evaluating():
-            for batch in self.walk(images, share):
+            for batch in self.walk(images, share or range(1)):  # for the shapes
                 prediction = self.method.predict(batch)
                 logits.append(prediction.logits)
                 features.append(prediction.features)
@@ -150,7 +150,8 @@ class _Gather:
         self.runtime = runtime
 
     def __call__(self, parts: list[Tensor]) -> Tensor:
-        mine = torch.cat(parts)
+        share = range(self.runtime.rank, self.num_images, self.runtime.world_size)
+        mine = torch.cat(parts)[:len(share)]
         if self.runtime.world_size == 1:
             return mine.cpu()
         rows = math.ceil(self.num_images / self.runtime.world_size)

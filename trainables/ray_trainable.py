@@ -20,7 +20,9 @@ from typing import Any, TypedDict
 import ray.train
 import ray.train.torch
 import torch
-from ray import tune
+from ray import PlacementGroupID, tune
+from ray.util import placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup
 from ray.util.queue import Queue
 
 from trainables.checkpoint import write_atomically
@@ -31,11 +33,17 @@ from trainables.trial import Report, TrialFailed, run_trial
 
 log = logging.getLogger(__name__)
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+"""Of a trial's process; what it prints is kept in the study's log."""
+
 POLL_SECONDS = 0.5
 """Between the looks that Ray Train takes at a trial's workers."""
 
 END_SECONDS = 60.0
 """That workers are given to end after they were told to."""
+
+SLOT = "trial_slot"
+"""The resource that a process occupies which waits for workers."""
 
 GO_ON = "go on"
 """The order to workers that is not another trial or the end."""
@@ -86,6 +94,8 @@ class TrialTrainable(tune.Trainable):
 
 
 def _reports(assignment: Assignment, runtime: Runtime | None = None) -> Iterator[Report]:
+    logging.basicConfig(format=LOG_FORMAT)
+    logging.getLogger("trainables").setLevel(logging.INFO)
     config = validate(TrialConfig, assignment["trial"])
     torch.set_num_threads(config.resources.cpus_per_worker)
     if runtime is None:  # Ray shows an actor no other GPU than its own
@@ -140,8 +150,8 @@ class WorkersTrainable(tune.Trainable):
     After each report the workers wait for an order: to go on, to take on the next trial, or to
     end. So they serve many trials, as the process of a one-worker trial does, and end by
     themselves. (To end this process instead, as one does with a function that reports through
-    ``TuneReportCallback``, leaves the workers' CPUs and GPUs reserved for good: what should free
-    them needs Ray's dashboard.)
+    ``TuneReportCallback``, leaves the workers' CPUs and GPUs reserved: what should free them
+    needs Ray's dashboard.)
     """
 
     def setup(self, config: Assignment) -> None:  # type: ignore[override]
@@ -210,7 +220,18 @@ def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
         results.put(as_failure(str(raised[0])) if len(raised) == len(error.worker_failures)
                     else as_loss(str(error)))
     except Exception as error:
+        free_workers()
         results.put(as_loss(str(error)))
+
+
+def free_workers() -> None:
+    """Frees what workers occupy after a process that was to do so is gone.
+
+    The workers of other trials go with them, and start again where they were: it is rare.
+    """
+    for key, group in placement_group_table().items():
+        if not any(SLOT in bundle for bundle in group["bundles"].values()):
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
 def _worker(given: dict[str, Any]) -> None:

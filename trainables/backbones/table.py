@@ -24,7 +24,8 @@ _TAIL = """
 The ViT and Mixer weights were trained on ImageNet-21k before ImageNet-1k, on images normalised
 to mean 0.5 and deviation 0.5; a trial normalises by its `normalization`, so their first layer has
 a little to relearn. ResNet's and DeiT's match `normalization: imagenet`. `small_cnn`,
-`small_resnet`, `mixer_micro` and `vit_micro` are for the 32-pixel images of the embedded task `digits`.
+`small_resnet`, `mixer_micro` and `vit_micro` are for the 32-pixel images of the embedded task
+`digits`; the last is slow to learn it.
 """
 
 

@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache as once
 from pathlib import Path
 from typing import Literal
 
@@ -205,8 +206,9 @@ def _split_source(parts: list[_Opened], config: PublishedConfig, cache: Path) ->
         "num_source": config.num_source or 0,
         "trees": str([(part.index.id, part.labels) for part in parts])}
     images = IndexedImages([part.index for part in parts])
-    train = cached_array(cache, "source-train", origin, lambda: _draw(parts, config)[0])
-    holdout = cached_array(cache, "source-holdout", origin, lambda: _draw(parts, config)[1])
+    draw = once(lambda: _draw(parts, config))
+    train = cached_array(cache, "source-train", origin, lambda: draw()[0])
+    holdout = cached_array(cache, "source-holdout", origin, lambda: draw()[1])
     return _mapped(images, train), _mapped(images, holdout)
 
 

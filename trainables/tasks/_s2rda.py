@@ -24,7 +24,7 @@ class S2RDAConfig(AdaptationConfig):
 
     source: str | None = None
     """Folder of the renders, ``<source>/<class>/…``; null: the one folder beside the real half
-    that holds folders of classes."""
+    that holds folders of most classes."""
     splits: str | None = None
     """Folder of the split files, relative to the current one; null: the data set's folder, or
     splits in it."""
@@ -48,7 +48,7 @@ def s2rda_layout(config: S2RDAConfig, names: tuple[str, ...], data_set: str, pre
     folders = (root / "splits", root) if given is None else (
         given, given / data_set / "splits", given / "splits")
     val, test = (
-        Part(f"real_{name}", partial(existing_folder, "root", root / REAL), classes,
+        Part(f"real_{name}", partial(existing_folder, f"real_{name}", root / REAL), classes,
              SplitFile((f"real_{name}.txt", f"{prefix}_real_{name}.txt"), folders),
              published_total=total)
         for name, total in (("val", num_val), ("test", num_test)))
@@ -67,10 +67,15 @@ def _find_source(root: Path, name: str | None, classes: ClassList) -> Path:
         return existing_folder("source", root / name)
     found = [folder for folder in sorted(root.iterdir())
              if folder.is_dir() and folder.name != REAL and not folder.name.startswith(".")
-             and any(classes.label(inner.name) is not None for inner in folder.iterdir()
-                     if inner.is_dir())]
+             and _num_classes(folder, classes) > len(classes.names) / 2]
     if len(found) != 1:
         names = ", ".join(folder.name for folder in found) or "none"
         raise ValueError(f"source: must name the folder of the renders in {root}: one folder "
-                         f"beside '{REAL}' must hold folders of classes, got {names}.")
+                         f"beside '{REAL}' must hold folders of most classes, got {names}.")
     return found[0]
+
+
+def _num_classes(folder: Path, classes: ClassList) -> int:
+    """Classes that have a folder in it; a few may have by chance: a folder of splits has train."""
+    return len({classes.label(inner.name) for inner in folder.iterdir() if inner.is_dir()}
+               - {None})

@@ -52,15 +52,15 @@ def inspect(part: Part, advance: Advance, decode: bool = False) -> Finding:
         decode: Read every image, too.
     """
     finding = Finding(part, expected=Counter(part.published))
+    wanted: set[str] | None = None
     try:
+        if part.split is not None:
+            wanted = set(part.split.read(part.classes))
+            finding.expected = Counter(_class_of(part, path) for path in wanted)
         root = part.locate()
-        listed = None if part.split is None else part.split.read(part.classes)
     except ValueError as error:
         finding.problems.append(str(error))
         return finding
-    wanted = None if listed is None else set(listed)
-    if listed is not None:
-        finding.expected = Counter(_class_of(part, path) for path in listed)
     groups, damages, missing, unlisted = set[str](), list[str](), set(wanted or ()), 0
     for folder in walk_images(root):
         place = folder.path.decode(errors="surrogateescape")
@@ -100,10 +100,10 @@ def _compare(finding: Finding, root: Path, groups: list[str]) -> None:
         part.classes.labels(part.role, root, groups)
     except ValueError as error:
         finding.problems.append(str(error))
-    wrong = [name for name, count in finding.expected.items() if finding.counts[name] != count]
+    wrong = sum(finding.counts[name] != count for name, count in finding.expected.items())
     if wrong:
-        finding.problems.append(f"{part.role}: {len(wrong)} classes have another number of images "
-                                f"than is published: {', '.join(wrong)}.")
+        finding.problems.append(f"{part.role}: {wrong} classes have another number of images than "
+                                "is published: see the table.")
     # A list must itself be the published one.
     total = sum((finding.counts if part.split is None else finding.expected).values())
     if part.published_total not in (None, total):
