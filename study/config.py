@@ -100,14 +100,18 @@ class StudyConfig(BaseConfig):
     def space(self) -> SearchSpace:
         """The space of trials; ``task``, ``criterion`` and ``seed`` count as fixed.
 
+        Settings of the task, below its name, may be searched.
+
         Raises:
             InvalidConfig: A value in it is wrong.
         """
-        own: dict[str, Any] = {"task": self.task, "seed": self.seed}
+        task = {self.task: {}} if isinstance(self.task, str) else self.task
+        own: dict[str, Any] = {"task": task, "seed": self.seed}
         parts = {"fixed": self.fixed, "search": self.search}
         places = [(part, *keys) for part in parts for keys in (
             ("task",), ("seed",), ("criterion",), ("selection", "criterion"))]
-        taken = [place for place in places if _holds(parts, place)]
+        taken = [place for place in places if _holds(parts, place)
+                 and place != ("search", "task")]
         if taken:
             raise InvalidConfig([
                 Problem(place, f"is set by '{place[-1]}' at the top of a space.")

@@ -7,6 +7,8 @@ what stands under an option of a choice is drawn only where that option is. Open
     {integer: [low, high]}       {log_integer: [low, high]}
     {choice: [a, b, c]}          {choice: {dann: {domain_weight: …}, mcd: {}}}
 
+They may also stand in a list, ``limits: [{uniform: [0.3, 0.8]}, {uniform: [0.8, 1.5]}]``.
+
 Names in the Optuna study are paths, ``method/dann/domain_weight``.
 """
 
@@ -104,6 +106,25 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Items:
+    """Several values in a list, of which some are open; their names end in their positions."""
+
+    group: Group
+
+    def sample(self, trial: BaseTrial) -> list[Any]:
+        """Draws every item."""
+        return list(self.group.sample(trial).values())
+
+    def probes(self) -> Iterator[list[Any]]:
+        """Lists in which each value of each item occurs at least once."""
+        yield from (list(values.values()) for values in self.group.probes())
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every open value by name."""
+        return self.group.parameters()
+
+
+@dataclass(frozen=True)
 class Constant:
     """A value that is not open."""
 
@@ -122,7 +143,7 @@ class Constant:
         return {}
 
 
-Node = Range | Options | Group | Constant
+Node = Range | Options | Group | Items | Constant
 
 RANGES = ("integer", "log_integer", "log_uniform", "uniform")
 """Keys of open numbers in YAML."""
@@ -205,6 +226,8 @@ def _group(value: Mapping[str, Any], place: Place) -> Group:
 
 
 def _node(value: Any, place: Place) -> Node:
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return Items(_group({str(index): item for index, item in enumerate(value)}, place))
     if not isinstance(value, Mapping):
         return Constant(value)
     if len(value) == 1:

@@ -250,7 +250,7 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
      "space.yaml:7: fixed/selection: must be a valid dictionary or instance of SelectionConfig, "
      "got 'bnm'."),
     (changed("search:\n", "search:\n  task: digits\n"),
-     "space.yaml:9: search/task: is set by 'task' at the top of a space."),
+     "space.yaml:9: search/task: is both fixed and searched; keep one."),
 ])
 def test_a_mistake_is_one_line_with_its_place(file: Path, text: str, line: str) -> None:
     assert wrong(file, text) == [line]
