@@ -28,6 +28,13 @@ class Course:
         self.ends: list[Finished] = []
         self.left: list[set[int]] = []
         self.records: list[dict[str, TrialRecord]] = []
+        self.gone_on: list[bool] = []
+
+    def watch(self, trial_id: str, before: dict[str, Any]) -> None:
+        """Notes whether a trial goes on from a checkpoint."""
+        self.study.wait_for(lambda: evaluation_of(self.study, trial_id) > before["evaluation"])
+        after = progress_of(self.study, trial_id)
+        self.gone_on.append(repeats(after, before))
 
     def interrupt(self, when: Callable[[], object], number: signal.Signals,
                   whole_group: bool = False) -> Finished:
@@ -55,9 +62,13 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     course.interrupt(lambda: list(pretraining.glob("*/latest.pt")), signal.SIGKILL)
     course.study = resume(course.study)
     ctrl_c = course.interrupt(course.checkpointed("0001"), signal.SIGINT, whole_group=True)
+    before = progress_of(course.study, "0001")
     course.study = go_on(course.study, ctrl_c)
+    course.watch("0001", before)
     course.interrupt(course.checkpointed("0002"), signal.SIGKILL)
+    before = progress_of(course.study, "0002")
     course.study = resume(course.study)
+    course.watch("0002", before)
     stopped = course.interrupt(course.checkpointed("final-dann-seed1"), signal.SIGTERM)
     course.study = go_on(course.study, stopped)
     course.ends.append(course.study.finish())
@@ -82,6 +93,10 @@ def test_nothing_that_is_finished_is_lost_or_done_again(course: Course) -> None:
         {"0000", "0001", "0002", "0003", "final-no_adaptation-seed1"}]
 
 
+def test_trials_under_way_go_on_from_their_checkpoints(course: Course) -> None:
+    assert course.gone_on == [True, True]
+
+
 @pytest.mark.parametrize("which", [1, 3])
 def test_a_signal_ends_a_study_cleanly(course: Course, which: int) -> None:
     end = course.ends[which]
@@ -99,22 +114,23 @@ def test_the_processes_of_a_killed_study_end_by_themselves(course: Course) -> No
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningStudy, dict[str, Any]]:
-    """Two trials, the worker of which is killed once and twice; and a checkpoint before."""
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningStudy, bool]:
+    """Two trials, the worker of which is killed once and twice; whether the first goes on."""
     study = start(tmp_path_factory.mktemp("killed"), "tiny", *overrides(
         num_trials=2, concurrency=1, final_seeds=0, max_restarts=1, pruner="none",
         fixed__schedule__num_epochs=8, search__method__choice="{dann: {}}"))
-    latest = study.trial("0000") / "latest.pt"
-    study.wait_for(latest.exists)
+    study.wait_for((study.trial("0000") / "latest.pt").exists)
     kill_worker(study)
-    checkpoint = load_tensors(latest)
+    before = progress_of(study, "0000")
+    study.wait_for(lambda: evaluation_of(study, "0000") > before["evaluation"])
+    goes_on = repeats(progress_of(study, "0000"), before)
     study.wait_for((study.trial("0001") / "latest.pt").exists)
     kill_worker(study)
     study.wait_for(lambda: study.log().count("0001 runs in process") == 2)
     kill_worker(study)
     finished = study.finish()
     assert (finished.code, finished.stderr) == (0, "")
-    return study, checkpoint
+    return study, goes_on
 
 
 def kill_worker(study: RunningStudy) -> None:
@@ -122,18 +138,37 @@ def kill_worker(study: RunningStudy) -> None:
     os.kill(worker, signal.SIGKILL)
 
 
+def progress_of(study: RunningStudy, trial_id: str) -> dict[str, Any]:
+    """What a trial has done by its checkpoint."""
+    state = load_tensors(study.trial(trial_id) / "latest.pt")["progress"]
+    assert isinstance(state, dict)
+    return state
+
+
+def evaluation_of(study: RunningStudy, trial_id: str) -> int:
+    """The last evaluation of a trial by its checkpoint."""
+    return int(progress_of(study, trial_id)["evaluation"])
+
+
+def repeats(after: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether a trial has kept its reports, with the seconds that they took, and added to them."""
+    kept, added = after["reports"][:before["evaluation"]], after["reports"][before["evaluation"]:]
+    return kept == before["reports"] and added[0]["evaluation"] == before["evaluation"] + 1
+
+
 def test_a_trial_whose_worker_is_killed_goes_on(
-        killed: tuple[RunningStudy, dict[str, Any]], tmp_path: Path,
+        killed: tuple[RunningStudy, bool], tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
-    study, checkpoint = killed
+    study, goes_on = killed
     record = study.records()["0000"]
     assert (record.outcome, record.restarts, len(record.evaluations)) == ("complete", 1, 8)
+    assert goes_on
     assert "0000 lost a worker" in study.log()
     assert reproduces(study, "0000", tmp_path, capsys)
 
 
 def test_a_trial_whose_workers_are_killed_too_often_fails(
-        killed: tuple[RunningStudy, dict[str, Any]]) -> None:
+        killed: tuple[RunningStudy, bool]) -> None:
     study, _ = killed
     record = study.records()["0001"]
     assert (record.outcome, record.restarts) == ("failed", 1)

@@ -161,6 +161,7 @@ def test_unfinished_trials_are_handed_out_again_as_they_were(tmp_path: Path) -> 
     (1, 0.2, [0.1, 0.2], False),
     (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
     (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
+    (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),      # of 5, only the best goes on
     (2, 0.1, [0.2, 0.1], False),                   # between rungs 1 and 3
     (3, 0.1, [0.2, 0.1], True),
     (4, 0.1, [0.2, 0.1], False),
