@@ -134,6 +134,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningStudy, bool
 
 
 def kill_worker(study: RunningStudy) -> None:
+    study.wait_for(lambda: len(study.trainers()) == 1)
     worker, = study.trainers()
     os.kill(worker, signal.SIGKILL)
 

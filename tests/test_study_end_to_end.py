@@ -132,7 +132,7 @@ from study import run_study
 from trainables import run_trial
 result = run_study({str(TINY)!r}, out=Path({str(study.folder.parent)!r}), name="tiny",
                    resume=True, overrides={["seed=1", *ARGUMENTS[3::2]]!r})
-print(result.interrupted, result.folder, *[row.method for row in result.comparison.rows])
+print(result.interrupted, result.folder, *[row.name for row in result.comparison.rows])
 assert "ray" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

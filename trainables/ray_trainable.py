@@ -213,13 +213,17 @@ def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
             run_config=ray.train.RunConfig(
                 # A name that was used before would go on with that run.
                 name=f"{assignment['id']}-{assignment['attempt']}",
-                storage_path=assignment["scratch"]),
+                storage_path=assignment["scratch"],
+                failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
+                    controller_failure_limit=0)),
         ).fit()
     except ray.train.WorkerGroupError as error:
         raised = [e for e in error.worker_failures.values() if isinstance(e, _TrialRaised)]
         results.put(as_failure(str(raised[0])) if len(raised) == len(error.worker_failures)
                     else as_loss(str(error)))
-    except Exception as error:
+    except ray.train.TrainingFailedError as error:
+        results.put(as_loss(str(error)))
+    except Exception as error:  # the process that Ray Train controls them from is gone
         free_workers()
         results.put(as_loss(str(error)))
 
