@@ -107,7 +107,7 @@ class RunningStudy:
     def trainers(self) -> list[int]:
         """The processes that run trials."""
         return sorted(pid for pid, title in self.processes().items() if title.startswith(
-            ("ray::ResourceTrainable", "ray::RayTrainWorker")))
+            ("ray::ResourceTrainable", "ray::TrialTrainable", "ray::RayTrainWorker")))
 
 
 def start(out: Path, name: str, *arguments: str) -> RunningStudy:

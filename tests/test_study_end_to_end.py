@@ -121,20 +121,3 @@ def test_a_record_is_reproduced_without_ray(
         study: RunningStudy, finished: Finished, trial_id: str, tmp_path: Path,
         capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduces(study, trial_id, tmp_path, capsys)
-
-
-def test_a_finished_study_is_asked_from_python(
-        study: RunningStudy, finished: Finished, tmp_path: Path) -> None:
-    program = f"""
-import sys
-from pathlib import Path
-from study import run_study
-from trainables import run_trial
-result = run_study({str(TINY)!r}, out=Path({str(study.folder.parent)!r}), name="tiny",
-                   resume=True, overrides={["seed=1", *ARGUMENTS[3::2]]!r})
-print(result.interrupted, result.folder, *[row.name for row in result.comparison.rows])
-assert "ray" not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stderr == ""
-    assert done.stdout == f"False {study.folder} no_adaptation dann mcd\n"

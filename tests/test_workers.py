@@ -2,9 +2,6 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -82,19 +79,3 @@ def test_nothing_that_is_only_needed_on_the_way_is_left(
     files = {path.name for path in (study.folder / "trials").glob("*/*")}
     assert files == {"trial.yaml", "error.txt"}
     assert not study.processes()
-
-
-def test_torchrun_reproduces_a_record(
-        course: tuple[RunningStudy, Finished, set[int], Finished], tmp_path: Path) -> None:
-    records = course[0].folder / "records.jsonl"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-         "--master-addr", "127.0.0.1", "--master-port", port, "-m", "trainables.run",
-         "--record", str(records), "--trial", "0001", "--out", str(tmp_path / "trial"),
-         "--cache", str(tmp_path / "cache")],
-        capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "are bit-equal to the record's" in done.stdout
