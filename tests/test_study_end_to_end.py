@@ -1,7 +1,5 @@
 """A whole study by its command, with a method all of whose trials fail."""
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study.search import STATES
-from tests.studies import TINY, Finished, RunningStudy, overrides, reproduces, start
+from tests.studies import Finished, RunningStudy, overrides, reproduces, start
 
 pytestmark = pytest.mark.slow
 
