@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from study.compare import TARGET, Comparison, Row, Spread
+from study.comparison import TARGET, Comparison, Row, Spread
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from study.compare import Comparison, compare
+from study.comparison import Comparison, compare
 from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session

@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 from torch.utils.tensorboard import SummaryWriter
 
-from study.compare import TARGET
+from study.comparison import TARGET
 from study.records import TrialRecord
 from study.session import LiveTrial
 from trainables.trial import Report

@@ -26,9 +26,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.search",),
     ("study.records",),
     ("study.session",),
-    ("study.compare",),
+    ("study.comparison",),
+    ("study.published", "study.stored"),
+    ("study.tables",),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
-    ("study", "study.run"),
+    ("study.tabular",),
+    ("study", "study.run", "study.compare"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
 
@@ -125,7 +128,7 @@ def test_imports_point_one_way() -> None:
     ("trainables.trial", "trainables.ray_trainable"),
     ("trainables.trial", "study.records"),
     ("study.search", "study.session"),
-    ("study.compare", "study.report"),
+    ("study.comparison", "study.report"),
     ("study.display", "study.tensorboard"),
 ])
 def test_the_rule_forbids(name: str, other: str) -> None:
