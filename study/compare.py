@@ -12,7 +12,9 @@ from study.stored import StoredStudy, read_all
 from study.tabular import WIDTH, as_csv, as_json_text, as_latex, terminal
 from trainables.checkpoint import write_atomically
 
-FORMATS = ("table", "csv", "latex", "json")
+FORMATS = ("table", "csv", "latex", "html", "json")
+HTML = "comparison.html"
+"""Where HTML goes unless a file is named."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,11 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY",
                         help="a study's folder, such as runs/digits")
     parser.add_argument("--format", default="table", metavar="|".join(FORMATS),
-                        help="default: table (default: %(default)s)")
+                        help="html is one file that opens offline (default: %(default)s)")
     parser.add_argument("--published", action="store_true",
                         help="show the paper's figures, selected by oracle, beside ours")
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="a file instead of the terminal")
+                        help=f"a file instead of the terminal (of html: {HTML} if not given)")
     return parser
 
 
@@ -61,7 +63,13 @@ def _text(studies: list[StoredStudy], published: Published | None, form: str) ->
 
 def _write(studies: list[StoredStudy], published: Published | None, form: str, out: Path | None
            ) -> None:
-    if out is not None:
+    if form == "html":
+        from study.html import as_html  # plotly takes a second to import
+
+        out = out or Path(HTML)
+        _save(out, as_html(studies, published))
+        print(out)
+    elif out is not None:
         _save(out, _text(studies, published, form))
     elif form == "table":
         Console(width=None if sys.stdout.isatty() else WIDTH).print(terminal(studies, published))

@@ -28,9 +28,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.session",),
     ("study.comparison",),
     ("study.published", "study.stored"),
-    ("study.tables",),
+    ("study.cards", "study.tables"),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
-    ("study.tabular",),
+    ("study.html", "study.tabular"),
     ("study", "study.run", "study.compare"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""

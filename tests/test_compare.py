@@ -202,7 +202,7 @@ def test_records_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_an_unknown_format(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = refusal(capsys, root / "s2rda", "--format", "docx")
-    assert text == "--format: must be one of table, csv, latex, json, got 'docx'.\n"
+    assert text == "--format: must be one of table, csv, latex, html, json, got 'docx'.\n"
 
 
 def test_two_studies_of_one_name(root: Path, tmp_path: Path,
