@@ -107,9 +107,7 @@ def class_cards(records: Sequence[TrialRecord], layout: Layout) -> Iterator[Card
         layout: The study's folder, in which the final runs left their confusion matrices.
     """
     finals = completed_finals(records)
-    sets = dict.fromkeys(
-        name.removesuffix("/accuracy") for run in finals for name in run.test
-        if name.endswith("/accuracy") and name.count("/") == 1)
+    sets = dict.fromkeys(name for run in finals for name in run.test_sets())
     for test_set in reversed(sets):  # the target's is the last that tasks name
         counts: dict[str, list[list[list[int]]]] = {}
         classes: list[str] = []

@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.session",),
     ("study.comparison",),
     ("study.published", "study.stored"),
-    ("study.cards", "study.tables"),
+    ("study.cards", "study.pictures", "study.tables"),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
     ("study.html", "study.tabular"),
     ("study", "study.run", "study.compare"),

@@ -6,6 +6,7 @@ import pytest
 
 from study.records import EvaluationRecord, TrialRecord
 from study.search import Outcome
+from study.session import Layout
 from study.tensorboard import TensorBoard
 from trainables.config import TrialConfig
 
@@ -28,10 +29,10 @@ def record(trial_id: str, outcome: Outcome, weight: float, oracle: float) -> Tri
 
 
 def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, ["method", "method/dann/domain_weight"])
+    board = TensorBoard(Layout(tmp_path), ["method", "method/dann/domain_weight"])
     board.catch_up([record("0000", "complete", 0.125, 0.625), record("0001", "stopped", 2.5, 0.25),
                     record("0002", "failed", 1.5, 0.375)])
-    with hparams_page.tensorboard(tmp_path) as address, hparams_page.browser_page() as page:
+    with hparams_page.tensorboard(tmp_path / "tensorboard") as address, hparams_page.browser_page() as page:
         hparams_page.open_hparams(page, address)
         page.wait_for_selector("text=0002")
         cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content").all_inner_texts()
