@@ -3,8 +3,6 @@
 import json
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean, stdev
@@ -205,41 +203,3 @@ def test_a_thousand_trials_render_in_time_and_in_a_file_of_a_sane_size(tmp_path:
                  str(tmp_path / "page.html")]) == 0
     assert time.process_time() - started < 10
     assert (tmp_path / "page.html").stat().st_size < 8_000_000
-
-
-# In a browser
-
-
-hparams_page = pytest.importorskip("benchmarks.hparams_page", reason="playwright is missing")
-
-
-@contextmanager
-def opened(path: Path, scheme: str) -> Iterator[Any]:
-    with hparams_page.browser_page(1366, 768) as page:
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: problems.append(request.url)
-                if not request.url.startswith(("file:", "data:", "blob:")) else None)
-        page.emulate_media(color_scheme=scheme)
-        page.goto(path.as_uri())
-        yield page
-        assert problems == []
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path(hparams_page.CHROMIUM).exists(), reason="chromium is missing")
-@pytest.mark.parametrize("scheme, background", [
-    ("light", "rgb(246, 247, 249)"), ("dark", "rgb(16, 19, 23)")])
-def test_a_browser_draws_the_page(text: str, tmp_path: Path, scheme: str, background: str) -> None:
-    path = tmp_path / "page.html"
-    path.write_text(text)
-    with opened(path, scheme) as page:
-        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
-        figures = page.locator("figure")
-        for index in range(figures.count()):
-            figures.nth(index).scroll_into_view_if_needed()
-            figures.nth(index).locator(".main-svg").first.wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1366
-        assert page.locator("#table td.best").all_inner_texts() == ["68.0 ± 1.0", "66.0 ± 1.0"]
-        matrix = page.locator("figure", has_text="Confusion on target_test")
-        assert "57" in matrix.locator(".heatmap-label").all_text_contents()  # 56, 57 and 58
