@@ -8,8 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -85,22 +85,35 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
             make_writable(layout.root)
             make_writable(cache)
             stack.enter_context(_only_one(layout))
-            _check_data(search_space, cache)
+            stack.enter_context(_logging_to(layout.log))
+            with console.status("Opening data and starting Ray …"):
+                wait_for_ray = stack.enter_context(_running_ray(resources, concurrency))
+                _check_data(search_space, cache)
         except (ValueError, KeyboardInterrupt):
             stack.close()
             _remove_empty(made)
             raise
         _write_description(layout, study, str(space))
-        stack.enter_context(_logging_to(layout.log))
-        return _conduct(study, search_space, layout, resources, concurrency, cache, console)
+        return _conduct(study, search_space, layout, resources, concurrency, cache, console,
+                        wait_for_ray)
+
+
+def _running_ray(resources: ResourcesConfig, concurrency: int
+                 ) -> AbstractContextManager[Callable[[], None]]:
+    from study.tuner import running_ray
+
+    # Not tried with GPUs: Ray shows each process its own when that starts.
+    num_warm = 0 if resources.gpus_per_worker else concurrency * resources.workers
+    return running_ray(available_cpus(), concurrency, num_warm)
 
 
 def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
-             concurrency: int, cache: Path, console: Console) -> StudyResult:
+             concurrency: int, cache: Path, console: Console,
+             wait_for_ray: Callable[[], None]) -> StudyResult:
     """Runs the session under Ray with everyone watching."""
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
-    from study.tuner import Interruption, run, running_ray
+    from study.tuner import Interruption, run
 
     tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
     criterion = study.criterion.name
@@ -110,7 +123,8 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         display.session = session
         tensorboard.catch_up(session.records)
         if not session.is_over:
-            with Interruption() as interruption, running_ray(available_cpus(), concurrency):
+            wait_for_ray()
+            with Interruption() as interruption:
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
@@ -205,7 +219,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes what was made in vain; a cache that images have been checked for stays."""
     for folder in folders:
         if folder.is_dir():
-            (folder / ".lock").unlink(missing_ok=True)
+            for name in (".lock", "study.log"):
+                (folder / name).unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
 
