@@ -29,7 +29,7 @@ def main() -> None:
     tpe, random = default_choice(SAMPLERS, "tpe"), default_choice(SAMPLERS, "random")
     none = default_choice(PRUNERS, "none")
     early = Choice("asha", ASHAConfig(min_evaluations=1, reduction_factor=2))
-    searches = {
+    searches: dict[str, dict[str, object]] = {
         "random, ASHA": {"sampler": random, "pruner": study.pruner},
         "TPE, full length": {"sampler": tpe, "pruner": none},
         "TPE, ASHA": {"sampler": tpe, "pruner": study.pruner},
