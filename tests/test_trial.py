@@ -642,7 +642,7 @@ def command(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def recorded(config: TrialConfig, folder: Path, cache: Path) -> Path:
     """A study's records with this trial in them, as ``0007``."""
-    trial = LiveTrial("0007", "search", config)
+    trial = LiveTrial("0007", "search", config.method.name, config)
     trial.reports = list(run_trial(config, folder / "recorded", cache))
     file = RecordFile(folder / "records.jsonl")
     file.append(make_record(trial, "complete", None))
