@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from study.agreement import Agreement, agreement
+from study.ranks import objectives_of
 from study.records import TrialRecord
 from study.session import winners
 
@@ -88,6 +90,8 @@ class Comparison:
     """No Adaptation's final runs with the target's batch statistics."""
     regrets: tuple[Regret, ...]
     """Empty where the target has no labels."""
+    agreement: Agreement | None = None
+    """How the search's criteria agree with the oracle, or with each other."""
 
     @property
     def names_differ(self) -> bool:
@@ -114,7 +118,7 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
                  for name in condition_names(records))
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
-                      _regrets(records, best))
+                      _regrets(records, best), agreement(records))
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
@@ -154,6 +158,7 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
 def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
              ) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
+    objectives = objectives_of(records)
     groups = {name: [r for r in search if r.condition == name] for name in best}
     chosen = dict(best)
     if len(best) > 1:
@@ -161,7 +166,7 @@ def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
             "all conditions"
         groups[everything] = search
         chosen[everything] = max(best.values(), key=lambda r: (
-            r.outcome == "complete", r.objective or 0.0))
+            r.outcome == "complete", objectives[r.id]))
     regrets = []
     for name, group in groups.items():
         scores = [(e.metrics["criterion/oracle"], r.id) for r in group for e in r.evaluations

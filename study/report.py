@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from study.agreement import Agreement
 from study.compare import TARGET, Comparison, Row, Spread
 
 
@@ -24,6 +25,8 @@ def summary(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
     if comparison.regrets:
         parts.append(_regrets(comparison))
+    if comparison.agreement is not None:
+        parts.append(agreement_table(comparison.agreement))
     parts.append(Text(selection_sentence(comparison)))
     return Group(*parts)
 
@@ -119,6 +122,32 @@ def _regrets(comparison: Comparison) -> Table:
         table.add_row(
             regret.name, f"{100 * regret.chosen:.1f}",
             f"{100 * regret.oracle:.1f} ({regret.oracle_trial})", f"{100 * regret.regret:.1f}")
+    return table
+
+
+def agreement_table(agreement: Agreement) -> Table:
+    """Each criterion beside the oracle; without target labels, beside the other criteria."""
+    counted = f"{agreement.num_evaluations} evaluations of {agreement.num_trials} trials"
+    if agreement.has_oracle:
+        title = f"Criteria beside the oracle's target-val accuracy: {counted}"
+        headings = ("Spearman", "would choose", "oracle acc. %", "regret")
+        caption = ("Spearman: with the oracle. oracle acc.: of the trial that the criterion would "
+                   "choose.\nregret: what that loses to the oracle's own choice.")
+    else:
+        title = f"The target has no labels: criteria beside each other, {counted}"
+        headings = ("mean Spearman with the others", "would choose")
+        caption = "Agreement is no accuracy: criteria may be wrong together."
+    table = Table(title=title, title_justify="left", header_style="bold", caption=caption,
+                  caption_justify="left")
+    table.add_column("criterion", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for criterion in agreement.criteria:
+        figures = (criterion.chosen_oracle, criterion.regret) if agreement.has_oracle else ()
+        correlation = criterion.with_oracle if agreement.has_oracle else criterion.with_others
+        table.add_row(
+            criterion.name, "–" if correlation is None else f"{correlation:+.2f}",
+            criterion.chosen, *("–" if f is None else f"{100 * f:.1f}" for f in figures))
     return table
 
 

@@ -30,7 +30,7 @@ from study.space import SearchSpace
 from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.schema import look_up
 from trainables.tasks import using_data_folder
 
@@ -132,7 +132,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
-                         look_up(CRITERIA, criterion, "criterion").reads_target_labels)
+                         look_up(SELECTORS, criterion, "criterion").reads_target_labels)
     write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
     if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "

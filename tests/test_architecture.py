@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.*",),  # what has no place below: networks, losses, loading, checkpoint, …
     tuple(f"trainables.{package}" for package in PACKAGES),
     ("trainables.config",),
-    ("trainables.measuring",),
+    ("trainables.measuring", "trainables.selection"),
     ("trainables.trial", "trainables.trained"),
     ("trainables.checks",),
     ("trainables", "trainables.run", "trainables.ray_trainable"),
@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
+    ("study.ranks", "study.agreement"),
     ("study.session",),
     ("study.compare",),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
