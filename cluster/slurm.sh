@@ -30,12 +30,12 @@ chmod 600 ~/.ray/auth_token
 # Each node's own disk, in a folder that no other user has left behind; short, for sockets in it.
 export RAY_TMPDIR="/tmp/ray-$USER-$SLURM_JOB_ID"
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 
 # shellcheck disable=SC2016 - the nodes' shells fill it in
 exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --no-kill --kill-on-bad-exit=0 \
     bash -c 'mkdir -p "$RAY_TMPDIR"; trap "rm -rf \"$RAY_TMPDIR\"" EXIT; "$@"' on-node \
-    ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
+    ray symmetric-run --address "${hosts[0]}:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="$SLURM_CPUS_PER_TASK" --resources='{"trial_slot": 8}' \
     --dashboard-host=127.0.0.1 --disable-usage-stats \
     -- python -m study.run --address auto "$@"

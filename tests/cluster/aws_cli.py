@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     answer = getattr(client, method)(**parameters)
     answer.pop("ResponseMetadata")
     found = jmespath.search(query, answer) if query else answer
-    print(found if output == "text" else json.dumps(found, default=str))
+    if found:
+        print(found if output == "text" else json.dumps(found, default=str))
     return 0
 
 
