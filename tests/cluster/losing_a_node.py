@@ -6,10 +6,8 @@
 import study.quiet  # noqa: F401, I100 - before Ray
 import json
 import logging
-import os
 import sys
 import time
-import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -26,6 +24,7 @@ from trainables.checkpoint import load_tensors
 from trainables.config import ResourcesConfig
 
 DEADLINE_SECONDS = 240.0
+NUM_EPOCHS = 12
 
 
 @dataclass
@@ -40,15 +39,8 @@ class Loss:
     after: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each had done when it had evaluated once more."""
 
-    def __call__(self) -> None:
-        """For a thread beside the study; an error in it ends the process."""
-        try:
-            self._lose()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-
-    def _lose(self) -> None:
+    def happen(self) -> None:
+        """Waits for the moment, and for the trials to go on."""
         trials = self.session.live
         self._wait_for(lambda: trials and all(map(self._progress, trials)))
         self.before = {trial: self._progress(trial) for trial in list(trials)}
@@ -80,8 +72,9 @@ def main(folder: Path, workers: int) -> None:
     """Runs the study."""
     trials = 2 if workers == 1 else 1
     settings, space = read_study(str(TINY), [
-        f"num_trials={trials}", "final_seeds=0", "pruner=none", "fixed.schedule.num_epochs=30",
-        "search.method.choice={dann: {}}", "fixed.initialization=none"])
+        f"num_trials={trials}", "final_seeds=0", "pruner=none", "search.method.choice={dann: {}}",
+        f"fixed.schedule.num_epochs={NUM_EPOCHS}", f"fixed.resources.workers={workers}",
+        "fixed.initialization=none"])
     layout = Layout(folder / "tiny")
     layout.root.mkdir(parents=True)
     session = Session(settings, space, layout)
@@ -91,15 +84,17 @@ def main(folder: Path, workers: int) -> None:
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     loss = Loss(cluster, session, cpus=1)
-    watch = Thread(target=loss, daemon=True)
-    watch.start()
-    with Interruption() as interruption:
-        run(session, ResourcesConfig(workers=workers), trials, folder / "cache",
-            folder / "scratch", interruption)
-    watch.join()
+    whole = Thread(daemon=True, target=run, args=(
+        session, ResourcesConfig(workers=workers), trials, folder / "cache", folder / "scratch",
+        Interruption()))
+    whole.start()
+    loss.happen()  # here, since Ray takes signals over wherever a node is started
+    whole.join(DEADLINE_SECONDS)
+    assert not whole.is_alive()
     ray.shutdown()
     cluster.shutdown()
     print(json.dumps({
+        "epochs": NUM_EPOCHS,
         "records": [record.model_dump(mode="json") for record in session.records],
         "before": loss.before, "after": loss.after}))
 

@@ -37,7 +37,7 @@ def course(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_all_trials_end_without_an_error(course: dict[str, Any]) -> None:
     assert {record["outcome"] for record in course["records"]} == {"complete"}
     assert [len(record["evaluations"]) for record in course["records"]] \
-        == [30] * len(course["records"])
+        == [course["epochs"]] * len(course["records"])
 
 
 def test_what_was_on_the_lost_node_went_on_once(course: dict[str, Any]) -> None:
