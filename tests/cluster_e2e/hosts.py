@@ -6,7 +6,7 @@ machine's, so what is to prove that something was copied must look below /root.
 
 import os
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +16,8 @@ from pathlib import Path
 PREFIX = "10.77.0"
 BRIDGE_ADDRESS = f"{PREFIX}.1"
 INIT = Path(__file__).parent / "host_init.sh"
-NEEDED = ("ip", "unshare", "/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "mount")
+NEEDED = ("ip", "nsenter", "setpriv", "unshare", "mount", "/usr/sbin/sshd", "ssh", "ssh-keygen",
+          "rsync")
 
 
 def why_not() -> str | None:
@@ -76,6 +77,7 @@ class Hosts:
     running: dict[str, Host] = field(default_factory=dict)
 
     def __enter__(self) -> "Hosts":
+        _remove_leftovers()
         run("ip", "link", "add", "s2r-br", "type", "bridge")
         run("ip", "addr", "add", f"{BRIDGE_ADDRESS}/24", "dev", "s2r-br")
         run("ip", "link", "set", "s2r-br", "up")
@@ -109,20 +111,45 @@ class Hosts:
             f"export PATH={Path(sys.executable).parent}:$PATH\n{self.profile}{profile}")
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                ["ip", "netns", "exec", space, "unshare", "--mount", "--pid", "--uts", "--ipc",
-                 "--fork", "--kill-child", "--mount-proc", INIT, name, address, folder,
-                 self.folder / "hostkey", self.public_key],
+                # It ends with this process, however this process ends.
+                ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, "unshare",
+                 "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc",
+                 INIT, name, address, folder, self.folder / "hostkey", self.public_key],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         host = self.running[name] = Host(name, address, process)
+        deadline = time.monotonic() + 30
+        while not _listens(address):
+            assert process.poll() is None and time.monotonic() < deadline, \
+                (folder / "log").read_text()
+            time.sleep(0.05)
         return host
+
+    def written_by(self, name: str) -> list[Path]:
+        """Where a machine's own files are: its home, and Ray's."""
+        return [self.folder / name / "up", self.running[name].files("/tmp/ray")]
 
     def destroy(self, name: str) -> None:
         """Pulls a machine's plug."""
         host = self.running.pop(name)
-        try:
-            os.kill(host.init, signal.SIGKILL)
-        except (OSError, IndexError):
-            host.process.kill()
+        host.process.kill()
         host.process.wait()
         time.sleep(0.3)  # the others' connections are reset, as by a machine that stops
         run("ip", "netns", "del", f"s2r-{host.address.rpartition('.')[2]}")
+
+
+def _listens(address: str) -> bool:
+    try:
+        socket.create_connection((address, 22), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers() -> None:
+    """What tests that were killed have left; their processes have ended with them."""
+    for line in run("ip", "netns", "list").splitlines():
+        space = line.split()[0]
+        if space.startswith("s2r-"):
+            assert not run("ip", "netns", "pids", space), "these tests run already"
+            run("ip", "netns", "del", space)
+    subprocess.run(["ip", "link", "del", "s2r-br"], capture_output=True, check=False)

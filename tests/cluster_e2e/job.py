@@ -91,7 +91,7 @@ def _summary(result: tune.Result) -> dict[str, Any]:
     metrics = result.metrics or {}
     report = report_of(metrics)
     return {"evaluations": report.evaluation if report else 0,
-            "finished": bool(report and report.finished),
+            "finished": bool(report and report.finished), "failed": metrics.get("failed"),
             "resumed_at": metrics.get("resumed_at"), "host": metrics.get("host")}
 
 
