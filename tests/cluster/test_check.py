@@ -15,6 +15,7 @@ Change = Callable[[Any], object]
 WORKER = "available_node_types/worker/node_config"
 HEAD = "available_node_types/head/node_config"
 CLUSTER = "spec/rayClusterSpec"
+POD = f"{CLUSTER}/workerGroupSpecs/0/template/spec"
 
 
 def findings(text: str) -> list[Finding]:
@@ -139,9 +140,6 @@ KUBERNETES_HOLES: dict[str, tuple[Change, str]] = {
     "no slots": (_set(f"{CLUSTER}/headGroupSpec/rayStartParams/resources", '"{\\"head\\": 1}"'),
                  f"{CLUSTER}/headGroupSpec/rayStartParams/resources"),
     "no cluster": (_drop(CLUSTER), CLUSTER),
-}
-POD = f"{CLUSTER}/workerGroupSpecs/0/template/spec"
-POD_HOLES: dict[str, tuple[Change, str]] = {
     "root": (_set(f"{POD}/securityContext", {}), f"{POD}/securityContext/runAsNonRoot"),
     "escalation": (_set(f"{POD}/containers/0/securityContext", {}),
                    f"{POD}/containers/0/securityContext/allowPrivilegeEscalation"),
@@ -177,9 +175,9 @@ def test_a_hole_in_a_disk_is_found(key: str) -> None:
     assert places("cluster.yaml", _set(place, DISK_HOLES[key])) == [place]
 
 
-@pytest.mark.parametrize("hole", {**KUBERNETES_HOLES, **POD_HOLES})
+@pytest.mark.parametrize("hole", KUBERNETES_HOLES)
 def test_a_hole_in_the_file_for_kubernetes_is_found_where_it_is(hole: str) -> None:
-    change, place = {**KUBERNETES_HOLES, **POD_HOLES}[hole]
+    change, place = KUBERNETES_HOLES[hole]
     assert places("kuberay.yaml", change) == [place]
 
 

@@ -60,6 +60,12 @@ class Host:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return int(children.read_text().split()[0])
 
+    def run(self, command: str) -> "subprocess.CompletedProcess[str]":
+        """A command of the machine's administrator."""
+        return subprocess.run(
+            ["nsenter", "--target", str(self.init), "--all", "env", "-i", "HOME=/root", "bash",
+             "--login", "-c", command], capture_output=True, text=True, check=False)
+
     def files(self, path: str) -> Path:
         """A folder as the machine sees it."""
         return Path(f"/proc/{self.init}/root{path}")

@@ -84,7 +84,7 @@ def main() -> None:
     print("OUTCOME " + json.dumps({
         "errors": len(results.errors),
         "nodes": sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]),
-        "trials": [_summary(result) for result in results]}), flush=True)
+        "trials": [_summary(results[i]) for i in range(len(results))]}), flush=True)
 
 
 def _summary(result: tune.Result) -> dict[str, Any]:

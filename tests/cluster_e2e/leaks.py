@@ -1,10 +1,13 @@
 """Looks for secrets where they must not be."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
+
+DECOY = "decoy-0123456789abcdef"
+"""A secret that is left where the others must not be: that it is found says that they would be."""
 
 
 @dataclass
@@ -12,9 +15,8 @@ class ProcessList:
     """Reads the command lines of all processes, the machines' too, all the time."""
 
     secrets: list[str]
-    found: set[str] = field(default_factory=set)
-    """Beginnings of command lines with a secret."""
-    looks: int = 0
+    found: dict[str, str] = field(default_factory=dict)
+    """By secret: the last command line that held it."""
     is_over: Event = field(default_factory=Event)
 
     def __enter__(self) -> "ProcessList":
@@ -28,14 +30,12 @@ class ProcessList:
 
     def _watch(self) -> None:
         while not self.is_over.wait(0.1):
-            self.looks += 1
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
                     line = path.read_bytes().decode(errors="replace")
                 except OSError:
                     continue
-                if any(secret in line for secret in self.secrets):
-                    self.found.add(line[:60])
+                self.found.update({secret: line for secret in self.secrets if secret in line})
 
 
 def files_with(secrets: Iterable[str], folders: Iterable[Path], but: Iterable[str] = ()
@@ -57,9 +57,8 @@ def files_with(secrets: Iterable[str], folders: Iterable[Path], but: Iterable[st
     return found
 
 
-def wait_for(what: object, seconds: float, why: str) -> None:
-    """Waits until a function says something true."""
-    assert callable(what)
+def wait_for(what: Callable[[], object], seconds: float, why: str) -> None:
+    """Waits until something is so."""
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"waited in vain for {why}"

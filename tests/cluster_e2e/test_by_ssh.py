@@ -23,7 +23,7 @@ class Course:
     outcome: dict[str, Any] = field(default_factory=dict)
     statuses: dict[str, int | None] = field(default_factory=dict)
     leaks: list[str] = field(default_factory=list)
-    in_process_lists: set[str] = field(default_factory=set)
+    in_process_lists: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     """Processes of Ray's after ``ray down``."""
 
@@ -58,9 +58,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             path for name in ADDRESSES for path in hosts.written_by(name)], but=["auth_token"])
         course.leaks += [text[:60] for text in laptop.said if token in text]
         laptop.run("ray", "down", "--yes", str(cluster))
-        course.left = [line for host in hosts.running.values() for line in run(
-            "nsenter", "--target", str(host.init), "--all", "ps", "-eo", "args").splitlines()
-            if "raylet" in line or "gcs_server" in line]
+        course.left = [line for host in hosts.running.values()
+                       for line in host.run("ps -eo args").stdout.splitlines()
+                       if "raylet" in line or "gcs_server" in line]
         course.in_process_lists = processes.found
     yield course
 
@@ -85,7 +85,7 @@ def test_the_job_interface_wants_the_token(course: Course) -> None:
 
 
 def test_the_token_is_nowhere_but_in_its_file(course: Course) -> None:
-    assert course.leaks == [] and course.in_process_lists == set()
+    assert course.leaks == [] and course.in_process_lists == {}
 
 
 def test_nothing_runs_on_after_the_end(course: Course) -> None:
