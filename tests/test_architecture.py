@@ -20,14 +20,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.config",),
     ("trainables.measuring",),
     ("trainables.trial", "trainables.trained"),
-    ("trainables", "trainables.run", "trainables.ray_trainable"),
+    ("trainables.classifier",),
+    ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
     ("study.space", "study.yaml_file", "study.quiet"),
     ("study.config",),
     ("study.search",),
     ("study.records",),
     ("study.session",),
     ("study.compare",),
-    ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
+    ("study.report",),
+    ("study.model_card",),
+    ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
     ("study", "study.run"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""

@@ -264,7 +264,10 @@ class _Training:
             self.progress.objective = objective
             self.progress.best_evaluation = self.progress.evaluation
             if self.runtime.is_main:
-                save_tensors(self.files.best, {"networks": self.method.networks.state_dict()})
+                save_tensors(self.files.best, {
+                    "networks": self.method.networks.state_dict(),
+                    "classes": list(self.domains.classes),
+                    "geometry": asdict(self.domains.geometry)})
         report = self._report("training", {**losses, **scores, **accuracies})
         self._save()
         return report
