@@ -171,8 +171,8 @@ def _evaluation(winner: TrialRecord, peers: Sequence[TrialRecord], config: Trial
         f"`{TARGET}`.",)
     return "\n\n".join((
         "## Evaluation", "### Results", "\n".join(rows), *map(_wrapped, missing),
-        _wrapped(f"Mean ± standard deviation over {len(peers)} final runs of the same settings "
-                 f"(seeds {seeds}); the model here is that of seed {winner.seed}."),
+        _wrapped(f"Mean ± standard deviation over the final runs of the same settings: seeds "
+                 f"{seeds}. The model here is that of seed {winner.seed}."),
         _wrapped(_selection(config))))
 
 
@@ -195,8 +195,8 @@ def _selection(config: TrialConfig) -> str:
 def _environment(peers: Sequence[TrialRecord], layout: Layout) -> str:
     """What the final runs cost, and what they ran on as far as the study says so."""
     lines = ["## Technical Specifications", "",
-             f"- **Cost:** {sum(peer.cpu_seconds for peer in peers):.0f} CPU-seconds for the "
-             f"{len(peers)} final runs, without the search"]
+             f"- **Cost:** {sum(peer.cpu_seconds for peer in peers):.0f} CPU-seconds "
+             "for the final runs, without the search"]
     if layout.environment.exists():
         latest = json.loads(layout.environment.read_text())[-1]
         devices = ", ".join(latest["gpus"]) or "no GPU"
