@@ -23,7 +23,9 @@ _HEAD = """\
 
 Every key of a space and of a trial. Written by `python -m study.reference > docs/reference.md`
 from the configuration classes; a test compares the two. Unknown keys are errors everywhere, and
-`python -m study.run --space FILE --dry-run` says which.
+`python -m study.run --space FILE --dry-run` says which. Editors know all of this page: spaces name
+the schema that comes with them, `# yaml-language-server: $schema=./space.schema.json`, and
+`python -m study.schema > space.schema.json` writes it beside spaces of your own.
 """
 
 _SPACE = """\
@@ -32,10 +34,11 @@ _SPACE = """\
 """
 
 _TRIAL = """\
-What may stand under `fixed` and `search` of a space, and in a file for `python -m trainables.run
---config`. In a space, `task`, `seed` and the criterion stand at the top instead. Where one of
-several is chosen, YAML has its name, `method: mcd`, or its name with settings, `method: {mcd:
-{hidden_dim: 128}}`; classes of your own go [by their dotted names](../CONTRIBUTING.md).
+What may stand under `fixed` and `search` of a space, and in the FILE of
+`python -m trainables.run --config FILE`. In a space, `task`, `seed` and the criterion stand at the
+top instead. Where one of several is chosen, YAML has its name, `method: mcd`, or its name with
+settings, `method: {mcd: {hidden_dim: 128}}`; classes of your own go
+[by their dotted names](howto-own-method.md).
 """
 
 _PLURALS = {"criterion": "criteria"}
