@@ -20,8 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.config",),
     ("trainables.measuring", "trainables.selection"),
     ("trainables.trial", "trainables.trained"),
-    ("trainables.checks",),
-    ("trainables", "trainables.run", "trainables.ray_trainable"),
+    ("trainables.checks", "trainables.classifier"),
+    ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
     ("study.tree", "study.yaml_file", "study.quiet"),
     ("study.notation",),
     ("study.space",),
@@ -32,7 +32,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.ranks", "study.agreement"),
     ("study.session",),
     ("study.compare",),
-    ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
+    ("study.report",),
+    ("study.model_card",),
+    ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
     ("study", "study.run"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""

@@ -270,7 +270,10 @@ class _Training:
         evaluation, accuracies = self.meter.evaluation()
         metrics = {**losses, **self._scores(evaluation), **accuracies}
         if self._choose(metrics) and self.runtime.is_main:
-            save_tensors(self.files.best, {"networks": self.method.networks.state_dict()})
+            save_tensors(self.files.best, {
+                "networks": self.method.networks.state_dict(),
+                "classes": list(self.domains.classes),
+                "geometry": asdict(self.domains.geometry)})
         report = self._report("training", metrics)
         self._save()
         return report
