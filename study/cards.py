@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 Item = TypeVar("Item")
 
 COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#d4a72c", "#9d755d")
-"""Of methods: told apart on a white page and on a dark one."""
+"""Of conditions: told apart on a white page and on a dark one."""
 HEIGHT = 380
 """Of a figure that asks for no other, in pixels."""
 SCALE = ((0.0, "#e8a33d"), (0.5, "#b06fb3"), (1.0, "#3b82f6"))
@@ -33,7 +33,7 @@ class Card:
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each method; the same names always get the same ones."""
+    """A colour for each condition; the same names always get the same ones."""
     return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(sorted(set(names)))}
 
 

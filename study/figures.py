@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from study.cards import Card, colours, thinned
 from study.comparison import Spread
 from study.records import TrialRecord
-from study.session import Layout
+from study.session import Layout, winners
 from trainables.checkpoint import TrialFolder
 
 MAX_CURVES = 120
@@ -16,6 +16,8 @@ MAX_POINTS = 200
 """Of a curve."""
 MAX_DOTS = 3000
 """Of a scatter plot."""
+OBJECTIVE = "objective"
+"""Stands for an evaluation's objective among its metrics."""
 ORACLE = "criterion/oracle"
 ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
@@ -24,18 +26,19 @@ ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
 def curve_cards(records: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
     """What was measured over epochs, in the final runs and in the search."""
-    yield from _final_curves(completed_finals(records), criterion)
+    yield from _final_curves(measured_runs(records), criterion)
     yield from _search_curves([r for r in records if r.stage == "search"], criterion)
 
 
-def completed_finals(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The final runs that came to their end."""
-    return [r for r in records if r.stage == "final" and r.outcome == "complete"]
+def measured_runs(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The final runs that came to their end; in a study that has none, its winners."""
+    finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
+    return finals or [winner for winner in winners(records).values() if winner.test]
 
 
 def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
     """Each metric of the final runs over epochs, one line a seed."""
-    metrics = {f"criterion/{criterion}": (criterion, 1), "source_val/accuracy": (
+    metrics = {_metric(finals, criterion): (criterion, 1), "source_val/accuracy": (
         "source-val accuracy (%)", 100), ORACLE: (ORACLE_TITLE, 100)}
     for metric, (title, factor) in metrics.items():
         curves = [(run, _curve(run, metric, factor)) for run in finals]
@@ -50,7 +53,7 @@ def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Ca
     """The criterion's course in trials of the search."""
     ranked = sorted((r for r in search if r.evaluations), key=lambda r: -(r.objective or 0.0))
     shown = thinned(ranked, MAX_CURVES)
-    curves = [(run, _curve(run, f"criterion/{criterion}", 1)) for run in shown]
+    curves = [(run, _curve(run, _metric(shown, criterion), 1)) for run in shown]
     if curves:
         left_out = f" {len(shown)} of {len(ranked)} trials, from the best to the worst." \
             if len(shown) < len(ranked) else ""
@@ -58,24 +61,31 @@ def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Ca
                    f"One line a trial; short ones were stopped early.{left_out}")
 
 
+def _metric(runs: Sequence[TrialRecord], criterion: str) -> str:
+    """The criterion's own values; of an average of ranks, which has none, the best so far."""
+    metric = f"criterion/{criterion}"
+    return metric if any(metric in run.selected() for run in runs) else OBJECTIVE
+
+
 Curve = list[tuple[float, float, bool]]
 """Epoch, value and whether it is the selected checkpoint."""
 
 
 def _curve(run: TrialRecord, metric: str, factor: float) -> Curve:
-    points = [(e.epoch, factor * e.metrics[metric], e.evaluation == run.best_evaluation)
-              for e in run.evaluations if metric in e.metrics]
+    points = [(e.epoch, factor * values[metric], e.evaluation == run.best_evaluation)
+              for e in run.evaluations
+              if metric in (values := {**e.metrics, OBJECTIVE: e.objective})]
     if len(points) <= MAX_POINTS:
         return points
     return sorted({*thinned(points, MAX_POINTS), *(point for point in points if point[2])})
 
 
 def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure:
-    """All curves of a method in one trace, with gaps between them: many traces are slow."""
+    """All curves of a condition in one trace, with gaps between them: many traces are slow."""
     figure = go.Figure()
-    colour = colours(run.method for run, _ in curves)
-    for method in colour:
-        own = [(run, curve) for run, curve in curves if run.method == method]
+    colour = colours(run.condition for run, _ in curves)
+    for condition in colour:
+        own = [(run, curve) for run, curve in curves if run.condition == condition]
         x: list[float | None] = []
         y: list[float | None] = []
         text: list[str | None] = []
@@ -85,14 +95,15 @@ def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure
             text += [*(run.id for _ in curve), None]
         chosen = [(run.id, point) for run, curve in own for point in curve if point[2]]
         figure.add_scatter(
-            x=x, y=y, text=text, mode="lines+markers", name=method, legendgroup=method,
-            line={"color": colour[method], "width": 1.2}, marker={"size": 3},
+            x=x, y=y, text=text, mode="lines+markers", name=condition, legendgroup=condition,
+            line={"color": colour[condition], "width": 1.2}, marker={"size": 3},
             opacity=0.85 if len(curves) < 30 else 0.5,
             hovertemplate="%{text}: %{y:.4g} at epoch %{x:.3g}")
         figure.add_scatter(
             x=[point[0] for _, point in chosen], y=[point[1] for _, point in chosen],
-            text=[name for name, _ in chosen], mode="markers", name=method, legendgroup=method,
-            showlegend=False, marker={"size": 8, "color": colour[method]},
+            text=[name for name, _ in chosen], mode="markers", name=condition,
+            legendgroup=condition, showlegend=False,
+            marker={"size": 8, "color": colour[condition]},
             hovertemplate="%{text}: %{y:.4g} at epoch %{x:.3g}, selected")
     return figure.update_layout(xaxis_title="epoch", yaxis_title=title)
 
@@ -106,7 +117,7 @@ def class_cards(records: Sequence[TrialRecord], layout: Layout) -> Iterator[Card
         records: Of one task.
         layout: The study's folder, in which the final runs left their confusion matrices.
     """
-    finals = completed_finals(records)
+    finals = measured_runs(records)
     sets = dict.fromkeys(name for run in finals for name in run.test_sets())
     for test_set in reversed(sets):  # the target's is the last that tasks name
         counts: dict[str, list[list[list[int]]]] = {}
@@ -115,27 +126,27 @@ def class_cards(records: Sequence[TrialRecord], layout: Layout) -> Iterator[Card
             found = TrialFolder(layout.trial(run.id)).read_confusion(test_set)
             if found is not None:
                 classes = found[0]
-                counts.setdefault(run.method, []).append(found[1])
+                counts.setdefault(run.condition, []).append(found[1])
         if counts:
             yield _class_accuracies(test_set, classes, counts)
             yield _confusion(test_set, classes, counts)
 
 
 Counts = Mapping[str, Sequence[Sequence[Sequence[int]]]]
-"""Confusion matrices of each seed, by method."""
+"""Confusion matrices of each seed, by condition."""
 
 
 def _class_accuracies(test_set: str, classes: Sequence[str], counts: Counts) -> Card:
     figure = go.Figure()
     colour = colours(counts)
-    for method, matrices in counts.items():
+    for condition, matrices in counts.items():
         spreads = [Spread(tuple(
             100 * matrix[i][i] / sum(matrix[i]) for matrix in matrices if sum(matrix[i])))
             for i in range(len(classes))]
         figure.add_scatter(
             x=list(classes), y=[s.mean if s.values else None for s in spreads],
             error_y={"array": [s.std if s.values else None for s in spreads], "thickness": 1},
-            mode="markers", name=method, marker={"color": colour[method], "size": 8},
+            mode="markers", name=condition, marker={"color": colour[condition], "size": 8},
             hovertemplate="%{x}: %{y:.1f} ± %{error_y.array:.1f} %")
     figure.update_layout(scattermode="group", scattergap=0.4, yaxis_range=[0, 103],
                          yaxis_title="accuracy (%)", xaxis_type="category")
@@ -144,14 +155,14 @@ def _class_accuracies(test_set: str, classes: Sequence[str], counts: Counts) -> 
 
 
 def _confusion(test_set: str, classes: Sequence[str], counts: Counts) -> Card:
-    """Shares of each true class, over all seeds of a method; a menu chooses the method."""
+    """Shares of each true class, over all seeds of a condition; a menu chooses the condition."""
     figure = go.Figure()
-    for number, (method, matrices) in enumerate(counts.items()):
+    for number, (condition, matrices) in enumerate(counts.items()):
         total = [[sum(matrix[i][j] for matrix in matrices) for j in range(len(classes))]
                  for i in range(len(classes))]
         shares = [[100 * n / max(sum(row), 1) for n in row] for row in total]
         figure.add_heatmap(
-            x=list(classes), y=list(classes), z=shares, customdata=total, name=method,
+            x=list(classes), y=list(classes), z=shares, customdata=total, name=condition,
             visible=number == 0, zmin=0, zmax=100, xgap=1, ygap=1,
             colorscale=[[0, "rgba(59,130,246,0.04)"], [1, "rgba(59,130,246,1)"]],
             colorbar={"title": "% of class", "thickness": 12},
@@ -186,14 +197,15 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     if not names:
         return
     figure = go.Figure()
-    colour = colours(run.method for run, _ in shown)
+    colour = colours(run.condition for run, _ in shown)
     for name in names:
-        for method in colour:
-            own = [(run, e) for run, e in shown if run.method == method and name in e.metrics]
+        for condition in colour:
+            own = [(run, e) for run, e in shown
+                   if run.condition == condition and name in e.metrics]
             figure.add_scattergl(
                 x=[e.metrics[name] for _, e in own], y=[100 * e.metrics[ORACLE] for _, e in own],
                 text=[f"{run.id}, epoch {e.epoch:.3g}" for run, e in own], mode="markers",
-                name=method, marker={"color": colour[method], "size": 6, "opacity": 0.85},
+                name=condition, marker={"color": colour[condition], "size": 6, "opacity": 0.85},
                 visible=name == names[0],
                 hovertemplate="%{text}<br>%{x:.4g}, oracle %{y:.1f} %")
     menu = _menu(names)
@@ -212,19 +224,19 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
 # Cost
 
 def cost_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
-    """Processor time of each method."""
-    methods = sorted({record.method for record in records}, reverse=True)
+    """Processor time of each condition."""
+    conditions = sorted({record.condition for record in records}, reverse=True)
     figure = go.Figure()
     for stage, opacity in (("search", 1.0), ("final", 0.55)):
-        seconds = [sum(r.cpu_seconds for r in records if r.method == m and r.stage == stage)
-                   for m in methods]
-        colour = colours(methods)
-        figure.add_bar(y=methods, x=[s / 60 for s in seconds], orientation="h",
+        seconds = [sum(r.cpu_seconds for r in records if r.condition == m and r.stage == stage)
+                   for m in conditions]
+        colour = colours(conditions)
+        figure.add_bar(y=conditions, x=[s / 60 for s in seconds], orientation="h",
                        name={"search": "search", "final": "final runs"}[stage],
-                       marker={"color": [colour[m] for m in methods], "opacity": opacity},
+                       marker={"color": [colour[m] for m in conditions], "opacity": opacity},
                        hovertemplate="%{y}: %{x:.1f} min")
     figure.update_layout(barmode="stack", xaxis_title="CPU minutes",
-                         height=160 + 42 * len(methods))
+                         height=160 + 42 * len(conditions))
     cpu, wall = (sum(seconds) / 60 for seconds in (
         [record.cpu_seconds for record in records], [record.seconds for record in records]))
     yield Card("Cost", figure, f"Processor time of training and evaluation, {cpu:.1f} min in all; "

@@ -1,7 +1,7 @@
 """Compared studies as one HTML file that opens without a network."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import plotly.io
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,15 +10,16 @@ from optuna.trial import FrozenTrial
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
+from study.agreement import Agreement
 from study.cards import HEIGHT, Card
 from study.comparison import Comparison, Row
 from study.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.optuna_figures import search_cards, stored_trials, timeline_cards
 from study.published import HEADING, NOTE, Published
 from study.records import TrialRecord
-from study.report import percent, selection_sentence, settings_text
+from study.report import agreement_table, percent, selection_sentence, settings_text
 from study.stored import StoredStudy, task_of
-from study.tables import Cell, Table, across
+from study.tables import Cell, Table, across, heading_of
 
 OUTCOMES = ("complete", "stopped", "failed")
 
@@ -84,7 +85,7 @@ def _in_script(json: str) -> str:
 
 def _across(table: Table) -> TextTable:
     """Methods × tasks."""
-    headings = [TextCell("method", "text")]
+    headings = [TextCell(table.heading, "text")]
     for index, column in enumerate(table.columns):
         headings.append(TextCell(f"{column.title}: {column.heading}"))
         if table.has_published(index):
@@ -98,7 +99,7 @@ def _across(table: Table) -> TextTable:
                 paper = "–" if cell.published is None else f"{100 * cell.published:.1f}"
                 row.append(TextCell(paper, "paper"))
         rows.append(tuple(row))
-    note = "Mean ± std over final seeds, in %. The best method of each column is in bold."
+    note = "Mean ± std over final seeds, in %. The best of each column is in bold."
     if TextCell(HEADING) in headings:
         note += f" {NOTE}"
     if not table.columns:
@@ -122,23 +123,34 @@ def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
 
 
 def _tables(comparison: Comparison) -> Iterator[TextTable]:
-    yield TextTable("Search and cost", _headings(
-        "method", "trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner",
-        "its searched settings"), tuple(_cost_row(row) for row in comparison.rows))
+    first = heading_of([comparison])
+    yield TextTable("Search and cost", (
+        TextCell(first, "text"), *map(TextCell, (
+            "trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner")),
+        TextCell("its searched settings", "text")), tuple(map(_cost_row, comparison.rows)))
     if comparison.regrets:
         yield TextTable(
             "What the choice without labels lost",
-            _headings("method", f"{comparison.criterion}'s choice", "oracle's choice", "regret"),
+            (TextCell(first, "text"), *map(TextCell, (
+                f"{comparison.criterion}'s choice", "oracle's choice", "regret"))),
             tuple((TextCell(regret.name, "text"), TextCell(f"{100 * regret.chosen:.1f}"),
                    TextCell(f"{100 * regret.oracle:.1f} ({regret.oracle_trial})"),
                    TextCell(f"{100 * regret.regret:.1f}")) for regret in comparison.regrets),
             "On the labelled target-val images of the search, in %: accuracy at the checkpoint "
             "that was chosen, and at the oracle's, with its trial.")
+    if comparison.agreement is not None:
+        yield _agreement(comparison.agreement)
 
 
-def _headings(*names: str) -> tuple[TextCell, ...]:
-    return tuple(TextCell(name, "text" if name in ("method", "its searched settings") else "")
-                 for name in names)
+def _agreement(agreement: Agreement) -> TextTable:
+    """The terminal's table of criteria."""
+    table = agreement_table(agreement)
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    headings = [TextCell(str(column.header)) for column in table.columns]
+    return TextTable(
+        str(table.title), (replace(headings[0], kind="text"), *headings[1:]),
+        tuple((TextCell(name, "text"), *map(TextCell, figures))
+              for name, *figures in zip(*columns, strict=True)), str(table.caption))
 
 
 def _cost_row(row: Row) -> tuple[TextCell, ...]:

@@ -14,6 +14,7 @@ from optuna.visualization import plot_param_importances, plot_slice, plot_timeli
 from plotly.colors import sample_colorscale
 
 from study.cards import SCALE, Card
+from study.comparison import condition_names
 from study.records import TrialRecord
 from study.session import search_id
 
@@ -43,24 +44,25 @@ def stored_trials(journal: Path) -> list[FrozenTrial]:
 
 def search_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], criterion: str
                  ) -> Iterator[Card]:
-    """History, importances, and for each method slices and parallel coordinates.
+    """History, importances, and for each condition slices and parallel coordinates.
 
     Args:
         records: Of one task.
         trials: Of the storage.
         criterion: The name of what is maximised.
     """
-    methods = {record.id: record.method for record in records if record.stage == "search"}
-    ended = [trial for trial in trials if search_id(trial.number) in methods]
+    conditions = {record.id: record.condition for record in records if record.stage == "search"}
+    ended = [trial for trial in trials if search_id(trial.number) in conditions]
     done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     if not done:
         return
     history = _plain(plot_optimization_history(_study(ended), target_name=criterion))
     yield Card("History", history, "Trials that ran to their end.")
     yield from _importances(done)
-    for method in sorted({methods[search_id(trial.number)] for trial in done}):
-        own = [t for t in done if methods[search_id(t.number)] == method]
-        yield from _of_method(own, method, criterion)
+    for condition in condition_names(records):
+        own = [t for t in done if conditions[search_id(t.number)] == condition]
+        if own:
+            yield from _of_condition(own, condition, criterion)
 
 
 def _study(trials: Sequence[FrozenTrial], names: Mapping[str, str] | None = None
@@ -96,20 +98,20 @@ def _importances(trials: Sequence[FrozenTrial]) -> Iterator[Card]:
                f"Optuna's PED-ANOVA, over {len(trials)} trials that ran to their end.{few}")
 
 
-def _of_method(trials: Sequence[FrozenTrial], method: str, criterion: str) -> Iterator[Card]:
-    names = _short([name for name in dict.fromkeys(n for trial in trials for n in trial.params)
-                    if len({t.params.get(name) for t in trials}) > 1])
+def _of_condition(trials: Sequence[FrozenTrial], condition: str, criterion: str) -> Iterator[Card]:
+    drawn = dict.fromkeys(name for trial in trials for name in trial.params)
+    names = _short([name for name in drawn if len({t.params.get(name) for t in trials}) > 1])
     if not names:
         return
     slices = _plain(plot_slice(_study(trials, names), target_name=criterion))
     slices.update_traces(marker={"colorscale": SCALE, "line": {"width": 0}})
-    yield Card(f"{method}: slices", slices, "Trials that ran to their end; colour is their order.",
-               wide=len(names) > 2)
+    yield Card(f"{condition}: slices", slices,
+               "Trials that ran to their end; colour is their order.", wide=len(names) > 2)
     ranked = sorted(trials, key=lambda trial: trial.value or 0.0)
     shown = ranked[-MAX_LINES:]
     lines = _parallel(shown, names, criterion)
     left_out = f" The best {len(shown)} of {len(ranked)}." if len(shown) < len(ranked) else ""
-    yield Card(f"{method}: parallel coordinates", lines,
+    yield Card(f"{condition}: parallel coordinates", lines,
                f"Trials that ran to their end.{left_out}", wide=len(names) > 2)
 
 

@@ -1,5 +1,6 @@
 """A comparison as people read it: in the terminal, as JSON, as Markdown."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -7,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from study.agreement import Agreement
 from study.comparison import TARGET, Comparison, Row, Spread
 
 
@@ -23,6 +25,8 @@ def summary(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
     if comparison.regrets:
         parts.append(_regrets(comparison))
+    if comparison.agreement is not None:
+        parts.append(agreement_table(comparison.agreement))
     parts.append(Text(selection_sentence(comparison)))
     return Group(*parts)
 
@@ -37,38 +41,59 @@ def selection_sentence(comparison: Comparison) -> str:
 
 
 def _figures(comparison: Comparison) -> Table:
-    seeds = max((row.num_seeds for row in comparison.rows), default=0)
-    title = f"Final runs on {seeds} fresh seeds: mean ± std in %" if seeds else \
-        "No final run has ended"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("method", max_width=22)
-    for heading in ("target acc.", "mean class", "source acc.", "trials", "CPU-s"):
+    table = Table(title=_title(comparison), title_justify="left", header_style="bold")
+    table.add_column("condition" if comparison.names_differ else "method", max_width=22)
+    columns = _columns(comparison)
+    for heading in (*columns.values(), "trials", "CPU-s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    best = comparison.best(f"{TARGET}/accuracy")
-    rows = list(comparison.rows)
-    for row in rows:
-        _add_figures(table, row, bold=row is best)
+    first, heading = next(iter(columns.items()))
+    best = comparison.best(first)
+    for row in comparison.rows:
+        _add_figures(table, row, columns, bold=row is best)
         if row.name == "no_adaptation" and comparison.baseline is not None:
-            _add_figures(table, comparison.baseline, bold=False)
+            _add_figures(table, comparison.baseline, columns, bold=False)
     if comparison.rows:
-        table.caption = "trials: done + stopped early + failed. Best target accuracy in bold."
+        table.caption = f"trials: done + stopped early + failed. Best {heading} in bold."
         table.caption_justify = "left"
     return table
 
 
-def _add_figures(table: Table, row: Row, bold: bool) -> None:
+def _title(comparison: Comparison) -> str:
+    seeds = max((row.num_seeds for row in comparison.rows), default=0)
+    if seeds:
+        return f"Final runs on {seeds} fresh seeds: mean ± std in %"
+    measured = any(row.metrics for row in comparison.rows)
+    return "Winners of the search, on one seed, in %" if measured else "No final run has ended"
+
+
+def _columns(comparison: Comparison) -> dict[str, str]:
+    """Headings by metric: target and source, or every test set where nothing is adapted."""
+    columns = {f"{TARGET}/accuracy": "target acc.",
+               f"{TARGET}/mean_class_accuracy": "mean class"}
+    if comparison.rows and all(row.method == "supervised" for row in comparison.rows):
+        names = {name: None for row in comparison.rows for name in row.metrics
+                 if name.endswith("/accuracy") and name.count("/") == 1}
+        # photographs, which the question is about, first
+        sets = sorted(names.keys() - {"source_val/accuracy"}, key=lambda name: (
+            not name.startswith((TARGET, "test_OOD")), list(names).index(name)))
+        columns = {name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
+                   for name in sets} or columns
+    return {**columns, "source_val/accuracy": "source acc."}
+
+
+def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool) -> None:
     counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "stopped", "failed"))
     table.add_row(
         row.name.replace("no_adaptation + target", "+ target"),
-        *(percent(row.metrics.get(name), row.num_seeds) for name in (
-            f"{TARGET}/accuracy", f"{TARGET}/mean_class_accuracy", "source_val/accuracy")),
+        *(percent(row.metrics.get(name), row.num_seeds) for name in columns),
         counts if row.outcomes else "", f"{row.cpu_seconds:.0f}" if row.outcomes else "",
         style="bold" if bold else None)
 
 
 def _settings(comparison: Comparison) -> Table:
     table = Table(title="Winners' settings", title_justify="left", header_style="bold")
-    for heading in ("method", "trial", "searched settings"):
+    first = "condition" if comparison.names_differ else "method"
+    for heading in (first, "trial", "searched settings"):
         table.add_column(heading)
     for row in comparison.rows:
         if row.winner is not None:
@@ -78,7 +103,7 @@ def _settings(comparison: Comparison) -> Table:
 
 def settings_text(row: Row) -> str:
     """The winner's searched settings in one line."""
-    return ", ".join(f"{name.removeprefix(f'method/{row.name}/')} {_value(value)}"
+    return ", ".join(f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
                      for name, value in row.params.items() if name != "method")
 
 
@@ -90,13 +115,39 @@ def _regrets(comparison: Comparison) -> Table:
     table = Table(
         title="What the choice without labels lost, on the labelled target-val images (%)",
         title_justify="left", header_style="bold")
-    table.add_column("method")
+    table.add_column("condition" if comparison.names_differ else "method")
     for heading in (f"{comparison.criterion}'s choice", "oracle's choice", "regret"):
         table.add_column(heading, justify="right")
     for regret in comparison.regrets:
         table.add_row(
             regret.name, f"{100 * regret.chosen:.1f}",
             f"{100 * regret.oracle:.1f} ({regret.oracle_trial})", f"{100 * regret.regret:.1f}")
+    return table
+
+
+def agreement_table(agreement: Agreement) -> Table:
+    """Each criterion beside the oracle; without target labels, beside the other criteria."""
+    counted = f"{agreement.num_evaluations} evaluations of {agreement.num_trials} trials"
+    if agreement.has_oracle:
+        title = f"Criteria beside the oracle's target-val accuracy: {counted}"
+        headings = ("Spearman", "would choose", "oracle acc. %", "regret")
+        caption = ("Spearman: with the oracle. oracle acc.: of the trial that the criterion would "
+                   "choose.\nregret: what that loses to the oracle's own choice.")
+    else:
+        title = f"The target has no labels: criteria beside each other, {counted}"
+        headings = ("mean Spearman with the others", "would choose")
+        caption = "Agreement is no accuracy: criteria may be wrong together."
+    table = Table(title=title, title_justify="left", header_style="bold", caption=caption,
+                  caption_justify="left")
+    table.add_column("criterion", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for criterion in agreement.criteria:
+        figures = (criterion.chosen_oracle, criterion.regret) if agreement.has_oracle else ()
+        correlation = criterion.with_oracle if agreement.has_oracle else criterion.with_others
+        table.add_row(
+            criterion.name, "–" if correlation is None else f"{correlation:+.2f}",
+            criterion.chosen, *("–" if f is None else f"{100 * f:.1f}" for f in figures))
     return table
 
 

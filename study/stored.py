@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
-from study.comparison import Comparison, compare
+from study.comparison import Comparison, Row, compare
 from study.config import StudyConfig
 from study.records import TrialRecord, read_records
 from study.session import Layout
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.schema import InvalidConfig, look_up, validate
 
 
@@ -32,7 +32,7 @@ class StoredStudy:
     @property
     def selected_by_target_labels(self) -> bool:
         """Whether the criterion is an oracle."""
-        return look_up(CRITERIA, self.criterion, "criterion").reads_target_labels
+        return look_up(SELECTORS, self.criterion, "criterion").reads_target_labels
 
     def comparisons(self) -> dict[str, Comparison]:
         """The study's result on each of its tasks."""
@@ -41,6 +41,11 @@ class StoredStudy:
             by_task.setdefault(task_of(record), []).append(record)
         return {task: compare(records, self.criterion, self.selected_by_target_labels)
                 for task, records in by_task.items()}
+
+    def run_of(self, row: Row, task: str) -> TrialRecord | None:
+        """A run that a row's figures are of: final, or the winner of a study without."""
+        own = [run for run in self.records if run.condition == row.name and task_of(run) == task]
+        return next((run for run in own if run.stage == "final" or run.id == row.winner), None)
 
     def progress(self) -> str:
         """How much of the study there is, in a line."""

@@ -13,15 +13,15 @@ from rich.text import Text
 from study.comparison import Comparison, Row
 from study.published import HEADING, NOTE, Published
 from study.report import as_json, percent, selection_sentence, summary
-from study.stored import StoredStudy, task_of
-from study.tables import Cell, Column, Table, across
+from study.stored import StoredStudy
+from study.tables import Cell, Table, across
 
 JSON_VERSION = 1
 """Of the JSON format; grows when a key changes its meaning or goes."""
 WIDTH = 80
 """Of a terminal, in characters."""
-CSV_COLUMNS = ("study", "task", "method", "metric", "mean", "std", "num_seeds", "values",
-               "selected_by", "selected_by_oracle", "paper_selected_by_oracle")
+CSV_COLUMNS = ("study", "task", "condition", "method", "metric", "mean", "std", "num_seeds",
+               "values", "selected_by", "selected_by_oracle", "paper_selected_by_oracle")
 
 
 def shown_seeds(cell: Cell) -> int:
@@ -37,7 +37,7 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
     table = across(studies, published)
     has_published = any(table.has_published(index) for index in range(len(table.columns)))
     if has_published or len({column.title for column in table.columns}) > 1:
-        parts += [*_blocks(table), Text("Best method in bold; ± is the std over final seeds.")]
+        parts += [*_blocks(table), Text("Best in bold; ± is the std over final seeds.")]
     if published is not None:
         parts.append(Text(NOTE if has_published else
                           "The paper has no figures for what was studied here."))
@@ -70,7 +70,7 @@ def _width(table: RichTable) -> int:
 def _block(table: Table, indices: Sequence[int]) -> RichTable:
     shown = RichTable(title="Final runs: mean ± std in %", title_justify="left",
                       header_style="bold")
-    shown.add_column("method", max_width=22)
+    shown.add_column(table.heading, max_width=22)
     for index in indices:
         column = table.columns[index]
         shown.add_column(f"{column.title}\n{column.heading}", justify="right")
@@ -114,7 +114,7 @@ def _csv_lines(study: StoredStudy, task: str, comparison: Comparison,
         for metric, spread in row.metrics.items():
             figure = published and _figure(study, task, row, metric, published)
             yield dict(zip(CSV_COLUMNS, (
-                study.name, task, row.name, metric, spread.mean, spread.std,
+                study.name, task, row.name, row.method, metric, spread.mean, spread.std,
                 len(spread.values), " ".join(map(str, spread.values)), study.criterion,
                 study.selected_by_target_labels, "" if figure is None else figure), strict=True))
 
@@ -122,9 +122,8 @@ def _csv_lines(study: StoredStudy, task: str, comparison: Comparison,
 def _figure(study: StoredStudy, task: str, row: Row, metric: str, published: Published
             ) -> float | None:
     """The paper's figure for a row."""
-    runs = [run for run in study.records if run.stage == "final" and run.method == row.name
-            and task_of(run) == task]
-    return published.figure(runs[0], metric) if runs else None
+    run = study.run_of(row, task)
+    return None if run is None else published.figure(run, metric)
 
 
 # LaTeX
@@ -137,18 +136,17 @@ def as_latex(studies: Sequence[StoredStudy], published: Published | None) -> str
     lines = [
         r"% needs \usepackage{booktabs}", r"\begin{table}", r"  \centering",
         rf"  \begin{{tabular}}{{l{'r' * sum(widths)}}}", r"    \toprule",
-        *_latex_head(table.columns, paper, widths), r"    \midrule",
+        *_latex_head(table, paper, widths), r"    \midrule",
         *(f"    {_latex_row(name, cells, paper)}" for name, cells in table.rows.items()),
         r"    \bottomrule", r"  \end{tabular}",
         rf"  \caption{{{_escape(_caption(studies, any(paper)))}}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def _latex_head(columns: Sequence[Column], paper: Sequence[bool], widths: Sequence[int]
-                ) -> list[str]:
+def _latex_head(table: Table, paper: Sequence[bool], widths: Sequence[int]) -> list[str]:
     """Tasks above their metrics, each with a rule below it."""
     spans: dict[tuple[str, str], int] = {}
-    for column, width in zip(columns, widths, strict=True):
+    for column, width in zip(table.columns, widths, strict=True):
         key = (column.study, column.title)
         spans[key] = spans.get(key, 0) + width
     titles, rules, start = ["    "], "    ", 2
@@ -156,8 +154,8 @@ def _latex_head(columns: Sequence[Column], paper: Sequence[bool], widths: Sequen
         titles.append(rf"\multicolumn{{{span}}}{{c}}{{{_escape(title)}}}")
         rules += rf"\cmidrule(lr){{{start}-{start + span - 1}}}"
         start += span
-    headings = ["    method"]
-    for column, has in zip(columns, paper, strict=True):
+    headings = [f"    {table.heading}"]
+    for column, has in zip(table.columns, paper, strict=True):
         headings += [_escape(column.heading), *([_escape(HEADING)] if has else [])]
     return [" & ".join(titles) + r" \\", rules, " & ".join(headings) + r" \\"]
 

@@ -69,8 +69,9 @@ def _record(name: str, config: TrialConfig, params: dict[str, object], num_evalu
             metrics={**metrics, "criterion/oracle": accuracy + 0.002 * (number % 7),
                      "source_val/accuracy": 0.5 + accuracy / 2, "loss/classification": 1.0}))
     return TrialRecord(
-        id=name, stage="search", method=config.method.name, seed=config.seed, outcome=outcome,
-        params=params, identity=config.identity(), config=config.model_dump(mode="json"),
+        id=name, stage="search", condition=config.method.name, method=config.method.name,
+        seed=config.seed, outcome=outcome, params=params, identity=config.identity(),
+        config=config.model_dump(mode="json"),
         objective=evaluations[-1].objective, best_evaluation=length,
         num_evaluations=num_evaluations, evaluations=evaluations, seconds=30.0, cpu_seconds=20.0)
 

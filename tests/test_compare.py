@@ -87,7 +87,7 @@ def test_csv_has_a_line_for_each_figure(say: Say) -> None:
     reader = csv.DictReader(io.StringIO(say("s2rda", "digits_study", "--format", "csv",
                                             "--published")))
     assert tuple(reader.fieldnames or ()) == CSV_COLUMNS
-    lines = {(line["study"], line["method"], line["metric"]): line for line in reader}
+    lines = {(line["study"], line["condition"], line["metric"]): line for line in reader}
     line = lines["s2rda", "srdc", "target_test/accuracy"]
     assert (line["task"], line["num_seeds"], line["values"]) == ("s2rda49", "2", "0.75 0.5")
     assert float(line["mean"]) == 0.625

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import pytest
 
 from study.cards import Card, colours, thinned
+from study.comparison import condition_names
 from study.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.optuna_figures import search_cards, stored_trials, timeline_cards
 from study.records import TrialRecord, read_records
@@ -157,8 +158,10 @@ def test_optuna_s_figures_show_the_trials_that_ended(generated: Layout) -> None:
     records = read_records(generated.records)
     cards = list(search_cards(records, stored_trials(generated.journal), "bnm"))
     titles = [card.title for card in cards]
+    conditions = condition_names(records)
+    assert sorted(conditions) == ["dann", "mcd", "no_adaptation"]
     assert titles == ["History", "Importance of settings", *(
-        f"{method}: {kind}" for method in ("dann", "mcd", "no_adaptation")
+        f"{method}: {kind}" for method in conditions
         for kind in ("slices", "parallel coordinates"))]
     done = {int(r.id): r.objective for r in records
             if r.stage == "search" and r.outcome == "complete"}

@@ -84,7 +84,11 @@ class TrialFolder:
 
     @property
     def best(self) -> Path:
-        """The networks at the best evaluation so far."""
+        """The networks at the best evaluation so far.
+
+        Beside them stand the names of the classes and the images' geometry, so that they can be
+        used without the data.
+        """
         return self.path / "best.pt"
 
     @property
