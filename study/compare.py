@@ -34,12 +34,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One method of a study."""
+    """One condition of a study."""
 
     name: str
     metrics: dict[str, Spread]
-    """Final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``; fractions."""
+    """Final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``; fractions. Of a
+    study without final runs, the winner's own, where the search has measured on test sets."""
     num_seeds: int
+    """Final runs that are complete."""
     outcomes: dict[str, int]
     """Trials of the search by outcome."""
     cpu_seconds: float
@@ -48,6 +50,7 @@ class Row:
     """The winner's searched settings."""
     winner: str | None
     """Its id."""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Regret:
     """
 
     name: str
-    """The method, or ``all methods``."""
+    """The condition, ``all methods`` or ``all conditions``."""
     chosen: float
     """The oracle's figure at the checkpoint that the criterion chose."""
     oracle: float
@@ -86,6 +89,11 @@ class Comparison:
     regrets: tuple[Regret, ...]
     """Empty where the target has no labels."""
 
+    @property
+    def names_differ(self) -> bool:
+        """Whether conditions are other things than methods."""
+        return any(row.name != row.method for row in self.rows)
+
     def best(self, metric: str) -> Row | None:
         """The row with the highest mean of a metric."""
         rows = [row for row in self.rows if metric in row.metrics]
@@ -101,21 +109,28 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
         criterion: The name of the selecting criterion.
         reads_target_labels: Whether it is an oracle.
     """
-    names = list(dict.fromkeys(record.method for record in records))
-    names.sort(key=lambda name: (name not in ("no_adaptation", "supervised"), name))
     best = winners(records)
-    rows = tuple(_row(name, [r for r in records if r.method == name], best.get(name))
-                 for name in names)
-    finals = [r for r in records if r.stage == "final" and r.method == "no_adaptation"]
+    rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
+                 for name in condition_names(records))
+    finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
                       _regrets(records, best))
 
 
-def _row(name: str, records: Sequence[TrialRecord], winner: TrialRecord | None) -> Row:
+def condition_names(records: Sequence[TrialRecord]) -> list[str]:
+    """Every condition once: No Adaptation first, the others in the order of their first trial."""
+    ordered = sorted(records, key=lambda r: (
+        r.condition != "no_adaptation", r.stage == "final", r.id))
+    return list(dict.fromkeys(record.condition for record in ordered))
+
+
+def _row(records: Sequence[TrialRecord], winner: TrialRecord | None) -> Row:
     search = [record for record in records if record.stage == "search"]
     finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
+    measured = finals or [winner] if winner and winner.test else finals
     return Row(
-        name=name, metrics=_spreads([{**final.selected(), **final.test} for final in finals]),
+        name=records[0].condition, method=records[0].method,
+        metrics=_spreads([{**run.selected(), **run.test} for run in measured]),
         num_seeds=len(finals), outcomes=dict(Counter(str(r.outcome) for r in search)),
         cpu_seconds=sum(record.cpu_seconds for record in records),
         params=dict(winner.params) if winner else {}, winner=winner.id if winner else None)
@@ -139,11 +154,13 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
 def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
              ) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
-    groups = {name: [r for r in search if r.method == name] for name in best}
+    groups = {name: [r for r in search if r.condition == name] for name in best}
     chosen = dict(best)
     if len(best) > 1:
-        groups["all methods"] = search
-        chosen["all methods"] = max(best.values(), key=lambda r: (
+        everything = "all methods" if set(best) == {r.method for r in search} else \
+            "all conditions"
+        groups[everything] = search
+        chosen[everything] = max(best.values(), key=lambda r: (
             r.outcome == "complete", r.objective or 0.0))
     regrets = []
     for name, group in groups.items():

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
+from study.conditions import METHOD, Conditions
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
@@ -67,14 +68,18 @@ class StudyConfig(BaseConfig):
     """How values are drawn."""
     pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = \
         default_choice(PRUNERS, "asha")
-    """Which trials are stopped early. A trial is compared with those of its own method."""
+    """Which trials are stopped early. A trial is compared with those of its own condition."""
+    compare_by: str | list[str] = METHOD
+    """Path, or list of paths, of the searched choices whose options are compared: each
+    combination of them is a condition with its own budget, winner, final runs and row in the
+    table. An empty list compares nothing."""
     equal_budget: bool = True
-    """Give each searched method the same number of trials, in turn; otherwise the sampler
-    chooses methods as it chooses everything else."""
+    """Give each condition the same number of trials, in turn; otherwise the sampler chooses
+    conditions as it chooses everything else."""
     seed: int = 0
     """Of the search and of its trials; final runs use the seeds after it."""
     final_seeds: NonNegativeInt = 3
-    """Fresh seeds on which each method's winner runs again; 0: no final runs."""
+    """Fresh seeds on which each condition's winner runs again; 0: no final runs."""
     max_restarts: NonNegativeInt = 3
     """How often a trial whose worker was lost goes on from its checkpoint before it fails."""
     fixed: dict[str, Any] = {}
@@ -96,6 +101,23 @@ class StudyConfig(BaseConfig):
         if value != "auto" and (type(value) is not int or value < 1):
             raise ValueError(f"must be auto or an integer above 0, got {shorten(value)}.")
         return value
+
+    @field_validator("compare_by", mode="before")
+    @classmethod
+    def _check_compare_by(cls, value: object) -> object:
+        paths = [value] if isinstance(value, str) else value
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise ValueError("must be the path of a searched choice, such as method or "
+                             f"task/digits, or a list of paths, got {shorten(value)}.")
+        return value
+
+    def conditions(self, space: SearchSpace) -> Conditions:
+        """What is compared in the study's space.
+
+        Raises:
+            InvalidConfig: ``compare_by`` names something else than searched choices.
+        """
+        return Conditions.parse(self.compare_by, space)
 
     def space(self) -> SearchSpace:
         """The space of trials; ``task``, ``criterion`` and ``seed`` count as fixed.
@@ -169,7 +191,9 @@ def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, Sear
     changed = [_override(file.content, text) for text in overrides]
     try:
         config = validate(StudyConfig, file.content)
-        return config, config.space()
+        space = config.space()
+        config.conditions(space)
+        return config, space
     except InvalidConfig as error:
         lines = []
         for problem in error.problems:

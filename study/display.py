@@ -52,12 +52,12 @@ class Display:
     def on_start(self, trial: LiveTrial) -> None:
         """See :class:`study.session.Observer`."""
         if not self.console.is_terminal:
-            self._say(f"{trial.id} {trial.method} starts ({trial.stage})")
+            self._say(f"{trial.id} {trial.condition} starts ({trial.stage})")
 
     def on_report(self, trial: LiveTrial, report: Report) -> None:
         """See :class:`study.session.Observer`."""
         if not self.console.is_terminal:
-            self._say(f"{trial.id} {trial.method} {_epoch(report)}  {self._scores(report)}")
+            self._say(f"{trial.id} {trial.condition} {_epoch(report)}  {self._scores(report)}")
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
         """See :class:`study.session.Observer`."""
@@ -66,10 +66,10 @@ class Display:
         if self.console.is_terminal:
             if record.outcome == "failed":
                 self.live.console.print(
-                    f"{record.id} {record.method} failed{reason}", style="red", markup=False)
+                    f"{record.id} {record.condition} failed{reason}", style="red", markup=False)
             return
         counts = self._counts()
-        self._say(f"{record.id} {record.method} {WORDS[record.outcome]}{reason}  "
+        self._say(f"{record.id} {record.condition} {WORDS[record.outcome]}{reason}  "
                   f"[{counts} · {self._time_left()}]")
 
     def _say(self, line: str) -> None:
@@ -104,7 +104,7 @@ class Display:
             return f"Maximising {self.criterion}."
         best = max(search, key=lambda record: record.objective or 0.0)
         return (f"Best {self.criterion} so far: {best.objective:.4f} "
-                f"({best.method}, trial {best.id})")
+                f"({best.condition}, trial {best.id})")
 
     def _time_left(self) -> str:
         assert self.session is not None
@@ -117,17 +117,17 @@ class Display:
 
     def _running(self, session: Session) -> Table:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for heading in ("trial", "method", "epoch", self.criterion, "source acc.", "seconds"):
+        for heading in ("trial", "condition", "epoch", self.criterion, "source acc.", "seconds"):
             table.add_column(heading, no_wrap=True)
         for trial in session.live.values():
             report = trial.latest
             if report is None:
-                table.add_row(trial.id, trial.method, "starting")
+                table.add_row(trial.id, trial.condition, "starting")
                 continue
             accuracy = report.metrics.get("source_val/accuracy")
             score = report.metrics.get(f"criterion/{self.criterion}")
             table.add_row(
-                trial.id, trial.method, _epoch(report),
+                trial.id, trial.condition, _epoch(report),
                 f"{score:.4f}" if score is not None and report.phase == "training" else "",
                 f"{100 * accuracy:.1f} %" if accuracy is not None else "",
                 f"{report.seconds:.0f}")
@@ -162,7 +162,7 @@ class LogBook:
     def on_start(self, trial: LiveTrial) -> None:
         """See :class:`study.session.Observer`."""
         values = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
-        log.info("%s %s starts (%s): %s", trial.id, trial.method, trial.stage, values)
+        log.info("%s %s starts (%s): %s", trial.id, trial.condition, trial.stage, values)
 
     def on_report(self, trial: LiveTrial, report: Report) -> None:
         """See :class:`study.session.Observer`."""

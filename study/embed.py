@@ -1,9 +1,9 @@
 """Features of a study's winners in the plane: ``python -m study.embed STUDY``.
 
-For the first final run of each method: pooled features of held-out source images and of labelled
-target images, as a t-SNE picture (``embedding-<method>.png``) and for TensorBoard's projector. The
-labels of target images (the oracle's) only colour the dots; where the target has none, predicted
-classes do.
+For the first final run of each condition: pooled features of held-out source images and of
+labelled target images, as a t-SNE picture (``embedding-<condition>.png``) and for TensorBoard's
+projector. The labels of target images (the oracle's) only colour the dots; where the target has
+none, predicted classes do.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from study.conditions import file_name
 from study.records import TrialRecord, read_records
 from study.session import Layout
 from trainables.config import TrialConfig
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
                   if record.stage == "final" and record.outcome == "complete"]
         if not finals:
             raise ValueError(f"{options.study}: no final run of a study has ended here.")
-        for record in {r.method: r for r in reversed(finals)}.values():
+        for record in {r.condition: r for r in reversed(finals)}.values():
             _write(record, layout)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -136,8 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _write(record: TrialRecord, layout: Layout) -> None:
     embedding = embed(record, layout, layout.root.parent / "cache")
-    path = layout.root / f"embedding-{record.method}.png"
-    draw(embedding, f"{record.method}, seed {record.seed}: t-SNE of pooled features", path,
+    path = layout.root / f"embedding-{file_name(record.condition)}.png"
+    draw(embedding, f"{record.condition}, seed {record.seed}: t-SNE of pooled features", path,
          record.seed)
     rows = [[embedding.classes[label], "target" if is_target else "source"] for label, is_target
             in zip(embedding.labels.tolist(), embedding.is_target.tolist(), strict=True)]

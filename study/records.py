@@ -30,6 +30,8 @@ class TrialRecord(BaseConfig):
     id: str
     """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run."""
     stage: Stage
+    condition: str
+    """What it is compared as: ``dann``, or ``imagenet · dann`` where a space says so."""
     method: str
     """Its name."""
     seed: int

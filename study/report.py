@@ -1,5 +1,6 @@
 """A comparison as people read it: in the terminal, as JSON, as Markdown."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -37,38 +38,59 @@ def selection_sentence(comparison: Comparison) -> str:
 
 
 def _figures(comparison: Comparison) -> Table:
-    seeds = max((row.num_seeds for row in comparison.rows), default=0)
-    title = f"Final runs on {seeds} fresh seeds: mean ± std in %" if seeds else \
-        "No final run has ended"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("method", max_width=22)
-    for heading in ("target acc.", "mean class", "source acc.", "trials", "CPU-s"):
+    table = Table(title=_title(comparison), title_justify="left", header_style="bold")
+    table.add_column("condition" if comparison.names_differ else "method", max_width=22)
+    columns = _columns(comparison)
+    for heading in (*columns.values(), "trials", "CPU-s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    best = comparison.best(f"{TARGET}/accuracy")
-    rows = list(comparison.rows)
-    for row in rows:
-        _add_figures(table, row, bold=row is best)
+    first, heading = next(iter(columns.items()))
+    best = comparison.best(first)
+    for row in comparison.rows:
+        _add_figures(table, row, columns, bold=row is best)
         if row.name == "no_adaptation" and comparison.baseline is not None:
-            _add_figures(table, comparison.baseline, bold=False)
+            _add_figures(table, comparison.baseline, columns, bold=False)
     if comparison.rows:
-        table.caption = "trials: done + stopped early + failed. Best target accuracy in bold."
+        table.caption = f"trials: done + stopped early + failed. Best {heading} in bold."
         table.caption_justify = "left"
     return table
 
 
-def _add_figures(table: Table, row: Row, bold: bool) -> None:
+def _title(comparison: Comparison) -> str:
+    seeds = max((row.num_seeds for row in comparison.rows), default=0)
+    if seeds:
+        return f"Final runs on {seeds} fresh seeds: mean ± std in %"
+    measured = any(row.metrics for row in comparison.rows)
+    return "Winners of the search, on one seed, in %" if measured else "No final run has ended"
+
+
+def _columns(comparison: Comparison) -> dict[str, str]:
+    """Headings by metric: target and source, or every test set where nothing is adapted."""
+    columns = {f"{TARGET}/accuracy": "target acc.",
+               f"{TARGET}/mean_class_accuracy": "mean class"}
+    if comparison.rows and all(row.method == "supervised" for row in comparison.rows):
+        names = {name: None for row in comparison.rows for name in row.metrics
+                 if name.endswith("/accuracy") and name.count("/") == 1}
+        # photographs, which the question is about, first
+        sets = sorted(names.keys() - {"source_val/accuracy"}, key=lambda name: (
+            not name.startswith((TARGET, "test_OOD")), list(names).index(name)))
+        columns = {name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
+                   for name in sets} or columns
+    return {**columns, "source_val/accuracy": "source acc."}
+
+
+def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool) -> None:
     counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "stopped", "failed"))
     table.add_row(
         row.name.replace("no_adaptation + target", "+ target"),
-        *(percent(row.metrics.get(name), row.num_seeds) for name in (
-            f"{TARGET}/accuracy", f"{TARGET}/mean_class_accuracy", "source_val/accuracy")),
+        *(percent(row.metrics.get(name), row.num_seeds) for name in columns),
         counts if row.outcomes else "", f"{row.cpu_seconds:.0f}" if row.outcomes else "",
         style="bold" if bold else None)
 
 
 def _settings(comparison: Comparison) -> Table:
     table = Table(title="Winners' settings", title_justify="left", header_style="bold")
-    for heading in ("method", "trial", "searched settings"):
+    first = "condition" if comparison.names_differ else "method"
+    for heading in (first, "trial", "searched settings"):
         table.add_column(heading)
     for row in comparison.rows:
         if row.winner is not None:
@@ -78,7 +100,7 @@ def _settings(comparison: Comparison) -> Table:
 
 def settings_text(row: Row) -> str:
     """The winner's searched settings in one line."""
-    return ", ".join(f"{name.removeprefix(f'method/{row.name}/')} {_value(value)}"
+    return ", ".join(f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
                      for name, value in row.params.items() if name != "method")
 
 
@@ -90,7 +112,7 @@ def _regrets(comparison: Comparison) -> Table:
     table = Table(
         title="What the choice without labels lost, on the labelled target-val images (%)",
         title_justify="left", header_style="bold")
-    table.add_column("method")
+    table.add_column("condition" if comparison.names_differ else "method")
     for heading in (f"{comparison.criterion}'s choice", "oracle's choice", "regret"):
         table.add_column(heading, justify="right")
     for regret in comparison.regrets:

@@ -8,8 +8,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +27,12 @@ from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
 from study.space import SearchSpace
+from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
 from trainables.criteria import CRITERIA
 from trainables.schema import look_up
-from trainables.trial import open_domains
+from trainables.tasks import using_data_folder
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class StudyResult:
 
 
 def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
-              resume: bool = False, overrides: Sequence[str] = (),
+              resume: bool = False, overrides: Sequence[str] = (), data: Path | None = None,
               console: Console | None = None) -> StudyResult:
     """Runs a study to its end.
 
@@ -62,6 +63,8 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
             where that is taken.
         resume: Go on with a study that was interrupted.
         overrides: ``section.key=value``, as of ``--set``.
+        data: The folder of downloads, for tasks that name none; goes before the environment
+            variable SYN2REAL_DATA.
         console: Where to show progress; nowhere if ``None``.
 
     Returns:
@@ -82,25 +85,39 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
     with ExitStack() as stack:
         try:
+            stack.enter_context(using_data_folder(data))
             make_writable(layout.root)
             make_writable(cache)
             stack.enter_context(_only_one(layout))
-            _check_data(search_space, cache)
+            stack.enter_context(_logging_to(layout.log))
+            with console.status("Opening data and starting Ray …"):
+                wait_for_ray = stack.enter_context(_running_ray(resources, concurrency))
+                _check_trials(search_space, cache)
         except (ValueError, KeyboardInterrupt):
             stack.close()
             _remove_empty(made)
             raise
         _write_description(layout, study, str(space))
-        stack.enter_context(_logging_to(layout.log))
-        return _conduct(study, search_space, layout, resources, concurrency, cache, console)
+        return _conduct(study, search_space, layout, resources, concurrency, cache, console,
+                        wait_for_ray)
+
+
+def _running_ray(resources: ResourcesConfig, concurrency: int
+                 ) -> AbstractContextManager[Callable[[], None]]:
+    from study.tuner import running_ray
+
+    # Not tried with GPUs: Ray shows each process its own when that starts.
+    num_warm = 0 if resources.gpus_per_worker else concurrency * resources.workers
+    return running_ray(available_cpus(), concurrency, num_warm)
 
 
 def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
-             concurrency: int, cache: Path, console: Console) -> StudyResult:
+             concurrency: int, cache: Path, console: Console,
+             wait_for_ray: Callable[[], None]) -> StudyResult:
     """Runs the session under Ray with everyone watching."""
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
-    from study.tuner import Interruption, run, running_ray
+    from study.tuner import Interruption, run
 
     tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
     criterion = study.criterion.name
@@ -110,7 +127,8 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         display.session = session
         tensorboard.catch_up(session.records)
         if not session.is_over:
-            with Interruption() as interruption, running_ray(available_cpus(), concurrency):
+            wait_for_ray()
+            with Interruption() as interruption:
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
@@ -187,25 +205,19 @@ def _concurrency(study: StudyConfig, resources: ResourcesConfig) -> int:
     return fits if study.concurrency == "auto" else min(study.concurrency, fits)
 
 
-def _check_data(space: SearchSpace, cache: Path) -> None:
-    """Opens the data of every task in the space, so that errors come before the first trial."""
-    for config in space.probe_configs():
-        path = getattr(config.initialization.config, "path", None)
-        if path is not None and not Path(path).expanduser().exists():
-            raise ValueError(f"initialization/checkpoint/path: no such file: {path}.")
-    seen = set()
-    for config in space.probe_configs():
-        key = json.dumps(config.model_dump(mode="json")["task"])
-        if key not in seen:
-            seen.add(key)
-            open_domains(config, cache)
+def _check_trials(space: SearchSpace, cache: Path) -> None:
+    """Opens the data and fetches the weights, so that errors come before the first trial."""
+    configs = list(space.probe_configs())
+    check_trials(configs, cache)
+    fetch_weights(configs)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
     """Removes what was made in vain; a cache that images have been checked for stays."""
     for folder in folders:
         if folder.is_dir():
-            (folder / ".lock").unlink(missing_ok=True)
+            for name in (".lock", "study.log"):
+                (folder / name).unlink(missing_ok=True)
             if not any(folder.iterdir()):
                 folder.rmdir()
 
@@ -319,6 +331,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="the folder of studies (default: %(default)s)")
     parser.add_argument("--name", help="the study's folder in --out (default: the space's name, "
                                        "numbered where it is taken)")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="the folder of downloads, for tasks that name none (default: the "
+                             "environment variable SYN2REAL_DATA)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
@@ -337,7 +352,7 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
     result = run_study(options.space, out=options.out, name=options.name, resume=options.resume,
-                       overrides=overrides, console=console)
+                       overrides=overrides, data=options.data, console=console)
     print_summary(result.comparison, console)
     folder = result.folder
     console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
@@ -346,6 +361,7 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
     if result.interrupted:
         command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
                    "--out", str(options.out), "--name", folder.name, "--resume",
+                   *(["--data", str(options.data)] if options.data else []),
                    *(part for text in overrides for part in ("--set", text))]
         console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
                       highlight=False, soft_wrap=True)
@@ -387,15 +403,17 @@ def _print_plan(space: str, overrides: list[str], console: Console) -> None:
         shown = ", ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}"
                           for k, v in trial.params.items())
         console.print(f"example {number + 1}: {shown or 'nothing is searched'}", markup=False)
-    console.print(_cost(study, config), markup=False)
+    num_conditions = len(study.conditions(search_space).combinations)
+    console.print(_cost(study, num_conditions, config), markup=False)
 
 
-def _cost(study: StudyConfig, config: TrialConfig) -> str:
+def _cost(study: StudyConfig, num_conditions: int, config: TrialConfig) -> str:
     schedule = config.schedule
     length = f"{schedule.num_epochs} epochs" if schedule.num_epochs else \
         f"{schedule.num_steps} steps"
     return (f"cost: at most {study.num_trials} trials × {length}, and "
-            f"{study.final_seeds} final runs for each method. Nothing was run.")
+            f"{study.final_seeds} final runs for each of {num_conditions} conditions. Nothing "
+            "was run.")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from study.config import StudyConfig
-from study.space import RANGES
+from study.notation import RANGES
 from trainables.config import TrialConfig
 
 Schema = dict[str, Any]

@@ -7,6 +7,7 @@ rungs that trials reached, and how each ended.
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import ASHAConfig, StudyConfig, TPEConfig
-from study.space import Options, SearchSpace
+from study.space import SearchSpace
 from trainables.config import TrialConfig
 from trainables.randomness import derive_seed
 from trainables.schema import validate
@@ -33,9 +34,6 @@ STATES: dict[Outcome, TrialState] = {
     "failed": TrialState.FAIL,
 }
 """What Optuna calls them."""
-
-METHOD = "method"
-"""The parameter by which trials are given equal budgets and compared with their like."""
 
 DECIDED = "decided"
 """Attribute of a trial in Optuna's storage: the last evaluation after which it may go on."""
@@ -66,7 +64,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
         self.space = space
-        self.methods = _method_options(space)
+        self.conditions = study.conditions(space)
         _repair(journal)
         self.optuna_study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal))), study_name=name,
@@ -81,12 +79,15 @@ class Search:
         Each draw starts from a seed of its own, so that a resumed search draws what an
         uninterrupted one would have.
         """
-        count = len(self._drawn())
+        drawn = self._drawn()
         self.optuna_study.sampler = make_sampler(self.config, derive_seed(
-            self.config.seed, "sampler", count))
+            self.config.seed, "sampler", len(drawn)))
         queued = self._trials(TrialState.WAITING)  # by a study that was killed right after
-        if self.config.equal_budget and self.methods and not queued:
-            self.optuna_study.enqueue_trial({METHOD: self.methods[count % len(self.methods)]})
+        if self.config.equal_budget and not queued:
+            counts = Counter(self.conditions.key(trial.params) for trial in drawn)
+            behind = min(self.conditions.combinations,
+                         key=lambda params: counts[self.conditions.key(params)])
+            self.optuna_study.enqueue_trial(dict(behind))
         trial = self.optuna_study.ask()
         config = self.space.sample(trial)
         trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
@@ -117,7 +118,7 @@ class Search:
         if evaluation not in frozen.intermediate_values:
             live.report(objective, evaluation)
         rivals = [trial.intermediate_values[evaluation] for trial in self._trials()
-                  if trial.params.get(METHOD) == frozen.params.get(METHOD)
+                  if self.conditions.key(trial.params) == self.conditions.key(frozen.params)
                   and evaluation in trial.intermediate_values]
         if should_stop(self.config, evaluation, objective, rivals):
             return True
@@ -168,7 +169,7 @@ def should_stop(study: StudyConfig, evaluation: int, objective: float, rivals: S
     """Whether a trial is to be stopped after an evaluation.
 
     Methods learn at different speeds; stopping the slower one early would decide between methods
-    rather than between the settings of each. So rivals are of the trial's own method.
+    rather than between the settings of each. So rivals are of the trial's own condition.
 
     Args:
         study: Its pruner.
@@ -188,13 +189,6 @@ def _is_rung(settings: ASHAConfig, evaluation: int) -> bool:
     while rung < evaluation:
         rung *= settings.reduction_factor
     return rung == evaluation
-
-
-def _method_options(space: SearchSpace) -> list[str]:
-    node = dict(space.tree.children).get(METHOD)
-    if not isinstance(node, Options):
-        return []
-    return [str(option) for option in node.distribution.choices]
 
 
 def _repair(journal: Path) -> None:

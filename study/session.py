@@ -1,9 +1,9 @@
 """The course of a study: which trial comes next, what is written down, when it is over. No Ray.
 
 A study has two stages. The search draws trials until its number is reached. Then the winner of
-each method, chosen by the criterion, runs again on fresh seeds with the test sets opened: a
-search's best score is optimistic. The final runs of a method start as soon as its own part of the
-search is over.
+each condition, chosen by the criterion, runs again on fresh seeds with the test sets opened: a
+search's best score is optimistic. The final runs of a condition start as soon as its own part of
+the search is over.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from study.conditions import file_name
 from study.config import StudyConfig
 from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
 from study.search import Outcome, Search, Suggestion
@@ -72,6 +73,7 @@ class LiveTrial:
 
     id: str
     stage: Stage
+    condition: str
     config: TrialConfig
     params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     number: int | None = None
@@ -160,10 +162,9 @@ class Session:
 
     def num_planned(self) -> int:
         """Trials of both stages, as far as can be said now."""
-        methods = {trial.method for trial in self.live.values() if trial.stage == "search"} \
-            | set(winners(self.records))
+        conditions = self._searching() | set(winners(self.records))
         return max(self.study.num_trials, self.search.num_asked()) \
-            + self.study.final_seeds * len(methods)
+            + self.study.final_seeds * len(conditions)
 
     def _resumed(self) -> LiveTrial | None:
         return self._of_search(self.to_resume.pop(0)) if self.to_resume else None
@@ -174,7 +175,8 @@ class Session:
         return self._of_search(self.search.ask())
 
     def _of_search(self, suggestion: Suggestion) -> LiveTrial:
-        return LiveTrial(search_id(suggestion.number), "search", suggestion.config,
+        return LiveTrial(search_id(suggestion.number), "search",
+                         self.search.conditions.name(suggestion.params), suggestion.config,
                          suggestion.params, suggestion.number)
 
     def _final(self) -> LiveTrial | None:
@@ -184,17 +186,21 @@ class Session:
         return missing[0] if missing else None
 
     def _missing_finals(self) -> list[LiveTrial]:
-        """Final runs that can start and have not, method by method."""
-        searching = {trial.method for trial in self.live.values() if trial.stage == "search"}
+        """Final runs that can start and have not, condition by condition."""
+        searching = self._searching()
         finals = []
         for winner in winners(self.records).values():
-            if winner.method in searching:
+            if winner.condition in searching:
                 continue
             for seed in range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds):
                 trial = final_run(winner, seed)
                 if trial.id not in self.file.records and trial.id not in self.live:
                     finals.append(trial)
         return finals
+
+    def _searching(self) -> set[str]:
+        """Conditions of the search's trials that are under way."""
+        return {trial.condition for trial in self.live.values() if trial.stage == "search"}
 
     # What happened
 
@@ -253,18 +259,18 @@ def search_id(number: int) -> str:
 
 
 def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
-    """The best trial of the search of each method, by the criterion.
+    """The best trial of the search of each condition, by the criterion.
 
     Trials that ran to their end go before those that were stopped; at equal values the earlier
-    one wins. A method all of whose trials failed has no winner.
+    one wins. A condition all of whose trials failed has no winner.
     """
     best: dict[str, TrialRecord] = {}
     for record in sorted(records, key=lambda r: r.id):
         if record.stage == "search" and record.objective is not None \
                 and record.outcome != "failed":
-            current = best.get(record.method)
+            current = best.get(record.condition)
             if current is None or _rank(record) > _rank(current):
-                best[record.method] = record
+                best[record.condition] = record
     return best
 
 
@@ -279,7 +285,8 @@ def final_run(winner: TrialRecord, seed: int) -> LiveTrial:
         **winner.config, "seed": seed,
         "evaluation": {**winner.config["evaluation"], "test": True},
     })
-    return LiveTrial(f"final-{winner.method}-seed{seed}", "final", config, winner.params)
+    return LiveTrial(f"final-{file_name(winner.condition)}-seed{seed}", "final",
+                     winner.condition, config, winner.params)
 
 
 def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
@@ -288,8 +295,9 @@ def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> Trial
     test = [report.metrics for report in trial.reports if report.phase == "test"]
     last = trial.reports[-1] if trial.reports else None
     return TrialRecord(
-        id=trial.id, stage=trial.stage, method=trial.method, seed=trial.config.seed,
-        outcome=outcome, reason=reason, params=trial.params, identity=trial.config.identity(),
+        id=trial.id, stage=trial.stage, condition=trial.condition, method=trial.method,
+        seed=trial.config.seed, outcome=outcome, reason=reason, params=trial.params,
+        identity=trial.config.identity(),
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
         best_evaluation=last.best_evaluation if last else 0,

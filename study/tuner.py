@@ -13,7 +13,8 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.session import LiveTrial, Session
+from trainables import ray_trainable
 from trainables.config import ResourcesConfig
 from trainables.ray_trainable import POLL_SECONDS, SLOT, Assignment, TrialTrainable
 from trainables.ray_trainable import WorkersTrainable, free_workers, report_of
@@ -42,6 +44,9 @@ ACTOR_NAME = ":actor_name:"
 
 PROCESSES = ("TrialTrainable", "WorkersTrainable", "RayTrainWorker", "TrainController")
 """Those whose output the study's log keeps."""
+
+GRACE_SECONDS = 0.3
+"""Before Ray is started: bad data mostly show themselves sooner."""
 
 MAX_LINES = 1000
 """Of each process's output that it keeps."""
@@ -218,27 +223,43 @@ class SessionCallback(_LeftOut, tune.Callback):
 
 
 @contextmanager
-def running_ray(num_cpus: int, num_slots: int) -> Iterator[None]:
+def running_ray(num_cpus: int, num_slots: int, num_warm: int) -> Iterator[Callable[[], None]]:
     """A Ray of this study's own on this machine, quiet, gone afterwards.
+
+    It starts in the background, so that data can be opened meanwhile; and after a moment, in which
+    the data may turn out to be no good.
 
     Args:
         num_cpus: CPU cores that trials may occupy.
         num_slots: Trials of several workers at a time.
+        num_warm: Processes that are started at once, for the first trials; 0: as Ray likes.
 
-    Raises:
-        ValueError: Ray does not start.
+    Yields:
+        What waits until Ray runs. It raises a ``ValueError`` if Ray does not start.
     """
     if ray.is_initialized():
         raise ValueError("a study starts a Ray of its own, and this process uses one already. "
                          "Call ray.shutdown() first.")
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
+    if num_warm:  # with what trials import; saves the first of them several seconds
+        os.environ.update(RAY_enable_worker_prestart="1",
+                          RAY_num_prestart_python_workers=str(num_warm),
+                          RAY_preload_python_modules=ray_trainable.__name__)
     _remove_leftovers()
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
-    with FileLock(scratch / "lock"):
-        try:
+    over = threading.Event()
+
+    def start() -> None:
+        if not over.wait(GRACE_SECONDS):
             _start_ray(num_cpus, num_slots, scratch)
-            yield
+
+    with FileLock(scratch / "lock"), ThreadPoolExecutor(1) as background:
+        started = background.submit(start)
+        try:
+            yield started.result
         finally:
+            over.set()
+            wait([started])
             ray.shutdown()
             _keep_output(scratch)
             shutil.rmtree(scratch, ignore_errors=True)

@@ -134,8 +134,9 @@ def run_to_end(session: Session, concurrency: int = 1,
 
 
 def make_record(name: str, objectives: list[float], *, method: str = "dann",
-                stage: Stage = "search", outcome: Outcome = "complete", seed: int = 0,
-                oracle: list[float] | None = None, test: dict[str, float] | None = None,
+                condition: str | None = None, stage: Stage = "search",
+                outcome: Outcome = "complete", seed: int = 0, oracle: list[float] | None = None,
+                test: dict[str, float] | None = None,
                 params: dict[str, Any] | None = None) -> TrialRecord:
     """The record of a trial whose criterion took these values, one an evaluation."""
     config = validate(TrialConfig, {"task": "digits", "method": method, "seed": seed})
@@ -147,8 +148,8 @@ def make_record(name: str, objectives: list[float], *, method: str = "dann",
             **({"criterion/oracle": oracle[i - 1]} if oracle else {})})
         for i in range(1, len(objectives) + 1)]
     return TrialRecord(
-        id=name, stage=stage, method=method, seed=seed, outcome=outcome,
-        reason=REASON if outcome == "failed" else None,
+        id=name, stage=stage, condition=condition or method, method=method, seed=seed,
+        outcome=outcome, reason=REASON if outcome == "failed" else None,
         params={"method": method} if params is None else params, identity=config.identity(),
         config=config.model_dump(mode="json"), objective=best[-1] if best else None,
         best_evaluation=objectives.index(best[-1]) + 1 if best else 0,

@@ -69,10 +69,10 @@ def test_a_method_that_only_failed_has_a_row_without_winner() -> None:
     assert row.winner is None and row.metrics == {} and row.params == {}
 
 
-def test_no_adaptation_comes_first() -> None:
+def test_no_adaptation_comes_first_and_others_as_they_were_drawn() -> None:
     records = [make_record(f"{i:04d}", [0.5], method=name)
                for i, name in enumerate(("mcd", "dann", "no_adaptation"))]
-    assert [row.name for row in of(*records).rows] == ["no_adaptation", "dann", "mcd"]
+    assert [row.name for row in of(*records).rows] == ["no_adaptation", "mcd", "dann"]
 
 
 def test_the_baseline_is_no_adaptation_with_the_target_s_statistics() -> None:
@@ -131,6 +131,16 @@ def test_over_all_methods_a_complete_trial_goes_before_a_stopped_one() -> None:
     mcd = make_record("0001", [0.9], method="mcd", oracle=[0.5], outcome="stopped")
     regrets = {regret.name: regret for regret in of(dann, mcd).regrets}
     assert regrets["all methods"].chosen == 0.25
+
+
+def test_rows_and_regrets_are_of_conditions() -> None:
+    records = [make_record(f"{i:04d}", [0.5], condition=name, oracle=[0.5 + i / 8])
+               for i, name in enumerate(("weak · dann", "strong · dann"))]
+    comparison = of(*records)
+    assert [(row.name, row.method) for row in comparison.rows] \
+        == [("weak · dann", "dann"), ("strong · dann", "dann")]
+    assert [(r.name, r.oracle) for r in comparison.regrets] \
+        == [("weak · dann", 0.5), ("strong · dann", 0.625), ("all conditions", 0.625)]
 
 
 def test_final_runs_do_not_enter_regret() -> None:

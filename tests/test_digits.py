@@ -352,6 +352,15 @@ def test_pictures_without_background_are_the_iid_ones_on_black(
     assert torch.equal(stack(black["IID"]), stack(plain))
 
 
+def test_sources_of_other_factors_may_be_measured_on_the_same_pictures(
+    cache: Path, domains: Domains,
+) -> None:
+    other = load(cache, background={"randomize": False}, test_factors={})
+    for name in ("IID", "IID_wo_BG"):
+        assert torch.equal(stack(other.test_sets[name]), stack(domains.test_sets[name]))
+    assert not torch.equal(stack(other.source_val), stack(domains.source_val))
+
+
 def test_scans_are_split_into_fixed_disjoint_stratified_sets(domains: Domains) -> None:
     assert domains.target_val is not None
     sets = [domains.target_train, domains.target_val, domains.test_sets["target_test"]]

@@ -200,7 +200,7 @@ def test_the_picture_has_a_line_for_each_running_trial(terminal: Shown) -> None:
     terminal.report(first, 2, seconds=12.6, metrics={
         "criterion/bnm": 0.12345, "source_val/accuracy": 0.98765})
     rows = [" ".join(line.split()) for line in terminal.picture()[3:]]
-    assert rows == ["trial method epoch bnm source acc. seconds",
+    assert rows == ["trial condition epoch bnm source acc. seconds",
                     "0000 no_adaptation 2/4 0.1235 98.8 % 13", "0001 dann starting"]
 
 

@@ -30,7 +30,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord
     """A study's folder with one final run in it."""
     out = tmp_path_factory.mktemp("runs")
     layout, cache = Layout(out / "study"), out / "cache"
-    trial = LiveTrial("final-no_adaptation-seed1", "final", validate(TrialConfig, CONFIG))
+    trial = LiveTrial("final-no_adaptation-seed1", "final", "no_adaptation",
+                      validate(TrialConfig, CONFIG))
     trial.reports += run_trial(trial.config, layout.trial(trial.id), cache)
     record = make_record(trial, "complete", None)
     RecordFile(layout.records).append(record)

@@ -93,6 +93,37 @@ def test_without_a_target_criteria_get_an_empty_one(domains: Domains) -> None:
     assert evaluation.target.logits.shape == (0, 10)
 
 
+def test_mixtures_are_of_the_sample_s_images(domains: Domains) -> None:
+    one = meter(domains, evaluation={"batch_size": 7, "max_images": 30})
+    evaluation, _ = one.evaluation()
+    mixtures = evaluation.mixtures
+    assert one.target_sample is not None and len(mixtures.first) > 0
+    transform = evaluation_transform(one.domains.geometry)
+    stack = normalize(torch.stack([transform(image) for image in one.target_sample]),
+                      one.config.normalization)
+    with one.method.evaluating():
+        expected = one.method.predict(0.55 * stack[mixtures.first] + 0.45 * stack[mixtures.second])
+    assert torch.allclose(mixtures.logits, expected.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("method, num_heads, width", [
+    *((name, 1, 16) for name in METHODS if name not in ("mcd", "srdc")),
+    ("srdc", 1, 4), (MCD, 2, 8)])
+def test_class_weights_make_the_logits(
+    domains: Domains, method: Any, num_heads: int, width: int,
+) -> None:
+    one = meter(domains, method=method, evaluation={"max_images": 20})
+    inputs: list[Tensor] = []
+    for layer in one.method.output_layers:
+        layer.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
+    evaluation, _ = one.evaluation()
+    assert [tuple(weights.shape) for weights in evaluation.class_weights] \
+        == num_heads * [(10, width)]
+    if num_heads == 1:
+        logits = inputs[0] @ evaluation.class_weights[0].T + one.method.output_layers[0].bias
+        assert torch.allclose(evaluation.source.logits, logits, atol=1e-5)
+
+
 def test_only_the_oracle_says_that_it_reads_target_labels() -> None:
     reading = {name for name, criterion in CRITERIA.items() if criterion.reads_target_labels}
     assert reading == {"oracle"}

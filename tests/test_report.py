@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from study.compare import Comparison, Spread, compare
-from study.records import TrialRecord
+from study.records import Stage, TrialRecord
 from study.report import as_json, percent, print_summary, selection_sentence
 from tests.fake_trials import make_record
 
@@ -96,6 +96,31 @@ def test_a_study_without_final_runs_says_so() -> None:
     lines = shown(compare(RECORDS[:2], "bnm", False))
     assert lines[0].startswith("No final run has ended")
     assert any("1+0+0" in line for line in lines)
+
+
+def supervised(condition: str, test: dict[str, float], stage: Stage) -> TrialRecord:
+    name = {"search": "0000", "final": f"final-{condition}-seed1"}[stage]
+    return make_record(name, [0.5], method="supervised", condition=condition, stage=stage,
+                       test=test, params={"task/digits": condition})
+
+
+def test_where_nothing_is_adapted_every_named_set_has_a_column() -> None:
+    lines = shown(compare([
+        supervised(name, {"test_IID/accuracy": share, "test_IID/mean_class_accuracy": 0.1,
+                          "test_IID_wo_BG/accuracy": share / 2, "test_OOD/accuracy": share / 4},
+                   "final") for name, share in (("fixed", 0.8), ("random", 0.6))], "bnm", False))
+    heading = line_with([line.replace("┃", "│") for line in lines], "CPU-s")
+    assert heading == "condition OOD IID IID_wo_BG source acc. trials CPU-s"
+    assert line_with(lines, "│ fixed") == "fixed 20.0 80.0 40.0 90.0"
+    assert any("Best OOD in bold" in line for line in lines)
+
+
+def test_without_final_runs_figures_that_the_search_measured_are_shown_as_such() -> None:
+    record = supervised("fixed", {"IID/accuracy": 0.8, "target_test/accuracy": 0.5}, "search")
+    lines = shown(compare([record], "source_validation", False))
+    assert lines[0].startswith("Winners of the search, on one seed, in %")
+    assert "fixed 50.0 80.0 90.0 1+0+0 10" in [
+        " ".join(line.replace("│", " ").split()) for line in lines]
 
 
 def test_without_target_labels_no_regret_is_shown() -> None:

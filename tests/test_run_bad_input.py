@@ -3,20 +3,23 @@
 import os
 from importlib.metadata import version
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
 import yaml
 from filelock import FileLock
+from torch import nn
 
 from study import run as study_run
 from study.config import question_of, read_study, shipped_spaces
 from study.run import main, run_study
 from study.session import Layout
 from tests.image_files import write_image, write_tree
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, resnet
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
+from trainables.run import main as run_alone
 from trainables.schema import InvalidConfig
 
 SPACE = """\
@@ -250,6 +253,70 @@ def test_a_checkpoint_that_is_missing(place: Place) -> None:
     assert not place.out.exists()
 
 
+def test_weights_that_cannot_be_downloaded(
+    place: Place, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    build = resnet.get_model
+
+    def fail(name: str, weights: str | None) -> nn.Module:
+        if weights is not None:
+            raise URLError("Name or service not known")
+        return build(name)
+
+    monkeypatch.setattr(resnet, "get_model", fail)
+    place.change("backbone: small_cnn", "backbone: resnet18\n  initialization: imagenet")
+    assert place.fails() == (
+        "the ImageNet weights of resnet18 cannot be downloaded (<urlopen error Name or service "
+        "not known>). Fetch them where there is a network and name the file under "
+        "initialization: {checkpoint: {path: …}}.")
+    assert not Layout(place.out / "space").root.exists()
+
+
+WRONG_SIZE = ("backbone 'vit_tiny': the backbone is built for images of 224 × 224 pixels, and the "
+              "task gives 32 × 32. Set the backbone's image_size: 32.")
+
+
+def test_a_backbone_of_another_size(place: Place) -> None:
+    place.change("backbone: small_cnn", "backbone: vit_tiny")
+    assert place.fails() == WRONG_SIZE
+
+
+def test_a_backbone_of_another_size_alone_knows_it(
+    place: Place, capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = place.folder / "trial.yaml"
+    path.write_text("{task: digits, backbone: vit_tiny}")
+    assert run_alone(["--config", str(path), "--out", str(place.folder / "trial"),
+                      "--cache", str(place.out / "cache")]) == 2
+    assert capsys.readouterr().err == WRONG_SIZE + "\n"
+
+
+def test_a_pretraining_without_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SYN2REAL_DATA", raising=False)
+    place.change("backbone: small_cnn",
+                 "backbone: small_cnn\n  initialization: {pretraining: {task: synsl}}")
+    assert place.fails() == (
+        "root: must name the folder of the downloads. Give it in the task's settings, by --data "
+        "DIR, or in the environment variable SYN2REAL_DATA.")
+
+
+def test_data_from_the_command_line_go_before_the_environment(
+    place: Place, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SYN2REAL_DATA", "/nowhere")
+    (place.folder / "data").mkdir()
+    place.change("task: digits", "task: synsl")
+    assert "data/SynSL" in place.fails("--data", str(place.folder / "data"))
+    assert "SYN2REAL_DATA: must be a folder, got /nowhere" in place.fails()
+    assert os.environ["SYN2REAL_DATA"] == "/nowhere"
+
+
+def test_data_that_are_not_there(place: Place) -> None:
+    assert place.fails("--data", str(place.folder / "nowhere")) \
+        == "--data: must be a folder, got nowhere, which does not exist."
+    assert not place.out.exists()
+
+
 # The folder
 
 
@@ -380,8 +447,8 @@ def test_a_dry_run_shows_values_examples_and_cost(
     assert "method no_adaptation, dann" in lines
     assert "method/dann/domain_weight 0.5 … 1.0" in lines
     assert len([line for line in lines if line.startswith("example ")]) == 3
-    assert lines[-1] == ("cost: at most 5 trials × 3 epochs, and 3 final runs for each method. "
-                         "Nothing was run.")
+    assert lines[-1] == ("cost: at most 5 trials × 3 epochs, and 3 final runs for each of 2 "
+                         "conditions. Nothing was run.")
     assert not place.out.exists()
 
 

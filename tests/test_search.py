@@ -242,3 +242,41 @@ def test_a_trial_that_was_half_drawn_has_failed(tmp_path: Path) -> None:
     search = open_search(tmp_path)
     assert search.num_asked() == 0 and search.unfinished() == []
     assert as_optuna_sees_it(tmp_path)[0].state == TrialState.FAIL
+
+
+# Conditions
+
+
+CASES: dict[str, object] = {
+    "task": {"digits": {}}, "compare_by": ["task/digits", "method"],
+    "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}},
+               "task": {"digits": {"cases": {"plain": {}, "few": {"num_source": 50}}}},
+               "method": {"choice": {"no_adaptation": {}, "dann": {}}}}}
+
+
+def condition_of(suggestion: Suggestion) -> tuple[object, object]:
+    return suggestion.params["task/digits"], suggestion.params["method"]
+
+
+def test_every_combination_that_is_compared_gets_the_same_budget(tmp_path: Path) -> None:
+    search = open_search(tmp_path, **CASES)
+    drawn = [condition_of(search.ask()) for _ in range(8)]
+    assert drawn[:4] == drawn[4:] == [("plain", "no_adaptation"), ("plain", "dann"),
+                                      ("few", "no_adaptation"), ("few", "dann")]
+
+
+def test_a_budget_that_is_behind_is_served_first(tmp_path: Path) -> None:
+    search = open_search(tmp_path, **CASES)
+    for _ in range(3):
+        search.optuna_study.enqueue_trial({"task/digits": "few", "method": "dann"})
+    drawn = [condition_of(search.ask()) for _ in range(6)]
+    assert drawn == [("few", "dann")] * 3 + [
+        ("plain", "no_adaptation"), ("plain", "dann"), ("few", "no_adaptation")]
+
+
+def test_rivals_are_of_the_same_combination(tmp_path: Path) -> None:
+    search = open_search(tmp_path, **CASES)
+    asked = [search.ask() for _ in range(8)]
+    for number, suggestion in enumerate(asked[:4]):
+        assert not search.report(suggestion.number, 1, 0.2 * number)
+    assert [search.report(s.number, 1, 0.3) for s in asked[4:]] == [False, False, True, True]

@@ -301,6 +301,26 @@ def test_without_final_seeds_the_search_is_all(tmp_path: Path) -> None:
     assert session.is_over
 
 
+def test_each_condition_has_its_winner_and_final_runs(tmp_path: Path) -> None:
+    session = open_session(tmp_path, num_trials=4, final_seeds=1, task={"digits": {}}, search={
+        "task": {"digits": {"cases": {"all random": {}, "few": {"num_source": 50}}}},
+        "method": {"choice": {"no_adaptation": {}, "dann": {}}},
+    }, compare_by=["method", "task/digits"], **FIFO)
+    for value in (0.1, 0.2, 0.3, 0.4):
+        finish(session, start(session), value)
+    assert set(winners(session.records)) == {
+        "no_adaptation · all random", "no_adaptation · few", "dann · all random", "dann · few"}
+    assert session.num_planned() == 8
+    finals = [start(session) for _ in range(4)]
+    assert [(trial.id, trial.condition) for trial in finals] == [
+        ("final-no_adaptation-all-random-seed4", "no_adaptation · all random"),
+        ("final-dann-all-random-seed4", "dann · all random"),
+        ("final-no_adaptation-few-seed4", "no_adaptation · few"),
+        ("final-dann-few-seed4", "dann · few")]
+    assert [trial.config.task.config.model_dump()["num_source"] for trial in finals] \
+        == [4000, 4000, 50, 50]
+
+
 def test_only_final_runs_keep_their_weights(tmp_path: Path) -> None:
     session = open_session(tmp_path, num_trials=1)
     for _ in range(3):

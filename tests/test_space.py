@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from study.space import SearchSpace, merge
+from study.space import SearchSpace
+from study.tree import merge
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig
@@ -235,3 +236,77 @@ def test_different_configurations_have_different_ids(change: dict[str, Any]) -> 
     one = TrialConfig.model_validate({"task": "digits"})
     other = TrialConfig.model_validate({"task": "digits", **change})
     assert one != other and one.identity() != other.identity()
+
+
+# Cases
+
+
+CASES: dict[str, Any] = {"task": {"digits": {"cases": {
+    "plain": {}, "nothing": None,
+    "small": {"scale": {"limits": [{"uniform": [0.2, 0.3]}, 0.4]}, "num_source": 50}}}}}
+DIGITS: dict[str, Any] = {"task": {"digits": {"num_test": 20}}, "backbone": "small_cnn"}
+
+
+def test_a_case_s_settings_stand_in_its_place_and_its_label_does_not() -> None:
+    space = SearchSpace.parse(DIGITS, CASES)
+    assert list(space.tree.parameters()) == ["task/digits", "task/digits/small/scale/limits/0"]
+    plain = TrialConfig.model_validate(DIGITS)
+    for label in ("plain", "nothing"):
+        assert space.complete({"task/digits": label}) == plain
+    small = space.complete({"task/digits": "small", "task/digits/small/scale/limits/0": 0.25})
+    assert small == TrialConfig.model_validate({**DIGITS, "task": {"digits": {
+        "num_test": 20, "num_source": 50, "scale": {"limits": [0.25, 0.4]}}}})
+
+
+def test_cases_are_drawn_by_label() -> None:
+    space = SearchSpace.parse(DIGITS, CASES)
+    names = [names for _, names in draw(space, seed=0, count=12)]
+    assert {"task/digits"} in names
+    assert {"task/digits", "task/digits/small/scale/limits/0"} in names
+
+
+def test_a_case_may_be_a_value_or_open() -> None:
+    space = SearchSpace.parse(FIXED, {"initialization": {"cases": {
+        "random": "none", "weights": {"checkpoint": {"path": "a.pt"}}}},
+        "batch_size": {"cases": {"small": {"choice": [8, 16]}, "large": 64}}})
+    drawn = {(config.initialization.name, config.batch_size)
+             for config, _ in draw(space, seed=0, count=40)}
+    assert drawn == {(name, size) for name in ("none", "checkpoint") for size in (8, 16, 64)}
+
+
+def test_cases_beside_other_keys_add_to_them() -> None:
+    space = SearchSpace.parse(FIXED, {
+        "optimizer": {"momentum": {"uniform": [0.5, 0.9]}},
+        "cases": {"slow": {"method": "dann"},
+                  "fast": {"method": "mcd", "optimizer": {"learning_rate": 0.1}}}})
+    config = space.complete({"case": "fast", "optimizer/momentum": 0.5})
+    assert (config.method.name, config.optimizer.learning_rate, config.optimizer.momentum) \
+        == ("mcd", 0.1, 0.5)
+
+
+@pytest.mark.parametrize("search, line", [
+    ({"task": {"digits": {"cases": []}}},
+     "search/task/digits/cases: must be a mapping of at least one label to settings, got []."),
+    ({"task": {"digits": {"cases": {}}}},
+     "search/task/digits/cases: must be a mapping of at least one label to settings, got {}."),
+    ({"task": {"digits": {"cases": {"a": {}, "b": {"scale": {"fixd": 1.0}}}}}},
+     "search/task/digits/cases/b/scale/fixd: unknown key 'fixd'. Did you mean 'fixed'? "
+     "Known: fixed, limits, randomize."),
+    ({"task": {"digits": {"cases": {"a": {"num_source": 50}, "b": {"num_source": 3}}}}},
+     "search/task/digits/cases/b/num_source: must be greater than or equal to 20, got 3."),
+    ({"task": {"digits": {"cases": {"a": {"num_source": {"integer": [3, 50]}}}}}},
+     "search/task/digits/cases/a/num_source: must be greater than or equal to 20, got 3."),
+    ({"task": {"digits": {"cases": {"a": {"scale": {"uniform": [2.0, 1.0]}}}}}},
+     "search/task/digits/cases/a/scale/uniform: must be [low, high] with low < high, got "
+     "[2.0, 1.0]."),
+    ({"batch_size": {"cases": {"a": 3, "b": "many"}}},
+     "search/batch_size/cases/b: must be a valid integer, got 'many'."),
+    ({"task": {"digits": {"num_source": 50, "cases": {"a": {"num_source": 60}}}}},
+     "search/task/digits/cases/a/num_source: is given beside the cases as well; keep one."),
+    ({"cases": {"a": "dann"}, "batch_size": 3},
+     "search/cases/a: must be settings such as {}, got 'dann'."),
+    ({"task": {"digits": {"cases": {"a": {"num_test": 30}}}}},
+     "search/task/digits/cases/a/num_test: is both fixed and searched; keep one."),
+])
+def test_what_is_wrong_with_cases(search: dict[str, Any], line: str) -> None:
+    assert wrong(search, DIGITS) == [line]

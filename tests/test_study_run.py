@@ -4,7 +4,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -38,10 +38,13 @@ class FakeTuner(ModuleType):
         self.Interruption = nullcontext
 
     @contextmanager
-    def running_ray(self, num_cpus: int, num_slots: int) -> Iterator[None]:
-        """Counts how often Ray would have been started."""
-        self.starts += 1
-        yield
+    def running_ray(self, num_cpus: int, num_slots: int, num_warm: int
+                    ) -> Iterator[Callable[[], None]]:
+        """Counts how often Ray would have been waited for."""
+        def wait() -> None:
+            self.starts += 1
+
+        yield wait
 
     def run(self, session: Session, *others: Any) -> None:
         """Runs the session."""

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +82,18 @@ def test_nothing_that_is_only_needed_on_the_way_is_left(
     files = {path.name for path in (study.folder / "trials").glob("*/*")}
     assert files == {"trial.yaml", "error.txt"}
     assert not study.processes()
+
+
+def test_torchrun_reproduces_a_record_bit_for_bit(
+        course: tuple[RunningStudy, Finished, set[int], Finished], tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+         "--master-addr", "127.0.0.1", "--master-port", str(port), "-m", "trainables.run",
+         "--record", str(course[0].folder / "records.jsonl"), "--trial", "0001",
+         "--out", str(tmp_path / "trial"), "--cache", str(tmp_path / "cache")],
+        capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("numbers are bit-equal to the record's") == 1

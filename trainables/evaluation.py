@@ -17,6 +17,18 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Mixtures:
+    """Predictions on mixtures of two target images each."""
+
+    first: Tensor
+    """Position of the larger part in the target's sample, int64, shape ``(M,)``."""
+    second: Tensor
+    """Position of the other part, int64, shape ``(M,)``."""
+    logits: Tensor
+    """Shape ``(M, K)``."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """All that a selection criterion may see. There is no field for target labels."""
 
@@ -26,6 +38,10 @@ class Evaluation:
     """int64, shape ``(N,)``."""
     target: Predictions
     """On a fixed sample of the unlabelled target."""
+    mixtures: Mixtures
+    """Of images of that sample."""
+    class_weights: tuple[Tensor, ...]
+    """The last layer of the main classifier, ``(K, D)``; one for each head that it averages."""
 
 
 @dataclass(frozen=True)

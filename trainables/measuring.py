@@ -1,7 +1,7 @@
 """Predictions and metrics of a method on a task's sets, shared out among workers."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,11 +10,12 @@ from trainables.augmentations import evaluation_transform, normalize
 from trainables.batch import EpochViews
 from trainables.batchnorm import has_batchnorm, reestimate_batchnorm
 from trainables.config import TrialConfig
-from trainables.evaluation import Evaluation, OracleEvaluation, Predictions
+from trainables.evaluation import Evaluation, Mixtures, OracleEvaluation, Predictions
 from trainables.evaluation import classification_metrics
 from trainables.images import Images, ImageSubset, LabelledImages
 from trainables.loading import evaluation_stream
 from trainables.methods import Method
+from trainables.mixing import SHARE, probing_pairs
 from trainables.randomness import generator
 from trainables.runtime import Runtime
 from trainables.tasks import Domains
@@ -49,15 +50,20 @@ class Meter:
         """
         source, metrics = self.measure("source_val", self.source_sample)
         labels = self.source_sample.labels
+        weights = tuple(layer.weight.detach().cpu() for layer in self.method.output_layers)
         if self.target_sample is None:
             nothing = Predictions(source.logits[:0], source.features[:0])
-            return Evaluation(source, labels, nothing), metrics
+            no_pair = torch.empty(0, dtype=torch.int64)
+            mixtures = Mixtures(no_pair, no_pair, nothing.logits)
+            return Evaluation(source, labels, nothing, mixtures, weights), metrics
         target, _ = self.predict(self.target_sample)
+        mixtures = self.mixtures(self.target_sample, target)
         labelled = self.domains.target_val
         if labelled is None:
-            return Evaluation(source, labels, target), metrics
+            return Evaluation(source, labels, target, mixtures, weights), metrics
         on_labelled, _ = self.predict(labelled.images)
-        return OracleEvaluation(source, labels, target, on_labelled, labelled.labels), metrics
+        return OracleEvaluation(source, labels, target, mixtures, weights,
+                                on_labelled, labelled.labels), metrics
 
     def test_metrics(self) -> dict[str, float]:
         """Metrics of all test sets; then again with batch statistics of the target's images."""
@@ -95,17 +101,34 @@ class Meter:
 
     def predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
         """The main classifier's output on a set, and the logits of further heads by name."""
-        share = range(self.runtime.rank, len(images), self.runtime.world_size)
+        return self._predict(self.walk(images, self._share(range(len(images)))), len(images))
+
+    def mixtures(self, images: Images, predictions: Predictions) -> Mixtures:
+        """Predictions on mixtures of a set's images, within predicted classes and across."""
+        first, second = probing_pairs(predictions.logits.argmax(dim=1))
+        if len(first) == 0:
+            return Mixtures(first, second, predictions.logits[:0])
+        parts = (self.walk(images, self._share(side.tolist())) for side in (first, second))
+        mixed = (SHARE * one + (1 - SHARE) * other for one, other in zip(*parts, strict=True))
+        return Mixtures(first, second, self._predict(mixed, len(first))[0].logits)
+
+    def _share(self, indices: Sequence[int]) -> Sequence[int]:
+        """This worker's part; one image, for the shapes, where it has none."""
+        return indices[self.runtime.rank::self.runtime.world_size] or indices[:1]
+
+    def _predict(self, batches: Iterable[Tensor], num_images: int
+                 ) -> tuple[Predictions, dict[str, Tensor]]:
+        """Predictions on all workers' batches, in the order in which they were shared out."""
         self.runtime.same_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
         with self.method.evaluating():
-            for batch in self.walk(images, share or range(1)):  # for the shapes
+            for batch in batches:
                 prediction = self.method.predict(batch)
                 logits.append(prediction.logits)
                 features.append(prediction.features)
                 for head, value in prediction.head_logits.items():
                     heads.setdefault(head, []).append(value)
-        gather = _Gather(len(images), self.runtime)
+        gather = _Gather(num_images, self.runtime)
         return (Predictions(gather(logits), gather(features)),
                 {head: gather(values) for head, values in heads.items()})
 
@@ -126,7 +149,7 @@ class Meter:
 
         return EpochViews(walk_source, walk_target)
 
-    def walk(self, images: Images, indices: range) -> Iterator[Tensor]:
+    def walk(self, images: Images, indices: Sequence[int]) -> Iterator[Tensor]:
         """Normalised images at ``indices``, in order, in evaluation batches."""
         stream = evaluation_stream(
             images, evaluation_transform(self.domains.geometry), indices=indices,

@@ -31,14 +31,21 @@ class Backbone(nn.Module):
         Raises:
             ValueError: The images are not of the trunk's size.
         """
-        sizes = tuple(images.shape[-2:])
-        if self.image_size is not None and sizes != (self.image_size, self.image_size):
-            raise ValueError(
-                f"the backbone is built for images of {self.image_size} × {self.image_size} "
-                f"pixels, and the task gives {sizes[0]} × {sizes[1]}. Set the backbone's "
-                f"image_size: {sizes[0]}.")
+        self.check_image_size(*images.shape[-2:])
         features: Tensor = self.trunk(images)
         return features
+
+    def check_image_size(self, height: int, width: int) -> None:
+        """Refuses images that the trunk does not take.
+
+        Raises:
+            ValueError: They are of another size.
+        """
+        if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"the backbone is built for images of {self.image_size} × {self.image_size} "
+                f"pixels, and the task gives {height} × {width}. Set the backbone's "
+                f"image_size: {height}.")
 
 
 class Networks(nn.Module):

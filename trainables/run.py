@@ -22,9 +22,11 @@ import torch
 import torch.distributed as dist
 
 from trainables.checkpoint import make_writable
+from trainables.checks import check_trials
 from trainables.config import TrialConfig, read_trial_config
 from trainables.runtime import Runtime, current_runtime
 from trainables.schema import validate
+from trainables.tasks import using_data_folder
 from trainables.trial import Report, TrialFailed, run_trial
 
 
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         out = options.out or Path("runs/trials") / config.identity()
         for folder in (out, options.cache):
             make_writable(folder)
-        with _Workers(config) as runtime:
+        with using_data_folder(options.data), _Workers(config) as runtime:
+            check_trials([config], options.cache)
             return _run(config, out, options.cache, runtime, expected)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -62,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
                              "not given. An unfinished trial there goes on.")
     parser.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR",
                         help="rendered images and pre-trained backbones (default: %(default)s)")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="the folder of downloads, for tasks that name none (default: the "
+                             "environment variable SYN2REAL_DATA)")
     return parser
 
 

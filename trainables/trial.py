@@ -110,11 +110,20 @@ def open_domains(config: TrialConfig, cache: Path) -> Domains:
             its labels, and the task has none.
     """
     domains = look_up(TASKS, config.task.name, "task").load(config.task.config, cache)
+    check_domains(config, domains)
+    return domains
+
+
+def check_domains(config: TrialConfig, domains: Domains) -> None:
+    """Whether a task's data have what the trial's method and criterion read.
+
+    Raises:
+        ValueError: They need a target, or its labels, and the task has none.
+    """
     if look_up(METHODS, config.method.name, "method").uses_target and not domains.target_train:
         raise ValueError(f"method '{config.method.name}' adapts to a target, and task "
                          f"'{config.task.name}' has none.")
     usable_criteria(config, domains)
-    return domains
 
 
 def usable_criteria(config: TrialConfig, domains: Domains

@@ -2,20 +2,35 @@
 
 from trainables.criteria.base import Criterion, LabelReadingCriterion
 from trainables.criteria.bnm import BNM
+from trainables.criteria.class_ami import ClassAMI
+from trainables.criteria.class_confusion import ClassConfusion
+from trainables.criteria.dev import DEV
+from trainables.criteria.devn import DEVN
 from trainables.criteria.entropy import Entropy
 from trainables.criteria.information_maximization import InformationMaximization
+from trainables.criteria.mixval import MixVal
 from trainables.criteria.oracle import Oracle
+from trainables.criteria.snd import SND
 from trainables.criteria.source_validation import SourceValidation
+from trainables.criteria.transfer_score import TransferScore
 
 CRITERIA: dict[str, type[Criterion] | type[LabelReadingCriterion]] = {
     "bnm": BNM,
+    "class_ami": ClassAMI,
+    "class_confusion": ClassConfusion,
+    "dev": DEV,
+    "devn": DEVN,
     "entropy": Entropy,
     "information_maximization": InformationMaximization,
+    "mixval": MixVal,
     "oracle": Oracle,
+    "snd": SND,
     "source_validation": SourceValidation,
+    "transfer_score": TransferScore,
 }
 
 __all__ = [
-    "BNM", "CRITERIA", "Criterion", "Entropy", "InformationMaximization",
-    "LabelReadingCriterion", "Oracle", "SourceValidation",
+    "BNM", "CRITERIA", "ClassAMI", "ClassConfusion", "Criterion", "DEV", "DEVN", "Entropy",
+    "InformationMaximization", "LabelReadingCriterion", "MixVal", "Oracle", "SND",
+    "SourceValidation", "TransferScore",
 ]

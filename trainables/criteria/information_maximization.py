@@ -3,11 +3,9 @@
 import math
 from typing import final
 
-import torch
-
+from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
 from trainables.evaluation import Evaluation
-from trainables.losses import entropy
 
 
 @final
@@ -20,8 +18,7 @@ class InformationMaximization(Criterion):
 
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, ln K]``."""
-        mean = evaluation.target.logits.softmax(dim=1).mean(dim=0)
-        return float(torch.special.entr(mean).sum() - entropy(evaluation.target.logits))
+        return mutual_information(evaluation.target.logits)
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; rounding may take a score of 0 a little below."""

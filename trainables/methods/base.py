@@ -1,12 +1,12 @@
 """What a method is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainables.batch import Batch, EpochViews
@@ -31,9 +31,9 @@ def second_views(batch: Batch, needed: bool) -> tuple[Tensor, ...]:
 class Method(ABC):
     """A training algorithm: the networks that it trains, a step, and a prediction.
 
-    A subclass builds :attr:`networks` and :attr:`optimizers` in its constructor. Whatever else it
-    must remember from step to step (centroids, pseudo-labels) it registers on ``networks`` as a
-    buffer or parameter, so that a checkpoint holds it.
+    A subclass sets :attr:`networks`, :attr:`optimizers` and :attr:`output_layers` in its
+    constructor. Whatever else it must remember from step to step (centroids, pseudo-labels) it
+    registers on ``networks`` as a buffer or parameter, so that a checkpoint holds it.
 
     Args:
         config: The method's settings.
@@ -52,6 +52,9 @@ class Method(ABC):
     config: MethodConfig
     networks: Networks
     optimizers: dict[str, Optimizer]
+    output_layers: Sequence[nn.Linear]
+    """The last layer of the main classifier, or of each head that it averages: its weights are
+    the classes' vectors, ``(K, D)``, that the transfer score looks at."""
 
     @abstractmethod
     def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,

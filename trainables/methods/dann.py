@@ -61,6 +61,7 @@ class DANN(Method):
             backbone=backbone.parameters(),
             heads=[*self.classifier.parameters(), *self.discriminator.parameters()])
         self.optimizers = {"all": self.optimizer}
+        self.output_layers = [self.classifier]
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`."""

@@ -88,6 +88,7 @@ class DisClusterDA(Method):
         self.optimizer = make_optimizer(
             backbone=backbone.parameters(), heads=self.classifier.parameters())
         self.optimizers = {"all": self.optimizer}
+        self.output_layers = [self.classifier]
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`."""

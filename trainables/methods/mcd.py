@@ -78,6 +78,7 @@ class MCD(Method):
             backbone=backbone.parameters(), momentum=config.generator_momentum)
         self.head_optimizer = make_optimizer(heads=self.heads.parameters())
         self.optimizers = {"generator": self.generator_optimizer, "heads": self.head_optimizer}
+        self.output_layers = [_last_layer(head) for head in self.heads]
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`; takes steps A, B and C of the paper."""
@@ -171,3 +172,8 @@ def _classifier(feature_dim: int, num_classes: int, config: MCD.Config) -> nn.Se
         elif isinstance(layer, nn.BatchNorm1d):
             nn.init.normal_(layer.weight, 1.0, 0.01)
     return head
+
+
+def _last_layer(head: nn.Module) -> nn.Linear:
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    return layers[-1]

@@ -120,6 +120,7 @@ class RCA(Method):
             backbone=backbone.parameters(),
             heads=[*self.classifier.parameters(), *self.joint.parameters()])
         self.optimizers = {"all": self.optimizer}
+        self.output_layers = [self.classifier]
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`."""

@@ -152,6 +152,7 @@ class SRDC(Method):
             backbone=[*backbone.parameters(), *self.centres.parameters()],
             heads=[*self.bottleneck.parameters(), *self.classifier.parameters()])
         self.optimizers = {"all": self.optimizer}
+        self.output_layers = [self.classifier]
 
     # A step
 

@@ -26,6 +26,7 @@ class Supervised(Method):
         self.optimizer = make_optimizer(
             backbone=backbone.parameters(), heads=self.classifier.parameters())
         self.optimizers = {"all": self.optimizer}
+        self.output_layers = [self.classifier]
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """See :class:`Method`; reads source images and labels only."""

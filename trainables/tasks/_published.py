@@ -4,7 +4,8 @@ import hashlib
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache as once
 from pathlib import Path
@@ -142,6 +143,31 @@ def data_root(config: PublishedConfig) -> Path:
                          f"settings, by --data DIR, or in the environment variable "
                          f"{DATA_VARIABLE}.")
     return existing_folder("root" if config.root else DATA_VARIABLE, root)
+
+
+@contextmanager
+def using_data_folder(folder: Path | None) -> Iterator[None]:
+    """Inside, and in processes that are started there, tasks that name no root find data here.
+
+    Args:
+        folder: Goes before the environment variable; ``None`` changes nothing.
+
+    Raises:
+        ValueError: It is no folder.
+    """
+    if folder is None:
+        yield
+        return
+    root = existing_folder("--data", folder)
+    before = os.environ.get(DATA_VARIABLE)
+    os.environ[DATA_VARIABLE] = str(root)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[DATA_VARIABLE]
+        else:
+            os.environ[DATA_VARIABLE] = before
 
 
 def folder_with(root: Path, inner: str, names: tuple[str, ...]) -> Path:

@@ -93,8 +93,8 @@ def _origin() -> dict[str, str | int]:
 class Digits(Task):
     """Digits from fonts, with the paper's five image factors, and scikit-learn's scans of digits.
 
-    Test sets: ``IID``, fresh pictures like the source's; ``IID_wo_BG``, the same pictures without
-    background; ``target_test``, scans.
+    Test sets: ``IID``, fresh pictures like the source's unless ``test_factors`` says otherwise;
+    ``IID_wo_BG``, the same pictures without background; ``target_test``, scans.
     """
 
     class Config(TaskConfig, Factors):
@@ -109,6 +109,9 @@ class Digits(Task):
         none comes twice. The hold-out is kept in any case."""
         num_test: int = Field(500, ge=10)
         """Pictures in each of the rendered test sets."""
+        test_factors: Factors | None = None
+        """Of the rendered test sets; null: those of the source. ``{}`` varies everything, so that
+        sources with other factors are measured on the same pictures."""
         target_long_tail: float = Field(1.0, ge=1)
         """How many times rarer than 0 the 9 is in the target's training set; the classes in
         between decay geometrically. 1 keeps all scans. Its other sets stay balanced."""
@@ -120,7 +123,8 @@ class Digits(Task):
         book = _PictureBook(config.seed, cache)
         source_train, source_val = _source(config, book)
         test_indices = torch.arange(config.num_test)
-        without_background = config.model_copy(update={"background": _BLACK})
+        test_factors = config.test_factors or config
+        without_background = test_factors.model_copy(update={"background": _BLACK})
         target_train, target_val, target_test = _target(config.target_long_tail, cache)
         return Domains(
             classes=tuple(str(digit) for digit in range(NUM_CLASSES)),
@@ -132,7 +136,7 @@ class Digits(Task):
             target_train=target_train.without_labels(),
             target_val=target_val,
             test_sets={
-                "IID": book.pictures("IID", test_indices, config),
+                "IID": book.pictures("IID", test_indices, test_factors),
                 "IID_wo_BG": book.pictures("IID", test_indices, without_background),
                 "target_test": target_test,
             },

@@ -1,0 +1,29 @@
+"""Source loss, weighted as if the images came from the target, with bounded weights."""
+
+from typing import final
+
+from trainables.criteria._density_ratio import density_ratio
+from trainables.criteria._dev_risk import LEAST_SCORE, source_losses, weighted_risk
+from trainables.criteria.base import Criterion
+from trainables.evaluation import Evaluation
+
+
+@final
+class DEVN(Criterion):
+    """Deep embedded validation with weights divided by their maximum, negative.
+
+    DEV of You et al., ICML 2019, with the normalisation of Musgrave et al., 2022,
+    arXiv:2208.07360: ``mean(vL) + eta · mean(v) - eta`` with ``v = w / max(w)`` and ``eta =
+    -cov(vL, v) / var(v)``. No weight can be large, but their mean is no longer 1, and so this is
+    no estimate of the target's loss. Everything else is as in :class:`trainables.criteria.DEV`.
+    """
+
+    def score(self, evaluation: Evaluation) -> float:
+        """Minus a weighted loss with its control variate."""
+        weights = density_ratio(evaluation.source.features, evaluation.target.features)
+        risk = weighted_risk(weights / weights.max(), source_losses(evaluation))
+        return max(-risk, LEAST_SCORE)
+
+    def lower_bound(self, num_classes: int) -> float:
+        """See :class:`Criterion`."""
+        return LEAST_SCORE
