@@ -8,47 +8,14 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from study.conditions import METHOD, Conditions
+from study.pruners import PRUNERS
+from study.samplers import SAMPLERS, resolve
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
 from trainables.criteria import CRITERIA
 from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
 from trainables.schema import default_choice, join, nearest, shorten, validate
-
-
-class TPEConfig(BaseConfig):
-    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, grouped."""
-
-    num_startup_trials: NonNegativeInt = 8
-    """Finished trials that are drawn at random before the model is asked."""
-
-
-class RandomConfig(BaseConfig):
-    """Independent draws."""
-
-
-class ASHAConfig(BaseConfig):
-    """Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934)."""
-
-    min_evaluations: PositiveInt = 1
-    """Evaluations before the first comparison."""
-    reduction_factor: int = Field(3, ge=2)
-    """At each rung, about one in so many trials goes on; rungs are this factor apart."""
-
-
-class NoPrunerConfig(BaseConfig):
-    """Every trial runs to its end."""
-
-
-class Entry:
-    """A named part of a search, by its settings."""
-
-    def __init__(self, config: type[BaseConfig]) -> None:
-        self.Config = config
-
-
-SAMPLERS = {"random": Entry(RandomConfig), "tpe": Entry(TPEConfig)}
-PRUNERS = {"asha": Entry(ASHAConfig), "none": Entry(NoPrunerConfig)}
 
 
 class StudyConfig(BaseConfig):
@@ -193,6 +160,7 @@ def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, Sear
         config = validate(StudyConfig, file.content)
         space = config.space()
         config.conditions(space)
+        resolve(config.sampler, space, config.num_trials)
         return config, space
     except InvalidConfig as error:
         lines = []

@@ -201,7 +201,8 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
     (changed("num_trials: 6", "concurrency: true"),
      "space.yaml:4: concurrency: must be auto or an integer above 0, got True."),
     (changed("num_trials: 6", "sampler: tpp"),
-     "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: random, tpe."),
+     "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: auto, cma_es, gp, "
+     "random, tpe."),
     (changed("num_trials: 6", "pruner: {asha: {reduction_factor: 1}}"),
      "space.yaml:4: pruner/asha/reduction_factor: must be greater than or equal to 2, got 1."),
     (changed("criterion: entropy", "criterion: entrophy"),
