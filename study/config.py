@@ -1,11 +1,12 @@
 """The complete description of a study: a space file with its defaults filled in."""
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from study.conditions import METHOD, Conditions
 from study.pruners import PRUNERS
@@ -28,6 +29,12 @@ class StudyConfig(BaseConfig):
     target labels."""
     num_trials: PositiveInt = 32
     """Trials of the search; final runs come on top."""
+    time_limit: str | None = None
+    """For how long trials are drawn: ``90m``, ``2h``, ``1d12h``; null: without end. Those under
+    way at the end of it run to theirs, and final runs follow."""
+    epoch_limit: PositiveFloat | None = None
+    """Epochs that the search's trials may train together, those of trials that were stopped or
+    failed included; pre-training and final runs come on top."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at a time; ``auto``: as many as the machines have room for."""
     sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = \
@@ -78,6 +85,13 @@ class StudyConfig(BaseConfig):
                              f"task/digits, or a list of paths, got {shorten(value)}.")
         return value
 
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _check_time_limit(cls, value: object) -> object:
+        if value is not None:
+            parse_duration(value)
+        return value
+
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
 
@@ -110,6 +124,22 @@ class StudyConfig(BaseConfig):
         if isinstance(selection, dict):
             selection = {**selection, "criterion": criterion}
         return SearchSpace.parse({**own, **self.fixed, "selection": selection}, self.search)
+
+
+def parse_duration(text: object) -> float:
+    """The seconds of ``90m``, ``2h`` or ``1d12h``.
+
+    Raises:
+        ValueError: It is no such text, or no time at all.
+    """
+    match = re.fullmatch(
+        "".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in "dhms"), str(text).strip())
+    numbers = [float(number or 0) for number in match.groups()] if match else [0.0]
+    seconds = sum(number * unit for number, unit in zip(
+        numbers, (86400, 3600, 60, 1), strict=False))
+    if not seconds:
+        raise ValueError(f"must be a time such as 90m, 2h or 1d12h, got {shorten(text)}.")
+    return seconds
 
 
 def _holds(tree: Any, place: Place) -> bool:

@@ -37,8 +37,10 @@ class HyperbandConfig(ASHAConfig):
 
 
 class MedianConfig(BaseConfig):
-    """Stops what is below the median of complete trials at the same evaluation (Golovin et al.,
-    KDD 2017)."""
+    """Stops what is below the median of complete trials at the same evaluation.
+
+    Golovin et al., KDD 2017.
+    """
 
     min_evaluations: PositiveInt = 1
     """Evaluations before the first comparison."""

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -96,6 +96,14 @@ class Search:
     def num_asked(self) -> int:
         """Trials drawn so far, whatever became of them."""
         return len(self._drawn())
+
+    def noted(self, key: str, default: Any) -> Any:
+        """What was kept under a key."""
+        return self.optuna_study.user_attrs.get(key, default)
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps something with the search."""
+        self.optuna_study.set_user_attr(key, value)
 
     def unfinished(self) -> list[Suggestion]:
         """Trials that were drawn and not told: what a resumed study goes on with."""

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
+    ("study.budget",),
     ("study.session",),
     ("study.compare",),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …

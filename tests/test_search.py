@@ -240,7 +240,8 @@ def test_asha_keeps_one_in_reduction_factor_at_each_rung(
 
 def test_the_first_rung_is_where_it_is_set() -> None:
     study, _ = make_study(pruner={"asha": {"min_evaluations": 2, "reduction_factor": 2}})
-    stops = [should_stop(study.pruner.config, evaluation, 0.1, [0.2, 0.1]) for evaluation in range(1, 9)]
+    stops = [should_stop(study.pruner.config, evaluation, 0.1, [0.2, 0.1])
+             for evaluation in range(1, 9)]
     assert stops == [False, True, False, True, False, False, False, True]
 
 
