@@ -12,8 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.record_curves import TABLE
-from study.config import PRUNERS, SAMPLERS, ASHAConfig, TPEConfig, read_study
+from study.config import read_study
 from study.curves import read_curves
+from study.pruners import PRUNERS, ASHAConfig
+from study.samplers import SAMPLERS, TPEConfig
 from study.simulate import Surrogate, efficiencies, efficiency_table
 from trainables.schema import Choice, default_choice
 

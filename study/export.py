@@ -1,14 +1,15 @@
 """Writes a study's winner as a folder: ``python -m study.export STUDY [--task T --method M]``.
 
-The winner is the best final run by the study's criterion, or the best one of ``--method``. The
-folder holds ``model.safetensors`` (the networks), ``model.yaml`` (the classes and the test
-transform), ``trial.yaml`` (the configuration that made it) and ``README.md`` (a model card with
-its figures). ``python -m trainables.predict`` classifies images with it.
+The winner is the best final run by the study's criterion, or the best one of ``--method``, which
+may also name a condition of a study that compares something else. The folder holds
+``model.safetensors`` (the networks), ``model.yaml`` (the classes and the test transform),
+``trial.yaml`` (the configuration that made it) and ``README.md`` (a model card with its figures).
+``python -m trainables.predict`` classifies images with it.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from study.model_card import model_card
@@ -30,7 +31,7 @@ def export(study: Path, out: Path | None = None, task: str | None = None,
         out: Where to; ``export`` in the study's folder if ``None``. An earlier export there is
             replaced.
         task: The winner on this one; needed where the study has several.
-        method: The winner of this one; of all methods if ``None``.
+        method: The winner of this one, or of this condition; of all if ``None``.
 
     Returns:
         The folder that was written.
@@ -56,19 +57,19 @@ def export(study: Path, out: Path | None = None, task: str | None = None,
 
 def _winner(layout: Layout, task: str | None, method: str | None
             ) -> tuple[TrialRecord, list[TrialRecord]]:
-    """The best final run by the criterion, and all final runs of the same configuration."""
+    """The best final run by the criterion, and all final runs of its condition."""
     finals = [record for record in read_records(layout.records)
               if record.stage == "final" and record.outcome == "complete"]
     if not finals:
         raise ValueError(f"{layout.root}: no final run of a study has ended here. Only final runs "
                          "keep their weights (final_seeds must be above 0).")
-    finals = _with(finals, "task", task)
+    finals = _with(finals, "task", task, lambda record: (task_of(record),))
     tasks = list(dict.fromkeys(map(task_of, finals)))
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
-    finals = _with(finals, "method", method)
+    finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
     winner = max(finals, key=_objective)
-    return winner, [record for record in finals if record.method == winner.method]
+    return winner, [record for record in finals if record.condition == winner.condition]
 
 
 def task_of(record: TrialRecord) -> str:
@@ -76,13 +77,15 @@ def task_of(record: TrialRecord) -> str:
     return str(next(iter(record.config["task"])))
 
 
-def _with(finals: Sequence[TrialRecord], kind: str, name: str | None) -> list[TrialRecord]:
-    """The runs whose task, or method, has that name; all of them if it is ``None``."""
-    names = [task_of(record) if kind == "task" else record.method for record in finals]
-    if name is not None and name not in names:
-        raise ValueError(f"--{kind} {name}: no final run of the study has it."
-                         f"{nearest(name, list(dict.fromkeys(names)))}")
-    return [record for record, own in zip(finals, names, strict=True) if name in (None, own)]
+def _with(finals: Sequence[TrialRecord], option: str, name: str | None,
+          names_of: Callable[[TrialRecord], tuple[str, ...]]) -> list[TrialRecord]:
+    """The runs that go by a name; all of them if it is ``None``."""
+    chosen = [record for record in finals if name is None or name in names_of(record)]
+    if not chosen:
+        known = dict.fromkeys(own for record in finals for own in names_of(record))
+        raise ValueError(f"--{option} {name}: no final run of the study has it."
+                         f"{nearest(str(name), list(known))}")
+    return chosen
 
 
 def _objective(record: TrialRecord) -> float:
@@ -106,7 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
                     "configuration and model card.")
     parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder")
     parser.add_argument("--task", help="the winner on this task, where the study has several")
-    parser.add_argument("--method", help="the winner of this method (default: of all)")
+    parser.add_argument("--method",
+                        help="the winner of this method or condition (default: of all)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="the folder to write (default: STUDY/export)")
     options = parser.parse_args(arguments)

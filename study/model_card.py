@@ -29,7 +29,7 @@ def model_card(winner: TrialRecord, peers: Sequence[TrialRecord], files: ModelFo
 
     Args:
         winner: The final run whose weights are exported.
-        peers: All final runs of the same configuration, the winner among them.
+        peers: All final runs of its condition, the winner among them.
         files: The exported folder; classes and transform are read from it.
         layout: Of the study.
     """
@@ -39,7 +39,7 @@ def model_card(winner: TrialRecord, peers: Sequence[TrialRecord], files: ModelFo
         f"---\n{_metadata(winner, config)}\n---",
         f"# Model Card for {_name(config)}",
         _summary(config, description),
-        _details(config),
+        _details(winner, config),
         _uses(config, description),
         _how_to_start(files.root),
         _training(winner, config, description),
@@ -94,13 +94,16 @@ def _summary(config: TrialConfig, description: ModelDescription) -> str:
         f"`{config.task.name}`.")
 
 
-def _details(config: TrialConfig) -> str:
+def _details(winner: TrialRecord, config: TrialConfig) -> str:
     method = look_up(METHODS, config.method.name, "method")
+    condition = () if winner.condition == winner.method else (
+        f"- **Condition of the study:** {winner.condition}",)
     return "\n".join((
         "## Model Details", "",
         f"- **Model type:** image classification, backbone `{config.backbone.name}`, "
         f"initialised: `{config.initialization.name}`",
         f"- **Method:** `{config.method.name}`. {_first_paragraph(method.__doc__)}",
+        *condition,
         f"- **Identity:** trial configuration `{config.identity()}` (`trial.yaml`)",
         "- **License:** that of the data and initial weights applies; none is stated here"))
 

@@ -127,18 +127,19 @@ def _regrets(comparison: Comparison) -> Table:
 
 def agreement_table(agreement: Agreement) -> Table:
     """Each criterion beside the oracle; without target labels, beside the other criteria."""
-    counted = f"{agreement.num_evaluations} evaluations of {agreement.num_trials} trials"
+    counted = f"Of {agreement.num_evaluations} evaluations of {agreement.num_trials} trials. "
+    headings: tuple[str, ...]
     if agreement.has_oracle:
-        title = f"Criteria beside the oracle's target-val accuracy: {counted}"
+        title = "Criteria beside the oracle (accuracy on target-val)"
         headings = ("Spearman", "would choose", "oracle acc. %", "regret")
-        caption = ("Spearman: with the oracle. oracle acc.: of the trial that the criterion would "
-                   "choose.\nregret: what that loses to the oracle's own choice.")
+        caption = ("Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
+                   "choice; regret: what it loses to the oracle's.")
     else:
-        title = f"The target has no labels: criteria beside each other, {counted}"
+        title = "The target has no labels: criteria beside each other"
         headings = ("mean Spearman with the others", "would choose")
-        caption = "Agreement is no accuracy: criteria may be wrong together."
-    table = Table(title=title, title_justify="left", header_style="bold", caption=caption,
-                  caption_justify="left")
+        caption = "\nAgreement is no accuracy: criteria may be wrong together."
+    table = Table(title=title, title_justify="left", header_style="bold",
+                  caption=counted + caption, caption_justify="left")
     table.add_column("criterion", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)

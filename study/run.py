@@ -177,7 +177,8 @@ def _folder(out: Path, name: str, resume: bool, fresh: bool) -> Path:
 def _check_same_study(layout: Layout, study: StudyConfig) -> None:
     stored = yaml.safe_load(layout.space.read_text())
     given = study.model_dump(mode="json")
-    free = ("num_trials", "concurrency", "final_seeds", "max_restarts")
+    free = ("num_trials", "time_limit", "epoch_limit", "concurrency", "final_seeds",
+            "max_restarts")
     different = sorted(key for key in {*stored, *given}
                        if key not in free and stored.get(key) != given.get(key))
     if different:
@@ -337,6 +338,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m study.run", description="Run a hyperparameter study.")
     parser.add_argument("--space", metavar="NAME|FILE", help="the search space; see --list")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of the search")
+    parser.add_argument("--time", metavar="2h",
+                        help="for how long trials are drawn; those under way then go on")
+    parser.add_argument("--budget-epochs", type=float, metavar="N",
+                        help="epochs that the search may train; whichever of --trials, --time and "
+                             "this is used up first ends it")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
     parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
@@ -357,7 +363,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
-    flags = {"num_trials": options.trials, "concurrency": options.concurrency,
+    flags = {"num_trials": options.trials, "time_limit": options.time,
+             "epoch_limit": options.budget_epochs, "concurrency": options.concurrency,
              "fixed.resources.workers": options.workers, "seed": options.seed}
     return [*(f"{key}={value}" for key, value in flags.items() if value is not None),
             *options.set]

@@ -21,7 +21,9 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from study.config import PRUNERS, SAMPLERS, StudyConfig
+from study.config import StudyConfig
+from study.pruners import PRUNERS
+from study.samplers import SAMPLERS
 from study.search import Search, Suggestion
 from study.space import SearchSpace
 from trainables.schema import default_choice

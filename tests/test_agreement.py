@@ -1,15 +1,21 @@
 """How criteria of a search agree: by hand, and where there is nothing to compare."""
 
+import io
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import spearmanr
 
 from study.agreement import Agreement, CriterionAgreement, agreement, spearman
+from study.compare import compare
 from study.records import EvaluationRecord, TrialRecord
+from study.report import as_json, print_summary
 from study.search import Outcome
 from tests.fake_trials import make_record
+from trainables.criteria import CRITERIA
 
 
 def record(name: str, scores: dict[str, list[float]], *, outcome: Outcome = "complete",
@@ -42,7 +48,7 @@ def test_correlations_and_regrets_by_hand() -> None:
     assert (result.num_evaluations, result.num_trials, result.has_oracle) == (4, 2, True)
     assert [c.name for c in result.criteria] == ["bnm", "snd"]
     bnm, snd = result.criteria
-    assert (bnm.with_oracle, snd.with_oracle) == (pytest.approx(0.8), pytest.approx(-0.8))
+    assert [bnm.with_oracle, snd.with_oracle] == pytest.approx([0.8, -0.8])
     assert (bnm.chosen, bnm.chosen_oracle) == ("0001", 0.7)
     assert bnm.regret == pytest.approx(0.1)
     assert (snd.chosen, snd.chosen_oracle) == ("0000", 0.5)
@@ -104,4 +110,61 @@ def test_spearman_is_scipys() -> None:
     scores = {name: rng.integers(0, 6, 30).astype(float) for name in "abc"}
     expected = spearmanr(np.stack([scores[name] for name in "abc"], axis=1)).statistic
     found = spearman(scores)
-    assert np.allclose([[found[one][other] for other in "abc"] for one in "abc"], expected)  # type: ignore[arg-type]
+    assert [found[one][other] for one in "abc" for other in "abc"] \
+        == pytest.approx(expected.flatten().tolist())
+
+
+# In the terminal
+
+
+def shown(records: list[TrialRecord]) -> list[str]:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        print_summary(compare(records, "bnm", False), console)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    start = next(i for i, line in enumerate(lines)
+                 if line.startswith(("Criteria beside", "The target has no labels")))
+    return lines[start:]
+
+
+def cells(lines: list[str], name: str) -> list[str]:
+    (line,) = [line for line in lines if line.startswith(f"│ {name} ")]
+    return line.replace("│", " ").split()
+
+
+def all_criteria(name: str, value: float, **changes: float) -> TrialRecord:
+    scores = {criterion: [value] for criterion in CRITERIA} | {k: [v] for k, v in changes.items()}
+    return record(name, scores)
+
+
+def test_the_table_says_what_each_criterion_is_worth() -> None:
+    lines = shown([FIRST, SECOND])
+    assert lines[0] == "Criteria beside the oracle (accuracy on target-val)"
+    assert any(line.startswith("Of 4 evaluations of 2 trials.") for line in lines)
+    assert cells(lines, "bnm") == ["bnm", "+0.80", "0001", "70.0", "10.0"]
+    assert cells(lines, "snd") == ["snd", "-0.80", "0000", "50.0", "30.0"]
+
+
+def test_the_table_of_all_criteria_fits_80_columns_uncut() -> None:
+    lines = shown([all_criteria("0000", 0.5), all_criteria("0001", 0.7, snd=0.1)])
+    assert max(map(len, lines)) <= 80 and not [line for line in lines if "…" in line]
+    for name in CRITERIA.keys() - {"oracle"}:
+        assert len(cells(lines, name)) == 5
+
+
+def test_without_labels_the_table_says_so_and_shows_no_accuracy() -> None:
+    unlabelled = [record(r.id, {name: [e.metrics[f"criterion/{name}"] for e in r.evaluations]
+                                for name in ("bnm", "snd")}) for r in (FIRST, SECOND)]
+    lines = shown(unlabelled)
+    assert lines[0].startswith("The target has no labels: criteria beside each other")
+    assert cells(lines, "bnm") == ["bnm", "-1.00", "0001"]
+    text = " ".join(lines)
+    assert "oracle" not in text.lower() and "Agreement is no accuracy" in text
+
+
+def test_the_result_s_file_holds_the_table() -> None:
+    plain = json.loads(json.dumps(as_json(compare([FIRST, SECOND], "bnm", False))))["agreement"]
+    assert plain["criteria"][0] == {
+        "name": "bnm", "with_oracle": pytest.approx(0.8), "with_others": pytest.approx(-1),
+        "chosen": "0001", "chosen_oracle": 0.7, "regret": pytest.approx(0.1)}
+    assert plain["correlations"]["snd"]["oracle"] == pytest.approx(-0.8)

@@ -85,7 +85,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             "schedule": {"num_epochs": 4, "decay": "constant"},
             "selection": {"source_accuracy_floor": 0.0},
             "evaluation": {"test": True, "batch_size": 5}})
-        trial = LiveTrial(f"final-{method}-seed{seed}", "final", config,
+        trial = LiveTrial(f"final-{method}-seed{seed}", "final", method, config,
                           {"method": method, "optimizer/learning_rate": 3e-3})
         trial.reports += run_trial(config, layout.trial(trial.id), folder / "cache")
         file.append(make_record(trial, "complete", None))
@@ -317,6 +317,18 @@ def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) ->
     with pytest.raises(ValueError, match="--task: must be given, for the study has folders, dig"):
         export(root)
     assert exported_run(export(root, task="folders", method="mcd"), study).method == "mcd"
+
+
+def test_winner_of_a_condition_is_that_of_its_runs_alone(study: Study, tmp_path: Path) -> None:
+    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
+    for line, condition in zip(lines, ("weak", "strong", "weak"), strict=True):
+        line["condition"] = condition
+    Layout(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = export(root, method="strong")
+    assert exported_run(folder, study).id == "final-no_adaptation-seed2"
+    card = ModelFolder(folder).card.read_text()
+    assert "**Condition of the study:** strong" in card and "seeds 2." in card
 
 
 def test_folder_without_final_runs_is_said_to_be_so(tmp_path: Path) -> None:
