@@ -308,6 +308,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _print_plan(options.space, overrides, console)
             return 0
+        if options.simulate is not None:
+            from study.simulate import print_simulation  # slow to import, and seldom needed
+
+            print_simulation(*read_study(options.space, overrides), options.simulate, console)
+            return 0
         return _run(options, overrides, console)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -345,6 +350,10 @@ def _parser() -> argparse.ArgumentParser:
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
     parser.add_argument("--dry-run", action="store_true",
                         help="check, show some trials and the cost; run nothing")
+    parser.add_argument("--simulate", type=Path, metavar="CURVES",
+                        help="search over a model of recorded trials (a study's folder or a "
+                             "table of learning curves) and say what the space's sampler and "
+                             "pruner save; run nothing")
     parser.add_argument("--list", action="store_true", help="the spaces that ship")
     return parser
 

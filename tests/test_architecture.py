@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
-    ("study.ranks", "study.agreement", "study.budget"),
+    ("study.ranks", "study.agreement", "study.budget", "study.curves"),
     ("study.session",),
     ("study.compare",),
     ("study.report",),
