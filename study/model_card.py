@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from study.compare import BATCHNORM, TARGET, Spread
+from study.comparison import BATCHNORM, TARGET, Spread
 from study.records import TrialRecord
 from study.report import percent
 from study.session import Layout

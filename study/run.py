@@ -21,8 +21,9 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from study.compare import Comparison, compare
+from study.comparison import Comparison, compare
 from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
@@ -119,12 +120,13 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run
 
-    tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
+    tensorboard = TensorBoard(layout, list(space.tree.parameters()))
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
         session = Session(study, space, layout, observers)
         display.session = session
+        tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
@@ -138,6 +140,17 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
     return StudyResult(layout.root, comparison, interrupted=not session.is_over)
+
+
+def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
+    """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
+    from study.pictures import batch_pictures
+
+    try:
+        return batch_pictures(list(space.probe_configs()), cache)
+    except ValueError as error:
+        log.warning("no pictures of the data: %s", error)
+        return {}
 
 
 # Checks before anything is made

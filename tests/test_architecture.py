@@ -31,11 +31,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.records",),
     ("study.ranks", "study.agreement", "study.budget", "study.curves"),
     ("study.session",),
-    ("study.compare",),
+    ("study.comparison",),
+    ("study.published", "study.stored"),
+    ("study.cards", "study.pictures", "study.tables"),
     ("study.report",),
     ("study.model_card",),
     ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
-    ("study", "study.run"),
+    ("study.html", "study.tabular"),
+    ("study", "study.run", "study.compare"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
 
@@ -132,7 +135,7 @@ def test_imports_point_one_way() -> None:
     ("trainables.trial", "trainables.ray_trainable"),
     ("trainables.trial", "study.records"),
     ("study.search", "study.session"),
-    ("study.compare", "study.report"),
+    ("study.comparison", "study.report"),
     ("study.display", "study.tensorboard"),
 ])
 def test_the_rule_forbids(name: str, other: str) -> None:

@@ -370,7 +370,11 @@ class _Training:
         predictions = self.meter.target_predictions()
         if predictions and self.runtime.is_main:
             self.files.write_predictions(predictions)
-        report = self._report("test", self.meter.test_metrics())
+        metrics, confusion = self.meter.test_metrics()
+        if self.runtime.is_main:
+            for name, counts in confusion.items():
+                self.files.write_confusion(name, self.domains.classes, counts.tolist())
+        report = self._report("test", metrics)
         self._save()
         return report
 
