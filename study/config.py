@@ -1,54 +1,22 @@
 """The complete description of a study: a space file with its defaults filled in."""
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from study.conditions import METHOD, Conditions
+from study.pruners import PRUNERS
+from study.samplers import SAMPLERS, resolve
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
 from trainables.criteria import CRITERIA
 from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
 from trainables.schema import default_choice, join, nearest, shorten, validate
-
-
-class TPEConfig(BaseConfig):
-    """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, grouped."""
-
-    num_startup_trials: NonNegativeInt = 8
-    """Finished trials that are drawn at random before the model is asked."""
-
-
-class RandomConfig(BaseConfig):
-    """Independent draws."""
-
-
-class ASHAConfig(BaseConfig):
-    """Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934)."""
-
-    min_evaluations: PositiveInt = 1
-    """Evaluations before the first comparison."""
-    reduction_factor: int = Field(3, ge=2)
-    """At each rung, about one in so many trials goes on; rungs are this factor apart."""
-
-
-class NoPrunerConfig(BaseConfig):
-    """Every trial runs to its end."""
-
-
-class Entry:
-    """A named part of a search, by its settings."""
-
-    def __init__(self, config: type[BaseConfig]) -> None:
-        self.Config = config
-
-
-SAMPLERS = {"random": Entry(RandomConfig), "tpe": Entry(TPEConfig)}
-PRUNERS = {"asha": Entry(ASHAConfig), "none": Entry(NoPrunerConfig)}
 
 
 class StudyConfig(BaseConfig):
@@ -61,6 +29,12 @@ class StudyConfig(BaseConfig):
     ``{rank_average: {criteria: [bnm, snd]}}``. Only ``oracle`` reads target labels."""
     num_trials: PositiveInt = 32
     """Trials of the search; final runs come on top."""
+    time_limit: str | None = None
+    """For how long trials are drawn: ``90m``, ``2h``, ``1d12h``; null: without end. Those under
+    way at the end of it run to theirs, and final runs follow."""
+    epoch_limit: PositiveFloat | None = None
+    """Epochs that the search's trials may train together, those of trials that were stopped or
+    failed included; pre-training and final runs come on top."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at a time; ``auto``: as many as the machines have room for."""
     sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = \
@@ -111,6 +85,13 @@ class StudyConfig(BaseConfig):
                              f"task/digits, or a list of paths, got {shorten(value)}.")
         return value
 
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _check_time_limit(cls, value: object) -> object:
+        if value is not None:
+            parse_duration(value)
+        return value
+
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
 
@@ -143,6 +124,22 @@ class StudyConfig(BaseConfig):
         if isinstance(selection, dict):
             selection = {**selection, "criterion": criterion}
         return SearchSpace.parse({**own, **self.fixed, "selection": selection}, self.search)
+
+
+def parse_duration(text: object) -> float:
+    """The seconds of ``90m``, ``2h`` or ``1d12h``.
+
+    Raises:
+        ValueError: It is no such text, or no time at all.
+    """
+    match = re.fullmatch(
+        "".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in "dhms"), str(text).strip())
+    numbers = [float(number or 0) for number in match.groups()] if match else [0.0]
+    seconds = sum(number * unit for number, unit in zip(
+        numbers, (86400, 3600, 60, 1), strict=False))
+    if not seconds:
+        raise ValueError(f"must be a time such as 90m, 2h or 1d12h, got {shorten(text)}.")
+    return seconds
 
 
 def _holds(tree: Any, place: Place) -> bool:
@@ -193,6 +190,7 @@ def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, Sear
         config = validate(StudyConfig, file.content)
         space = config.space()
         config.conditions(space)
+        resolve(config.sampler, space, config.num_trials)
         return config, space
     except InvalidConfig as error:
         lines = []

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.agreement import Agreement
-from study.compare import TARGET, Comparison, Row, Spread
+from study.comparison import TARGET, Comparison, Row, Spread
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:

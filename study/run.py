@@ -21,8 +21,9 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from study.compare import Comparison, compare
+from study.comparison import Comparison, compare
 from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
@@ -119,12 +120,13 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run
 
-    tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
+    tensorboard = TensorBoard(layout, list(space.tree.parameters()))
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
         session = Session(study, space, layout, observers)
         display.session = session
+        tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
@@ -138,6 +140,17 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
     return StudyResult(layout.root, comparison, interrupted=not session.is_over)
+
+
+def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
+    """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
+    from study.pictures import batch_pictures
+
+    try:
+        return batch_pictures(list(space.probe_configs()), cache)
+    except ValueError as error:
+        log.warning("no pictures of the data: %s", error)
+        return {}
 
 
 # Checks before anything is made
@@ -164,7 +177,8 @@ def _folder(out: Path, name: str, resume: bool, fresh: bool) -> Path:
 def _check_same_study(layout: Layout, study: StudyConfig) -> None:
     stored = yaml.safe_load(layout.space.read_text())
     given = study.model_dump(mode="json")
-    free = ("num_trials", "concurrency", "final_seeds", "max_restarts")
+    free = ("num_trials", "time_limit", "epoch_limit", "concurrency", "final_seeds",
+            "max_restarts")
     different = sorted(key for key in {*stored, *given}
                        if key not in free and stored.get(key) != given.get(key))
     if different:
@@ -307,6 +321,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _print_plan(options.space, overrides, console)
             return 0
+        if options.simulate is not None:
+            from study.simulate import print_simulation  # slow to import, and seldom needed
+
+            print_simulation(*read_study(options.space, overrides), options.simulate, console)
+            return 0
         return _run(options, overrides, console)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -324,6 +343,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m study.run", description="Run a hyperparameter study.")
     parser.add_argument("--space", metavar="NAME|FILE", help="the search space; see --list")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of the search")
+    parser.add_argument("--time", metavar="2h",
+                        help="for how long trials are drawn; those under way then go on")
+    parser.add_argument("--budget-epochs", type=float, metavar="N",
+                        help="epochs that the search may train; whichever of --trials, --time and "
+                             "this is used up first ends it")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
     parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
@@ -339,12 +363,17 @@ def _parser() -> argparse.ArgumentParser:
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
     parser.add_argument("--dry-run", action="store_true",
                         help="check, show some trials and the cost; run nothing")
+    parser.add_argument("--simulate", type=Path, metavar="CURVES",
+                        help="search over a model of recorded trials (a study's folder or a "
+                             "table of learning curves) and say what the space's sampler and "
+                             "pruner save; run nothing")
     parser.add_argument("--list", action="store_true", help="the spaces that ship")
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
-    flags = {"num_trials": options.trials, "concurrency": options.concurrency,
+    flags = {"num_trials": options.trials, "time_limit": options.time,
+             "epoch_limit": options.budget_epochs, "concurrency": options.concurrency,
              "fixed.resources.workers": options.workers, "seed": options.seed}
     return [*(f"{key}={value}" for key, value in flags.items() if value is not None),
             *options.set]

@@ -6,20 +6,19 @@ rungs that trials reached, and how each ended.
 """
 
 import json
-import warnings
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import ASHAConfig, StudyConfig, TPEConfig
+from study import pruners
+from study.config import StudyConfig
+from study.samplers import make_sampler, resolve
 from study.space import SearchSpace
 from trainables.config import TrialConfig
 from trainables.randomness import derive_seed
@@ -56,19 +55,19 @@ class Search:
     Args:
         study: Sampler, pruner and seed.
         space: What is searched.
-        journal: The storage's file.
+        journal: The storage's file; ``None``: in memory, for simulations.
         name: The study's name in the storage.
     """
 
-    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path, name: str) -> None:
+    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path | None, name: str
+                 ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
         self.space = space
         self.conditions = study.conditions(space)
-        _repair(journal)
+        self.sampler = resolve(study.sampler, space, study.num_trials)
         self.optuna_study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))), study_name=name,
-            direction="maximize", load_if_exists=True)
+            storage=_storage(journal), study_name=name, direction="maximize", load_if_exists=True)
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
@@ -80,7 +79,7 @@ class Search:
         uninterrupted one would have.
         """
         drawn = self._drawn()
-        self.optuna_study.sampler = make_sampler(self.config, derive_seed(
+        self.optuna_study.sampler = make_sampler(self.sampler, derive_seed(
             self.config.seed, "sampler", len(drawn)))
         queued = self._trials(TrialState.WAITING)  # by a study that was killed right after
         if self.config.equal_budget and not queued:
@@ -96,6 +95,14 @@ class Search:
     def num_asked(self) -> int:
         """Trials drawn so far, whatever became of them."""
         return len(self._drawn())
+
+    def noted(self, key: str, default: Any) -> Any:
+        """What was kept under a key."""
+        return self.optuna_study.user_attrs.get(key, default)
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps something with the search."""
+        self.optuna_study.set_user_attr(key, value)
 
     def unfinished(self) -> list[Suggestion]:
         """Trials that were drawn and not told: what a resumed study goes on with."""
@@ -117,13 +124,24 @@ class Search:
         live = self._live(frozen)
         if evaluation not in frozen.intermediate_values:
             live.report(objective, evaluation)
-        rivals = [trial.intermediate_values[evaluation] for trial in self._trials()
-                  if self.conditions.key(trial.params) == self.conditions.key(frozen.params)
-                  and evaluation in trial.intermediate_values]
-        if should_stop(self.config, evaluation, objective, rivals):
+        if self._should_stop(frozen, evaluation, objective):
             return True
         live.set_user_attr(DECIDED, evaluation)
         return False
+
+    def _should_stop(self, frozen: FrozenTrial, evaluation: int, objective: float) -> bool:
+        """Asks the pruner, within the trial's condition.
+
+        Methods learn at different speeds; stopping the slower one early would decide between
+        methods rather than between the settings of each.
+        """
+        pruner, seed = self.config.pruner.config, self.config.seed
+        condition = self.conditions.key(frozen.params)
+        like = [trial for trial in self._trials()
+                if self.conditions.key(trial.params) == condition]
+        others = pruners.rivals(pruner, seed, frozen, like, evaluation)
+        return pruners.should_stop(pruner, evaluation, objective, others,
+                                   pruners.bracket(pruner, seed, frozen.number))
 
     def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None
                ) -> None:
@@ -152,43 +170,11 @@ class Search:
         return [t for t in self._trials() if "config" in t.user_attrs]
 
 
-def make_sampler(study: StudyConfig, seed: int) -> BaseSampler:
-    """The configured sampler, started at ``seed``."""
-    settings = study.sampler.config
-    seed %= 2**32
-    if isinstance(settings, TPEConfig):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return TPESampler(n_startup_trials=settings.num_startup_trials, multivariate=True,
-                              group=True, seed=seed)
-    return RandomSampler(seed=seed)
-
-
-def should_stop(study: StudyConfig, evaluation: int, objective: float, rivals: Sequence[float]
-                ) -> bool:
-    """Whether a trial is to be stopped after an evaluation.
-
-    Methods learn at different speeds; stopping the slower one early would decide between methods
-    rather than between the settings of each. So rivals are of the trial's own condition.
-
-    Args:
-        study: Its pruner.
-        evaluation: Counted from 1.
-        objective: The trial's there.
-        rivals: Those of all trials that have come so far, the trial's own among them.
-    """
-    settings = study.pruner.config
-    if not isinstance(settings, ASHAConfig) or not _is_rung(settings, evaluation):
-        return False
-    num_kept = max(len(rivals) // settings.reduction_factor, 1)
-    return objective < sorted(rivals, reverse=True)[num_kept - 1]
-
-
-def _is_rung(settings: ASHAConfig, evaluation: int) -> bool:
-    rung = settings.min_evaluations
-    while rung < evaluation:
-        rung *= settings.reduction_factor
-    return rung == evaluation
+def _storage(journal: Path | None) -> BaseStorage:
+    if journal is None:
+        return InMemoryStorage()
+    _repair(journal)
+    return JournalStorage(JournalFileBackend(str(journal)))
 
 
 def _repair(journal: Path) -> None:

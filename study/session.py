@@ -6,11 +6,13 @@ search's best score is optimistic. The final runs of a condition start as soon a
 the search is over.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from study.budget import Budget, UnderWay
 from study.conditions import file_name
 from study.config import StudyConfig
 from study.ranks import objectives_of, ranked_report
@@ -113,15 +115,18 @@ class Session:
         space: Its search space.
         layout: Its folder; a study that was interrupted there goes on.
         observers: Told of everything, also of what a resumed study finds done.
+        clock: For its time limit.
     """
 
     def __init__(self, study: StudyConfig, space: SearchSpace, layout: Layout,
-                 observers: Sequence[Observer] = ()) -> None:
+                 observers: Sequence[Observer] = (),
+                 clock: Callable[[], float] = time.monotonic) -> None:
         self.study = study
         self.layout = layout
         self.observers = observers
         self.file = RecordFile(layout.records)
         self.search = Search(study, space, layout.journal, layout.root.name)
+        self.budget = Budget(study, self.search, clock)
         self.live: dict[str, LiveTrial] = {}
         self.to_resume: list[Suggestion] = []
         self._catch_up()
@@ -158,22 +163,33 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether everything that there is to do has ended."""
-        return (not self.live and not self.to_resume
-                and self.search.num_asked() >= self.study.num_trials
+        return (not self.live and not self.to_resume and self._search_is_over()
                 and not self._missing_finals())
+
+    def _search_is_over(self) -> bool:
+        """Whether no further trial will be drawn."""
+        return self.budget.is_used_up(*self._of_budget())
+
+    def _of_budget(self) -> tuple[list[TrialRecord], list[UnderWay]]:
+        """The search's trials that have ended, and those under way."""
+        return ([record for record in self.records if record.stage == "search"],
+                [(trial.config, trial.reports[-1] if trial.reports else None)
+                 for trial in self.live.values() if trial.stage == "search"])
 
     def num_planned(self) -> int:
         """Trials of both stages, as far as can be said now."""
         conditions = self._searching() | set(winners(self.records))
-        return max(self.study.num_trials, self.search.num_asked()) \
+        drawn = self.search.num_asked()
+        return (drawn if self._search_is_over() else max(self.study.num_trials, drawn)) \
             + self.study.final_seeds * len(conditions)
 
     def _resumed(self) -> LiveTrial | None:
         return self._of_search(self.to_resume.pop(0)) if self.to_resume else None
 
     def _searched(self) -> LiveTrial | None:
-        if self.search.num_asked() >= self.study.num_trials:
+        if not self.budget.allows(*self._of_budget()):
             return None
+        self.budget.note_time()
         return self._of_search(self.search.ask())
 
     def _of_search(self, suggestion: Suggestion) -> LiveTrial:
@@ -182,7 +198,7 @@ class Session:
                          suggestion.params, suggestion.number)
 
     def _final(self) -> LiveTrial | None:
-        if self.to_resume or self.search.num_asked() < self.study.num_trials:
+        if self.to_resume or not self._search_is_over():
             return None
         missing = self._missing_finals()
         return missing[0] if missing else None
@@ -257,6 +273,7 @@ class Session:
     def _end(self, trial: LiveTrial, outcome: Outcome, reason: str | None = None) -> None:
         record = make_record(trial, outcome, reason)
         self.file.append(record)
+        self.budget.note_time()
         if trial.number is not None:
             self.search.finish(trial.number, outcome, record.objective, reason)
         del self.live[trial.id]

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -10,9 +12,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.search import Search, Suggestion, should_stop
+from study.pruners import HyperbandConfig, MedianConfig, bracket, should_stop
+from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
+from study.search import Outcome, Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig
+from trainables.schema import BaseConfig, Choice, InvalidConfig
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 
@@ -72,7 +77,10 @@ def test_params_are_what_was_drawn(tmp_path: Path) -> None:
         "method/dann/domain_weight": config["method"]["dann"]["domain_weight"]}
 
 
-@pytest.mark.parametrize("sampler", ["random", {"tpe": {"num_startup_trials": 2}}])
+@pytest.mark.parametrize("sampler", [
+    "random", {"tpe": {"num_startup_trials": 2}}, {"gp": {"num_startup_trials": 2}}, "auto",
+    pytest.param({"cma_es": {"num_startup_trials": 2}}, marks=pytest.mark.skipif(
+        find_spec("cmaes") is None, reason="the package cmaes is not installed"))])
 def test_a_search_that_is_opened_again_draws_what_one_in_one_go_draws(
     tmp_path: Path, sampler: object,
 ) -> None:
@@ -94,6 +102,62 @@ def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
     search = open_search(silent, sampler=tpe)
     without = [search.ask().config for _ in range(6)]
     assert without[0] == after_values[0] and without[5] != after_values[5]
+
+
+@pytest.mark.parametrize("name, outcomes", [
+    ("tpe", ["complete", "stopped"]), ("gp", ["complete", "complete"])])
+def test_the_random_start_lasts_until_enough_trials_have_finished(
+    tmp_path: Path, name: str, outcomes: list[Outcome],
+) -> None:
+    """Many that run at the same time do not use it up, nor do those that fail."""
+    searches = []
+    for count in (2, 1000):  # the second one stays random
+        (tmp_path / str(count)).mkdir()
+        searches.append(open_search(tmp_path / str(count), pruner="none", sampler={
+            name: {"num_startup_trials": count}}, search={
+                "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}}))
+
+    def drawn() -> list[TrialConfig]:
+        suggestions = [search.ask() for search in searches]
+        assert suggestions[0].number == suggestions[1].number
+        return [suggestion.config for suggestion in suggestions]
+
+    def end(number: int, outcome: Outcome) -> None:
+        for search in searches:
+            search.report(number, 1, 0.1 * number)
+            search.finish(number, outcome, 0.1 * number, None)
+
+    for number in range(6):
+        first, second = drawn()
+        assert first == second
+        if number % 2:
+            end(number, "failed")
+    end(0, outcomes[0])
+    first, second = drawn()
+    assert first == second
+    end(2, outcomes[1])
+    first, second = drawn()
+    assert first != second
+
+
+@pytest.mark.parametrize("search, num_trials, settings", [
+    ({"batch_size": {"integer": [8, 64]}}, 250, GPConfig()),
+    ({"batch_size": {"choice": [8, 64]}, "method": {"choice": {"dann": {}, "mcd": {}}}}, 9,
+     GPConfig()),
+    ({"batch_size": {"integer": [8, 64]}}, 251, TPEConfig()),
+    ({"method": {"choice": {"no_adaptation": {}, "dann": {"domain_weight": {
+        "uniform": [0.0, 1.0]}}}}}, 9, TPEConfig()),
+])
+def test_what_auto_is(search: dict[str, object], num_trials: int, settings: object) -> None:
+    study, space = make_study(search=search)
+    auto = Choice[BaseConfig]("auto", AutoConfig())
+    assert resolve(auto, space, num_trials) == settings
+
+
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="the package cmaes is installed")
+def test_cma_es_without_its_package_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfig, match="sampler: cma_es needs the package cmaes. Install"):
+        open_search(tmp_path, sampler="cma_es")
 
 
 def test_another_seed_draws_others(tmp_path: Path) -> None:
@@ -171,18 +235,70 @@ def test_asha_keeps_one_in_reduction_factor_at_each_rung(
     evaluation: int, value: float, rivals: list[float], stops: bool,
 ) -> None:
     study, _ = make_study(pruner={"asha": {"min_evaluations": 1, "reduction_factor": 3}})
-    assert should_stop(study, evaluation, value, rivals) is stops
+    assert should_stop(study.pruner.config, evaluation, value, rivals) is stops
 
 
 def test_the_first_rung_is_where_it_is_set() -> None:
     study, _ = make_study(pruner={"asha": {"min_evaluations": 2, "reduction_factor": 2}})
-    stops = [should_stop(study, evaluation, 0.1, [0.2, 0.1]) for evaluation in range(1, 9)]
+    stops = [should_stop(study.pruner.config, evaluation, 0.1, [0.2, 0.1])
+             for evaluation in range(1, 9)]
     assert stops == [False, True, False, True, False, False, False, True]
+
+
+@pytest.mark.parametrize("evaluation, value, others, stops", [
+    (1, 0.1, [0.2, 0.3, 0.4, 0.5], False),  # before the first comparison
+    (2, 0.1, [0.2, 0.3, 0.4], False),       # too few are complete
+    (2, 0.34, [0.2, 0.3, 0.4, 0.5], True),  # the median is 0.35
+    (2, 0.36, [0.2, 0.3, 0.4, 0.5], False),
+    (3, 0.1, [0.2, 0.3, 0.4, 0.5], True),
+])
+def test_the_median_of_complete_trials(
+    evaluation: int, value: float, others: list[float], stops: bool,
+) -> None:
+    settings = MedianConfig(min_evaluations=2, num_startup_trials=4)
+    assert should_stop(settings, evaluation, value, others) is stops
+
+
+def test_the_median_is_not_of_trials_that_run_or_were_stopped(tmp_path: Path) -> None:
+    search = open_search(tmp_path, pruner={"median": {"num_startup_trials": 1}}, search={
+        "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}})
+    trials = [search.ask().number for _ in range(4)]
+    for number, outcome in ((trials[0], "stopped"), (trials[1], None)):
+        assert not search.report(number, 1, 0.9)
+        if outcome:
+            search.finish(number, "stopped", 0.9, None)
+    assert not search.report(trials[2], 1, 0.5)
+    search.finish(trials[2], "complete", 0.5, None)
+    assert search.report(trials[3], 1, 0.4)
+
+
+def test_hyperband_s_brackets_have_the_paper_s_shares_and_later_rungs() -> None:
+    settings = HyperbandConfig(min_evaluations=1, reduction_factor=3, num_brackets=3)
+    counts = Counter(bracket(settings, 0, number) for number in range(3000))
+    shares = [9.0, 4.5, 3.0]  # 3 · 3**s / (s + 1)
+    assert [counts[i] / 3000 for i in range(3)] \
+        == pytest.approx([share / sum(shares) for share in shares], abs=0.03)
+    rungs = [[evaluation for evaluation in range(1, 28) if should_stop(
+        settings, evaluation, 0.1, [0.2, 0.1], i)] for i in range(3)]
+    assert rungs == [[1, 3, 9, 27], [3, 9, 27], [9, 27]]
+
+
+def test_hyperband_compares_within_a_bracket(tmp_path: Path) -> None:
+    search = open_search(tmp_path, pruner={"hyperband": {"reduction_factor": 2}}, search={
+        "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}})
+    settings, best = search.config.pruner.config, dict[int, float]()
+    for step in range(12):
+        number, value = search.ask().number, 1 - step / 12
+        own = bracket(settings, search.config.seed, number)
+        evaluation = 2**own
+        assert search.report(number, evaluation, value) is (own in best)
+        best.setdefault(own, value)
+    assert len(best) == 3
 
 
 def test_without_a_pruner_nothing_is_stopped() -> None:
     study, _ = make_study(pruner="none")
-    assert not should_stop(study, 1, 0.1, [0.2, 0.1])
+    assert not should_stop(study.pruner.config, 1, 0.1, [0.2, 0.1])
 
 
 def test_a_trial_is_compared_within_its_method_only(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config import StudyConfig, question_of, read_study, shipped_spaces
+from study.config import StudyConfig, parse_duration, question_of, read_study, shipped_spaces
 from study.space import SearchSpace
 from study.yaml_file import read_yaml
 from trainables.backbones import BACKBONES
@@ -166,6 +166,10 @@ def test_a_value_is_overridden(file: Path) -> None:
     ("search.method.choice.dann.domain_weight={uniform: [-1.0, 1.0]}",
      "--set: search/method/choice/dann/domain_weight: must be greater than or equal to 0, got "
      "-1.0."),
+    ("time_limit=2", "--set: time_limit: must be a time such as 90m, 2h or 1d12h, got 2."),
+    ("time_limit=0h", "--set: time_limit: must be a time such as 90m, 2h or 1d12h, got '0h'."),
+    ("time_limit=soon", "--set: time_limit: must be a time such as 90m, 2h or 1d12h, got 'soon'."),
+    ("epoch_limit=0", "--set: epoch_limit: must be greater than 0, got 0."),
     ("concurrency=0", "--set: concurrency: must be auto or an integer above 0, got 0."),
 ])
 def test_what_is_wrong_with_an_override(file: Path, override: str, line: str) -> None:
@@ -201,7 +205,8 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
     (changed("num_trials: 6", "concurrency: true"),
      "space.yaml:4: concurrency: must be auto or an integer above 0, got True."),
     (changed("num_trials: 6", "sampler: tpp"),
-     "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: random, tpe."),
+     "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: auto, cma_es, gp, "
+     "random, tpe."),
     (changed("num_trials: 6", "pruner: {asha: {reduction_factor: 1}}"),
      "space.yaml:4: pruner/asha/reduction_factor: must be greater than or equal to 2, got 1."),
     (changed("criterion: entropy", "criterion: entrophy"),
@@ -332,6 +337,12 @@ def test_a_trial_survives_yaml(tmp_path: Path, settings: dict[str, Any]) -> None
     path.write_text(config.to_yaml())
     again = read_trial_config(path)
     assert again == config and again.identity() == config.identity()
+
+
+@pytest.mark.parametrize("text, seconds", [
+    ("90m", 5400), ("2h", 7200), ("1d12h", 129600), ("1.5h", 5400), ("1h 30m 5s", 5405)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
 
 
 def test_a_study_config_takes_no_further_keys() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from study.config import read_study
-from study.search import should_stop
+from study.pruners import should_stop
 from tests.studies import TINY, Finished, RunningStudy, go_on, overrides, start, wait_until_gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -59,7 +59,7 @@ def test_trials_end_as_they_should(
     outcomes = {i: (r.outcome, r.restarts) for i, r in records.items()}
     settings, _ = read_study(str(TINY), [])
     rivals = [records[i].evaluations[0].objective for i in ("0000", "0002")]
-    stops = should_stop(settings, 1, rivals[1], rivals)
+    stops = should_stop(settings.pruner.config, 1, rivals[1], rivals)
     assert outcomes == {"0000": ("complete", 0), "0001": ("complete", 1),
                         "0002": ("stopped" if stops else "complete", 0), "0003": ("failed", 0)}
     assert stops, "choose another seed: nothing is stopped early"

@@ -270,7 +270,10 @@ class _Training:
         evaluation, accuracies = self.meter.evaluation()
         metrics = {**losses, **self._scores(evaluation), **accuracies}
         if self._choose(metrics) and self.runtime.is_main:
-            save_tensors(self.files.best, {"networks": self.method.networks.state_dict()})
+            save_tensors(self.files.best, {
+                "networks": self.method.networks.state_dict(),
+                "classes": list(self.domains.classes),
+                "geometry": asdict(self.domains.geometry)})
         report = self._report("training", metrics)
         self._save()
         return report
@@ -367,7 +370,11 @@ class _Training:
         predictions = self.meter.target_predictions()
         if predictions and self.runtime.is_main:
             self.files.write_predictions(predictions)
-        report = self._report("test", self.meter.test_metrics())
+        metrics, confusion = self.meter.test_metrics()
+        if self.runtime.is_main:
+            for name, counts in confusion.items():
+                self.files.write_confusion(name, self.domains.classes, counts.tolist())
+        report = self._report("test", metrics)
         self._save()
         return report
 

@@ -1,0 +1,114 @@
+"""Pruners by name: which trials are stopped early."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, PositiveInt
+
+from study.entry import Entry
+from trainables.randomness import derive_seed
+from trainables.schema import BaseConfig
+
+
+class NoPrunerConfig(BaseConfig):
+    """Every trial runs to its end."""
+
+
+class ASHAConfig(BaseConfig):
+    """Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934)."""
+
+    min_evaluations: PositiveInt = 1
+    """Evaluations before the first comparison."""
+    reduction_factor: int = Field(3, ge=2)
+    """At each rung, about one in so many trials goes on; rungs are this factor apart."""
+
+
+class HyperbandConfig(ASHAConfig):
+    """Hyperband (Li et al., JMLR 2018, arXiv:1603.06560) with asynchronous brackets.
+
+    Trials are spread over brackets at random, most into the first. A bracket is ASHA whose first
+    rung is ``reduction_factor`` times later than that of the bracket before: a guard against
+    settings that start slowly and end well.
+    """
+
+    num_brackets: PositiveInt = 3
+    """Of them; choose it so that the last one's first rung is before the end of a trial."""
+
+
+class MedianConfig(BaseConfig):
+    """Stops what is below the median of complete trials at the same evaluation.
+
+    Golovin et al., KDD 2017.
+    """
+
+    min_evaluations: PositiveInt = 1
+    """Evaluations before the first comparison."""
+    num_startup_trials: PositiveInt = 4
+    """Complete trials before anything is stopped."""
+
+
+PRUNERS = {"asha": Entry(ASHAConfig), "hyperband": Entry(HyperbandConfig),
+           "median": Entry(MedianConfig), "none": Entry(NoPrunerConfig)}
+
+
+def rivals(pruner: BaseConfig, seed: int, trial: FrozenTrial, trials: Sequence[FrozenTrial],
+           evaluation: int) -> list[float]:
+    """Values at an evaluation with which a trial's is compared.
+
+    Args:
+        pruner: Its settings.
+        seed: The study's.
+        trial: The trial.
+        trials: Those of its condition.
+        evaluation: Counted from 1.
+    """
+    if isinstance(pruner, MedianConfig):
+        trials = [other for other in trials if other.state == TrialState.COMPLETE]
+    if isinstance(pruner, HyperbandConfig):
+        own = bracket(pruner, seed, trial.number)
+        trials = [other for other in trials if bracket(pruner, seed, other.number) == own]
+    return [other.intermediate_values[evaluation] for other in trials
+            if evaluation in other.intermediate_values]
+
+
+def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
+    """Hyperband's bracket of a trial; sizes are those of its paper. Other pruners have one."""
+    if not isinstance(pruner, HyperbandConfig):
+        return 0
+    last = pruner.num_brackets - 1
+    sizes = [pruner.num_brackets * pruner.reduction_factor**(last - i) / (last - i + 1)
+             for i in range(pruner.num_brackets)]
+    place = derive_seed(seed, "bracket", number) % 2**32 / 2**32 * sum(sizes)
+    for index, size in enumerate(sizes):
+        place -= size
+        if place < 0:
+            return index
+    return last
+
+
+def should_stop(pruner: BaseConfig, evaluation: int, objective: float, others: Sequence[float],
+                bracket: int = 0) -> bool:
+    """Whether a trial is to be stopped after an evaluation.
+
+    Args:
+        pruner: Its settings.
+        evaluation: Counted from 1.
+        objective: The trial's there.
+        others: Its rivals'; ASHA's and Hyperband's include the trial.
+        bracket: Hyperband's.
+    """
+    if isinstance(pruner, MedianConfig):
+        return (evaluation >= pruner.min_evaluations
+                and len(others) >= pruner.num_startup_trials and objective < median(others))
+    if not isinstance(pruner, ASHAConfig) or not _is_rung(pruner, evaluation, bracket):
+        return False
+    num_kept = max(len(others) // pruner.reduction_factor, 1)
+    return objective < sorted(others, reverse=True)[num_kept - 1]
+
+
+def _is_rung(pruner: ASHAConfig, evaluation: int, bracket: int) -> bool:
+    rung = pruner.min_evaluations * pruner.reduction_factor**bracket
+    while rung < evaluation:
+        rung *= pruner.reduction_factor
+    return rung == evaluation
