@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
-    ("study.budget",),
+    ("study.budget", "study.shared_records"),
     ("study.session",),
     ("study.compare",),
     ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …

@@ -1,6 +1,6 @@
 """Tasks by name. A new one is a file here and a line in the table."""
 
-from trainables.tasks._published import using_data_folder
+from trainables.tasks._published import DATA_VARIABLE, using_data_folder
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
@@ -21,6 +21,6 @@ TASKS: dict[str, type[Task]] = {
 }
 
 __all__ = [
-    "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39", "SubVisDA10", "SynSL",
-    "TASKS", "Task", "TaskConfig", "using_data_folder",
+    "DATA_VARIABLE", "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39",
+    "SubVisDA10", "SynSL", "TASKS", "Task", "TaskConfig", "using_data_folder",
 ]
