@@ -8,12 +8,14 @@ that it had.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
+from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from sklearn.ensemble import RandomForestRegressor
@@ -22,6 +24,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from study.config import StudyConfig
+from study.curves import read_curves
 from study.pruners import PRUNERS
 from study.samplers import SAMPLERS
 from study.search import Search, Suggestion
@@ -228,3 +231,30 @@ def efficiency_table(found: Sequence[Efficiency], held_out: HeldOut) -> Table:
         table.add_row(one.name, f"{one.median:.0f}", f"{low:.0f} – {high:.0f}",
                       f"{one.median / one.reference:.2f}", f"{100 * one.reached:.0f} %")
     return table
+
+
+SEEDS = 20
+"""Simulations of each search by the command."""
+
+
+def print_simulation(study: StudyConfig, space: SearchSpace, curves: Path, console: Console
+                     ) -> None:
+    """Prints what a study's sampler and pruner save, beside random search of as many trials.
+
+    Args:
+        study: The study.
+        space: What it searches.
+        curves: A study's folder or a table of learning curves.
+        console: Where to.
+
+    Raises:
+        ValueError: The curves are not there or not of this space.
+    """
+    try:
+        surrogate = Surrogate(read_curves(curves), space)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(curves)) else f"{curves}: {text}") from error
+    name = f"{study.sampler.name}, {study.pruner.name}"
+    found = efficiencies(study, space, surrogate, {name: study}, SEEDS, study.num_trials)
+    console.print(efficiency_table(found, surrogate.held_out()))

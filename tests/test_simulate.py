@@ -10,6 +10,7 @@ import pytest
 
 from study.config import StudyConfig, read_study
 from study.curves import read_curves
+from study.run import main
 from study.simulate import Surrogate, efficiencies, simulate
 from study.space import SearchSpace
 
@@ -119,3 +120,17 @@ def test_curves_from_a_file_are_those_that_were_written(
         read_curves(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds no trials"):
         read_curves(tmp_path)
+
+
+def test_the_command_says_what_the_space_s_own_search_saves(
+        curves: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "curves.csv"
+    curves.to_csv(path, index=False)
+    command = ["--space", "digits", "--trials", "6", "--simulate"]
+    assert main([*command, str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "random search's result of 24" in shown and "tpe, asha" in shown
+    assert main([*command, str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/none: neither a study's folder nor a table of learning curves.\n")
+    assert not (tmp_path / "runs").exists()
