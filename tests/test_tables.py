@@ -84,7 +84,7 @@ def test_a_task_without_target_shows_all_its_sets(tmp_path: Path) -> None:
             for metric in ("accuracy", "mean_class_accuracy")}
     run = final("supervised", 1, {**sets, "test_IID/head_1_accuracy": 0.5}, task={"synsl": {}})
     (study,) = read_all([store(tmp_path / "synsl", [run])])
-    assert main_sets(study.comparisons()["synsl"]) == ["test_OOD", "test_IID"]
+    assert main_sets(study.comparisons["synsl"]) == ["test_OOD", "test_IID"]
     assert [c.heading for c in across([study]).columns] \
         == ["OOD accuracy", "OOD mean class", "IID accuracy", "IID mean class"]
 
