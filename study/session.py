@@ -338,12 +338,13 @@ def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
         if record.stage == "search" and record.objective is not None \
                 and record.outcome != "failed":
             current = best.get(record.condition)
-            if current is None or _rank(record) > _rank(current):
+            if current is None or rank(record) > rank(current):
                 best[record.condition] = record
     return best
 
 
-def _rank(record: TrialRecord) -> tuple[bool, float]:
+def rank(record: TrialRecord) -> tuple[bool, float]:
+    """By what trials that came to a value are ordered: complete ones before stopped ones."""
     assert record.objective is not None
     return record.outcome == "complete", record.objective
 
