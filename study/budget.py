@@ -74,8 +74,9 @@ class Budget:
 
 
 def _epochs(records: Sequence[TrialRecord]) -> float:
-    """What trials have trained."""
-    return sum(record.evaluations[-1].epoch for record in records if record.evaluations)
+    """What trials have trained themselves."""
+    return sum(record.evaluations[-1].epoch for record in records
+               if record.evaluations and record.same_as is None)
 
 
 def _promised_epochs(trial: UnderWay) -> float:

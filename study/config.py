@@ -54,6 +54,9 @@ class StudyConfig(BaseConfig):
     """Of the search and of its trials; final runs use the seeds after it."""
     final_seeds: NonNegativeInt = 3
     """Fresh seeds on which each condition's winner runs again; 0: no final runs."""
+    share_records: bool = True
+    """Take over the figures of trials of the same configuration from other studies in the same
+    folder, instead of training again, where code, packages and data were the same."""
     max_restarts: NonNegativeInt = 3
     """How often a trial whose worker was lost goes on from its checkpoint before it fails."""
     fixed: dict[str, Any] = {}

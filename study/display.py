@@ -63,6 +63,8 @@ class Display:
         """See :class:`study.session.Observer`."""
         self.ended_here += 1
         reason = f": {record.reason}" if record.reason else ""
+        if record.same_as:
+            reason = f": the same configuration as {record.same_as}, whose record is used"
         if self.console.is_terminal:
             if record.outcome == "failed":
                 self.live.console.print(
@@ -169,5 +171,6 @@ class LogBook:
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
         """See :class:`study.session.Observer`."""
-        log.info("%s %s: %s", record.id, WORDS[record.outcome], record.reason or
+        log.info("%s %s%s: %s", record.id, WORDS[record.outcome],
+                 f" (the record of {record.same_as})" if record.same_as else "", record.reason or
                  f"{record.objective:.4f} at evaluation {record.best_evaluation}")

@@ -59,6 +59,9 @@ class TrialRecord(BaseConfig):
     """Processor time of the same, over all workers."""
     restarts: int = 0
     """How often its worker was lost."""
+    same_as: str | None = None
+    """The trial of the same configuration whose figures these are, ``0003`` of this study or
+    ``digits/0003`` of another; this one did not run."""
 
     def selected(self) -> dict[str, float]:
         """The metrics of the selected checkpoint; empty if there is none."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ from study.comparison import Comparison, compare
 from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
+from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
 from trainables.criteria import SELECTORS
 from trainables.schema import look_up
-from trainables.tasks import using_data_folder
+from trainables.tasks import DATA_VARIABLE, using_data_folder
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
-        session = Session(study, space, layout, observers)
+        shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
+            if study.share_records else None
+        session = Session(study, space, layout, observers, shared)
         display.session = session
         tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
@@ -260,18 +263,27 @@ def _write_description(layout: Layout, study: StudyConfig, space: str) -> None:
 def environment() -> dict[str, Any]:
     """Versions, revision, machine and command: what a number may depend on."""
     packages = ("torch", "torchvision", "ray", "optuna", "timm", "numpy", "scikit-learn",
-                "matplotlib", "pillow")
+                "matplotlib", "pillow", "syn2real-study")
     return {
         "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: _version(name) for name in packages},
         "git_revision": _git("rev-parse", "HEAD"),
         "git_modified": bool(_git("status", "--porcelain")),
+        "directory": os.getcwd(),
+        "data": os.environ.get(DATA_VARIABLE),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpus": available_cpus(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # this project, run from a folder of its source
+        return None
 
 
 def _git(*arguments: str) -> str | None:

@@ -18,6 +18,7 @@ from study.config import StudyConfig
 from study.ranks import objectives_of, ranked_report
 from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
 from study.search import Outcome, Search, Suggestion
+from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig
@@ -115,11 +116,12 @@ class Session:
         space: Its search space.
         layout: Its folder; a study that was interrupted there goes on.
         observers: Told of everything, also of what a resumed study finds done.
+        shared: Records of other studies that may be taken over.
         clock: For its time limit.
     """
 
     def __init__(self, study: StudyConfig, space: SearchSpace, layout: Layout,
-                 observers: Sequence[Observer] = (),
+                 observers: Sequence[Observer] = (), shared: SharedRecords | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.study = study
         self.layout = layout
@@ -127,8 +129,11 @@ class Session:
         self.file = RecordFile(layout.records)
         self.search = Search(study, space, layout.journal, layout.root.name)
         self.budget = Budget(study, self.search, clock)
+        self.shared = shared
         self.live: dict[str, LiveTrial] = {}
         self.to_resume: list[Suggestion] = []
+        self.waiting: list[Suggestion] = []
+        """Drawn, and the same as a trial under way."""
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -138,11 +143,13 @@ class Session:
             if record is None:
                 self.to_resume.append(suggestion)
             else:
-                for evaluation in record.evaluations:
-                    self.search.report(suggestion.number, evaluation.evaluation,
-                                       evaluation.objective)
-                self.search.finish(suggestion.number, record.outcome, record.objective,
-                                   record.reason)
+                self._tell(suggestion.number, record)
+
+    def _tell(self, number: int, record: TrialRecord) -> None:
+        """Tells Optuna the whole of a trial."""
+        for evaluation in record.evaluations:
+            self.search.report(number, evaluation.evaluation, evaluation.objective)
+        self.search.finish(number, record.outcome, record.objective, record.reason)
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -163,7 +170,8 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether everything that there is to do has ended."""
-        return (not self.live and not self.to_resume and self._search_is_over()
+        return (not self.live and not self.to_resume and not self.waiting
+                and self._search_is_over()
                 and not self._missing_finals())
 
     def _search_is_over(self) -> bool:
@@ -184,13 +192,50 @@ class Session:
             + self.study.final_seeds * len(conditions)
 
     def _resumed(self) -> LiveTrial | None:
-        return self._of_search(self.to_resume.pop(0)) if self.to_resume else None
+        while self.to_resume:
+            trial = self._to_run(self.to_resume.pop(0))
+            if trial is not None:
+                return trial
+        return None
 
     def _searched(self) -> LiveTrial | None:
-        if not self.budget.allows(*self._of_budget()):
+        while self.budget.allows(*self._of_budget()):
+            self.budget.note_time()
+            trial = self._to_run(self.search.ask())
+            if trial is not None:
+                return trial
+        return None
+
+    def _to_run(self, suggestion: Suggestion) -> LiveTrial | None:
+        """The trial, unless one of the same configuration has run, here or elsewhere, or runs."""
+        identity = suggestion.config.identity()
+        known = self._known(identity)
+        if known is not None:
+            self._take_over(suggestion, known)
             return None
-        self.budget.note_time()
-        return self._of_search(self.search.ask())
+        if any(trial.config.identity() == identity for trial in self.live.values()):
+            self.waiting.append(suggestion)
+            return None
+        return self._of_search(suggestion)
+
+    def _known(self, identity: str) -> TrialRecord | None:
+        for record in self.records:
+            if record.identity == identity and record.outcome in ("complete", "stopped"):
+                return record
+        return self.shared.find(identity) if self.shared is not None else None
+
+    def _take_over(self, suggestion: Suggestion, known: TrialRecord) -> None:
+        """Ends a trial with the figures of another one."""
+        trial = self._of_search(suggestion)
+        record = known.model_copy(update={
+            "id": trial.id, "condition": trial.condition, "params": trial.params, "seconds": 0.0,
+            "cpu_seconds": 0.0, "restarts": 0, "same_as": known.id})
+        for observer in self.observers:
+            observer.on_start(trial)
+        self.file.append(record)
+        self._tell(suggestion.number, record)
+        for observer in self.observers:
+            observer.on_end(trial, record)
 
     def _of_search(self, suggestion: Suggestion) -> LiveTrial:
         return LiveTrial(search_id(suggestion.number), "search",
@@ -198,7 +243,7 @@ class Session:
                          suggestion.params, suggestion.number)
 
     def _final(self) -> LiveTrial | None:
-        if self.to_resume or not self._search_is_over():
+        if self.to_resume or self.waiting or not self._search_is_over():
             return None
         missing = self._missing_finals()
         return missing[0] if missing else None
@@ -277,12 +322,19 @@ class Session:
         if trial.number is not None:
             self.search.finish(trial.number, outcome, record.objective, reason)
         del self.live[trial.id]
+        self._end_waiting(record)
         folder = TrialFolder(self.layout.trial(trial.id))
         folder.discard_latest()
         if trial.stage == "search":
             folder.best.unlink(missing_ok=True)  # the winners' are those of the final runs
         for observer in self.observers:
             observer.on_end(trial, record)
+
+    def _end_waiting(self, record: TrialRecord) -> None:
+        """Looks after the trials that waited for one of the same configuration."""
+        same = [s for s in self.waiting if s.config.identity() == record.identity]
+        self.waiting = [s for s in self.waiting if s not in same]
+        self.to_resume += same
 
 
 def search_id(number: int) -> str:

@@ -88,7 +88,10 @@ class TensorBoard:
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
         """See :class:`study.session.Observer`."""
-        self._write_end(self.writers[trial.id], record)
+        if record.same_as is None:
+            self._write_end(self.writers[trial.id], record)
+        else:  # nothing was reported
+            self._write_record(self.writers[trial.id], record)
 
     def close(self) -> None:
         """Flushes the trials that are under way."""

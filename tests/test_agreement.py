@@ -10,7 +10,7 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from study.agreement import Agreement, CriterionAgreement, agreement, spearman
-from study.compare import compare
+from study.comparison import compare
 from study.records import EvaluationRecord, TrialRecord
 from study.report import as_json, print_summary
 from study.search import Outcome

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
-    ("study.ranks", "study.agreement", "study.budget", "study.curves"),
+    ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.shared_records"),
     ("study.session",),
     ("study.comparison",),
     ("study.published", "study.stored"),

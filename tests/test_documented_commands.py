@@ -124,6 +124,8 @@ TABLE: dict[str, Entry] = {
     "python -m trainables.predict runs/digits/export IMAGES --csv FILE": Run(
         "", "python -m trainables.predict runs/first/export scans --csv digits.csv",
         ("python -m study.export runs/digits",)),
+    "python -m study.compare runs/digits --format html": Run(
+        "comparison.html", "python -m study.compare runs/first --format html", (FIRST,)),
     # CONTRIBUTING
     'make test ARGS="tests/test_session.py -k winners"': Make(
         "python -m pytest tests/test_session.py -k winners"),
@@ -142,6 +144,16 @@ TABLE: dict[str, Entry] = {
     DIGIT_MODEL: Run("digit-model", needs=(FIRST,)),
     "python -m trainables.predict digit-model scans": Run(
         "scans/00-is-0.png", needs=(DIGIT_MODEL,)),
+    # docs/comparing.md
+    "python -m study.compare runs/first": Run("Final runs on 1 fresh seeds", needs=(FIRST,)),
+    "python -m study.compare runs/digits runs/s2rda49 --published": Run(
+        "The paper has no figures", "python -m study.compare runs/first --published", (FIRST,)),
+    "python -m study.compare runs/first --format html": Run("comparison.html", needs=(FIRST,)),
+    **{f"python -m study.compare runs/first --format {form} --out comparison.{suffix}": Run(
+        "", needs=(FIRST,)) for form, suffix in (
+            ("csv", "csv"), ("json", "json"), ("latex", "tex"))},
+    "optuna-dashboard runs/first/optuna.journal": Elsewhere(
+        "serves pages until it is stopped; test_dashboard.py asks it for the trials"),
     # docs/howto-own-images.md
     "python -m study.run --space photos.yaml --dry-run": Run("at most 24 trials × 10 epochs"),
     PHOTOS: Trials("final-no_adaptation-seed1", more=SMALL_PHOTOS),

@@ -1,7 +1,7 @@
 """Tasks by name. A new one is a file here and a line in the table."""
 
 from trainables.tasks._image_files import find_images, read_image
-from trainables.tasks._published import using_data_folder
+from trainables.tasks._published import DATA_VARIABLE, using_data_folder
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
@@ -22,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
 }
 
 __all__ = [
-    "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39", "SubVisDA10", "SynSL",
-    "TASKS", "Task", "TaskConfig", "find_images", "read_image", "using_data_folder",
+    "DATA_VARIABLE", "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39",
+    "SubVisDA10", "SynSL", "TASKS", "Task", "TaskConfig", "find_images", "read_image",
+    "using_data_folder",
 ]
