@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     cluster = folder / "onprem.yaml"
     head, *workers = ADDRESSES.values()
     cluster.write_text(without_container(filled(
-        "onprem.yaml", head_ip=head, worker_ips=", ".join(workers), ssh_user="root")))
+        "onprem.yaml", head_ip=head, worker_ips=", ".join(workers), ssh_user="root"), laptop.home))
     course = Course()
     with Hosts(folder, key.with_suffix(".pub")) as hosts, ProcessList([token]) as processes:
         for name, address in ADDRESSES.items():
@@ -65,11 +66,12 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     yield course
 
 
-def without_container(text: str) -> str:
+def without_container(text: str, home: Path) -> str:
     """The file with the sizes of these machines."""
     head, container = text.split("\ndocker:\n")
     text = f"{head}\n{container[container.index('# The token that'):]}"
-    assert text.count("--disable-usage-stats") == 2
+    assert text.count("--disable-usage-stats") == 2 and text.count("~/.ssh/") == 1
+    text = text.replace("~/.ssh/", f"{home}/.ssh/")  # ssh does not take ~ from HOME
     return text.replace("--disable-usage-stats", "--disable-usage-stats --num-cpus=1 "
                         "--object-store-memory=150000000")
 

@@ -53,7 +53,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             cluster = folder / "cluster.yaml"
             cluster.write_text(without_container(filled(
                 "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
-                SecurityGroupIds=account.group)))
+                SecurityGroupIds=account.group), home))
             laptop = Laptop(home)
             secrets = give_keys(cloud) + [(home / ".ray" / "auth_token").read_text().strip()]
             cloud.follow()
@@ -61,13 +61,14 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
                 yield live(laptop, cluster, cloud, hosts, secrets, processes)
 
 
-def without_container(text: str) -> str:
+def without_container(text: str, home: Path) -> str:
     """The file with sizes and users of these machines."""
     head, container = text.split("\ndocker:\n")
     tail = container[container.index("\nhead_node_type:"):]
     text = f"{head}\n{tail}"
     for old, new in {
         "ssh_user: ubuntu": "ssh_user: root",
+        "~/.ssh/": f"{home}/.ssh/",  # ssh takes ~ from the system's list of users, not from HOME
         "max_workers: 4 ": "max_workers: 2 ",
         "--disable-usage-stats": "--disable-usage-stats --object-store-memory=150000000",
     }.items():
