@@ -14,7 +14,7 @@ from study.report import percent
 from study.session import Layout
 from trainables.classifier import ModelDescription, ModelFolder
 from trainables.config import TrialConfig
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.schema import look_up, validate
 from trainables.tasks import TASKS
@@ -71,7 +71,7 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
 
 
 def _by_oracle(config: TrialConfig) -> bool:
-    criterion = look_up(CRITERIA, config.selection.criterion.name, "criterion")
+    criterion = look_up(SELECTORS, config.selection.criterion.name, "criterion")
     return criterion.reads_target_labels
 
 

@@ -1,4 +1,4 @@
-"""What trials of a search are worth where the criterion is an average of ranks.
+"""What trials are worth where the criterion is an average of ranks.
 
 A rank is one among others, so it changes as the search goes on: a trial is told to the sampler
 and to the pruner by its rank at that time, and winners are found by the ranks among all in the
@@ -30,11 +30,16 @@ def ranked_report(report: Report, selection: SelectionConfig, own: Sequence[Metr
 
 
 def objectives_of(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """What each trial of the search is worth, by its id; none for those without evaluation."""
-    search = [r for r in records if r.stage == "search" and r.objective is not None]
-    if not search or "rank_average" not in search[0].config["selection"]["criterion"]:
-        return {record.id: record.objective for record in search if record.objective is not None}
-    among = [e.metrics for record in search for e in record.evaluations]
-    selection = SelectionConfig.model_validate(search[0].config["selection"])
-    values = average_ranks(selection, [record.selected() for record in search], among)
-    return dict(zip((record.id for record in search), values, strict=True))
+    """What each of several trials is worth by their criterion, by its id.
+
+    Args:
+        records: Trials of a search, or final runs: ranks are those among each other. Trials that
+            failed before their first evaluation are left out.
+    """
+    evaluated = [record for record in records if record.objective is not None]
+    if not evaluated or "rank_average" not in evaluated[0].config["selection"]["criterion"]:
+        return {r.id: r.objective for r in evaluated if r.objective is not None}
+    among = [e.metrics for record in evaluated for e in record.evaluations]
+    selection = SelectionConfig.model_validate(evaluated[0].config["selection"])
+    values = average_ranks(selection, [record.selected() for record in evaluated], among)
+    return dict(zip((record.id for record in evaluated), values, strict=True))

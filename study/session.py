@@ -348,7 +348,7 @@ def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     Trials that ran to their end go before those that were stopped; at equal values the earlier
     one wins. A condition all of whose trials failed has no winner.
     """
-    objectives = objectives_of(records)
+    objectives = objectives_of([record for record in records if record.stage == "search"])
     best: dict[str, TrialRecord] = {}
     for record in sorted(records, key=lambda r: r.id):
         if record.id in objectives and record.outcome != "failed":
