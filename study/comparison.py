@@ -158,7 +158,7 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
 def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
              ) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
-    objectives = objectives_of(search)
+    objectives = objectives_of(records)
     groups = {name: [r for r in search if r.condition == name] for name in best}
     chosen = dict(best)
     if len(best) > 1:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from study.model_card import model_card
-from study.ranks import objectives_of
+from study.ranks import worth_among
 from study.records import TrialRecord, read_records
 from study.session import Layout
 from trainables.augmentations import Geometry
@@ -69,8 +69,8 @@ def _winner(layout: Layout, task: str | None, method: str | None
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
     finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
-    objectives = objectives_of(finals)
-    winner = max(finals, key=lambda record: objectives[record.id])
+    worth = worth_among(finals)
+    winner = max(finals, key=lambda record: worth[record.id])
     return winner, [record for record in finals if record.condition == winner.condition]
 
 

@@ -1,4 +1,4 @@
-"""What trials are worth where the criterion is an average of ranks.
+"""What trials of a search are worth where the criterion is an average of ranks.
 
 A rank is one among others, so it changes as the search goes on: a trial is told to the sampler
 and to the pruner by its rank at that time, and winners are found by the ranks among all in the
@@ -30,12 +30,12 @@ def ranked_report(report: Report, selection: SelectionConfig, own: Sequence[Metr
 
 
 def objectives_of(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """What each of several trials is worth by their criterion, by its id.
+    """What each trial of the search is worth, by its id; none for those without evaluation."""
+    return worth_among([record for record in records if record.stage == "search"])
 
-    Args:
-        records: Trials of a search, or final runs: ranks are those among each other. Trials that
-            failed before their first evaluation are left out.
-    """
+
+def worth_among(records: Sequence[TrialRecord]) -> dict[str, float]:
+    """What each of these trials is worth beside the others, by its id."""
     evaluated = [record for record in records if record.objective is not None]
     if not evaluated or "rank_average" not in evaluated[0].config["selection"]["criterion"]:
         return {r.id: r.objective for r in evaluated if r.objective is not None}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from optuna.trial import FrozenTrial
 
-from study.ranks import objectives_of
+from study.ranks import objectives_of, worth_among
 from study.records import TrialRecord
 from study.session import Session, winners
 from tests.fake_trials import make_record, open_session, training_report
@@ -186,7 +186,7 @@ def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None
     finals = [record(f"final-dann-seed{seed}", [scores], objective=0.5).model_copy(
         update={"stage": "final"}) for seed, scores in ((1, (0.2, 3.0)), (2, (0.1, 4.0)),
                                                         (3, (0.3, 5.0)))]
-    ranks = objectives_of(finals)
+    ranks = worth_among(finals)
     assert max(ranks, key=lambda name: ranks[name]) == "final-dann-seed3"
     search = record("0000", [(0.0, 0.0)])
     assert [r.id for r in winners([*finals, search]).values()] == ["0000"]
