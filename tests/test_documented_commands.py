@@ -165,6 +165,8 @@ TABLE: dict[str, Entry] = {
     "python -m study.run --space own-study.yaml --dry-run": Run("EntropyMinimization"),
     "python -m study.run --space own-study.yaml": Trials(
         "final-mypackage.mymethod.EntropyMinimization-seed1", more=SMALL),
+    # docs/criteria.md
+    "python -m benchmarks.criteria_cost": Elsewhere("a benchmark: it measures for minutes"),
     # docs/reference.md, docs/backbones.md
     "python -m study.reference > docs/reference.md": Run(""),
     "python -m trainables.run --config FILE": Run(
