@@ -123,12 +123,15 @@ def main() -> None:
             open_images(page, address)
             page.screenshot(path=options.out / "images.png", clip={  # without the folder's path
                 "x": 0, "y": 0, "width": 1366, "height": 940})
-    with TemporaryDirectory() as folder, browser_page(1366, 1400) as page:
+    with TemporaryDirectory() as folder, browser_page(1366, 1150) as page:
         path = Path(folder) / "comparison.html"
         compare([str(options.study), "--format", "html", "--out", str(path)])
-        for scheme in ("light", "dark"):
-            open_report(page, path, scheme)
-            page.screenshot(path=options.out / f"comparison-{scheme}.png")
+        open_report(page, path, "light")
+        page.screenshot(path=options.out / "comparison-light.png")
+        open_report(page, path, "dark")
+        page.locator("h3").first.evaluate("(heading) => heading.scrollIntoView()")
+        page.wait_for_timeout(1000)  # scrolling is smooth
+        page.screenshot(path=options.out / "comparison-dark.png")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from study.cards import Card, colours, thinned
+from study.cards import COLOURS, Card, colours, thinned
 from study.comparison import Spread
 from study.records import TrialRecord
 from study.session import Layout, winners
@@ -227,14 +227,12 @@ def cost_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     """Processor time of each condition."""
     conditions = sorted({record.condition for record in records}, reverse=True)
     figure = go.Figure()
-    for stage, opacity in (("search", 1.0), ("final", 0.55)):
-        seconds = [sum(r.cpu_seconds for r in records if r.condition == m and r.stage == stage)
-                   for m in conditions]
-        colour = colours(conditions)
-        figure.add_bar(y=conditions, x=[s / 60 for s in seconds], orientation="h",
-                       name={"search": "search", "final": "final runs"}[stage],
-                       marker={"color": [colour[m] for m in conditions], "opacity": opacity},
-                       hovertemplate="%{y}: %{x:.1f} min")
+    for stage, name, colour in (("search", "search", COLOURS[0]),
+                                ("final", "final runs", COLOURS[1])):
+        seconds = [sum(r.cpu_seconds for r in records if r.condition == c and r.stage == stage)
+                   for c in conditions]
+        figure.add_bar(y=conditions, x=[s / 60 for s in seconds], orientation="h", name=name,
+                       marker={"color": colour}, hovertemplate="%{y}: %{x:.1f} min")
     figure.update_layout(barmode="stack", xaxis_title="CPU minutes",
                          height=160 + 42 * len(conditions))
     cpu, wall = (sum(seconds) / 60 for seconds in (
