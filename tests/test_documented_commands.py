@@ -112,6 +112,8 @@ TABLE: dict[str, Entry] = {
     "python -m study.run --space FILE --time 2h --budget-epochs 500": Run(
         "Nothing was run.", "python -m study.run --space first.yaml --time 2h --budget-epochs 500 "
         "--dry-run"),
+    "python -m study.run --space FILE --warm-start runs/digits": Elsewhere(
+        "a second study by Ray; test_warm_start.py runs what it does"),
     "python -m study.run --space FILE --resume": Run(
         "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL),
     "tensorboard --logdir runs/digits/tensorboard": Elsewhere(
