@@ -114,7 +114,7 @@ def _figure_cell(cell: Cell) -> TextCell:
 
 def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
     trials = stored_trials(study.layout.journal)
-    for index, (task, comparison) in enumerate(study.comparisons().items()):
+    for index, (task, comparison) in enumerate(study.comparisons.items()):
         records = [record for record in study.records if task_of(record) == task]
         yield Part(
             id=f"study-{number}-{index}", title=f"{study.name}, task {task}",

@@ -23,24 +23,15 @@ class StoredStudy:
     config: StudyConfig
     records: tuple[TrialRecord, ...]
     """At least one."""
+    selected_by_target_labels: bool
+    """Whether the criterion is an oracle."""
+    comparisons: dict[str, Comparison]
+    """The study's result on each of its tasks."""
 
     @property
     def criterion(self) -> str:
         """The name of what selected checkpoints and winners."""
         return self.config.criterion.name
-
-    @property
-    def selected_by_target_labels(self) -> bool:
-        """Whether the criterion is an oracle."""
-        return look_up(SELECTORS, self.criterion, "criterion").reads_target_labels
-
-    def comparisons(self) -> dict[str, Comparison]:
-        """The study's result on each of its tasks."""
-        by_task: dict[str, list[TrialRecord]] = {}
-        for record in self.records:
-            by_task.setdefault(task_of(record), []).append(record)
-        return {task: compare(records, self.criterion, self.selected_by_target_labels)
-                for task, records in by_task.items()}
 
     def run_of(self, row: Row, task: str) -> TrialRecord | None:
         """A run that a row's figures are of: final, or the winner of a study without."""
@@ -79,7 +70,12 @@ def read_stored(folder: Path) -> StoredStudy:
     records = read_records(layout.records)
     if not records:
         raise ValueError(f"{folder}: no trial of this study has ended yet. Try again later.")
-    return StoredStudy(folder.resolve().name, layout, config, tuple(records))
+    reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
+    by_task: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        by_task.setdefault(task_of(record), []).append(record)
+    return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels, {
+        task: compare(own, config.criterion.name, reads_labels) for task, own in by_task.items()})
 
 
 def read_all(folders: Sequence[Path]) -> list[StoredStudy]:

@@ -72,7 +72,7 @@ def across(studies: Sequence[StoredStudy], published: Published | None = None) -
         published: The paper's tables, to stand beside.
     """
     parts = [(study, task, comparison) for study in studies
-             for task, comparison in study.comparisons().items()]
+             for task, comparison in study.comparisons.items()]
     tasks = [task for _, task, _ in parts]
     columns: list[Column] = []
     cells: dict[str, dict[Column, Cell]] = {name: {} for name in _names([c for *_, c in parts])}

@@ -42,7 +42,7 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
         parts.append(Text(NOTE if has_published else
                           "The paper has no figures for what was studied here."))
     for study in studies:
-        for task, comparison in study.comparisons().items():
+        for task, comparison in study.comparisons.items():
             title = Text(f"{study.name}, task {task}: {study.progress()}.", style="bold")
             parts += [*([Text()] if parts else []), title, summary(comparison)]
     return Group(*parts)
@@ -102,7 +102,7 @@ def as_csv(studies: Sequence[StoredStudy], published: Published | None) -> str:
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for study in studies:
-        for task, comparison in study.comparisons().items():
+        for task, comparison in study.comparisons.items():
             writer.writerows(_csv_lines(study, task, comparison, published))
     return text.getvalue()
 
@@ -173,7 +173,7 @@ def _latex_row(name: str, cells: Sequence[Cell], paper: Sequence[bool]) -> str:
 def _caption(studies: Sequence[StoredStudy], has_published: bool) -> str:
     sentences = dict.fromkeys(
         (f"{study.name}: " if len(studies) > 1 else "") + selection_sentence(comparison)
-        for study in studies for comparison in study.comparisons().values())
+        for study in studies for comparison in study.comparisons.values())
     return " ".join(["Final runs, mean ± std over seeds in %; best in bold.", *sentences,
                      *([NOTE] if has_published else [])])
 
@@ -195,5 +195,5 @@ def as_json_text(studies: Sequence[StoredStudy], published: Published | None) ->
              row.name: {metric: figure for metric in row.metrics
                         if (figure := _figure(study, task, row, metric, published)) is not None}
              for row in comparison.rows}}
-        for study in studies for task, comparison in study.comparisons().items()]
+        for study in studies for task, comparison in study.comparisons.items()]
     return json.dumps({"version": JSON_VERSION, "studies": parts}, indent=1) + "\n"

@@ -84,7 +84,7 @@ def test_a_task_without_target_shows_all_its_sets(tmp_path: Path) -> None:
             for metric in ("accuracy", "mean_class_accuracy")}
     run = final("supervised", 1, {**sets, "test_IID/head_1_accuracy": 0.5}, task={"synsl": {}})
     (study,) = read_all([store(tmp_path / "synsl", [run])])
-    assert main_sets(study.comparisons()["synsl"]) == ["test_OOD", "test_IID"]
+    assert main_sets(study.comparisons["synsl"]) == ["test_OOD", "test_IID"]
     assert [c.heading for c in across([study]).columns] \
         == ["OOD accuracy", "OOD mean class", "IID accuracy", "IID mean class"]
 
@@ -102,3 +102,25 @@ def test_a_study_before_its_final_runs_has_rows_and_no_columns(tmp_path: Path) -
     (study,) = read_all([store(tmp_path / "early", [make_record("0000", [0.5])])])
     assert across([study]) == Table((), {"dann": ()})
     assert study.progress() == "1 of 10 trials and 0 final runs have ended"
+
+
+def test_conditions_that_are_no_methods_are_called_so(tmp_path: Path) -> None:
+    runs = [run.model_copy(update={"condition": f"strong · {run.method}"}) for run in (
+        final("srdc", 1, scores(0.5, 0.5), **S2RDA),
+        final("dann", 1, scores(0.25, 0.25), **S2RDA))]
+    table = across(read_all([store(tmp_path / "conditions", runs)]), Published.read())
+    assert (table.heading, list(table.rows)) == ("condition", ["strong · dann", "strong · srdc"])
+    assert [cell.published for cell in table.rows["strong · srdc"]] \
+        == [pytest.approx(0.6152), pytest.approx(0.5298)]
+
+
+def test_without_final_runs_a_winner_that_was_tested_is_shown(tmp_path: Path) -> None:
+    config = {"task": {"synsl": {"source": "SynSL"}}, "backbone": {"resnet50": {}},
+              "augmentation": {"none": {}}, "initialization": {"none": {}},
+              "schedule": {"num_steps": 200_000}}
+    winner = make_record("0000", [0.5], method="supervised", test={"test_IID/accuracy": 0.75})
+    winner = winner.model_copy(update={"config": {**winner.config, **config}})
+    table = across(read_all([store(tmp_path / "supervised", [winner])]), Published.read())
+    (cells,) = table.rows.values()
+    assert cells[0].spread is not None and cells[0].spread.values == (0.75,)
+    assert cells[0].published == pytest.approx(0.9819)
