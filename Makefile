@@ -1,16 +1,20 @@
 # make study   a real study on the embedded task, from nothing
 # make test    lint, types and tests, from nothing
+# make cluster-test   clusters from `ray up` to `ray down`, on machines in namespaces (root, Linux)
 # make bench   the figures of BENCHMARKS.md
 PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: study test lint bench
+.PHONY: study test cluster-test lint bench
 
 study: .venv/installed
 	.venv/bin/python -m study.run --space digits $(ARGS)
 
 test: .venv/installed-test lint
 	.venv/bin/python -m pytest $(ARGS)
+
+cluster-test: .venv/installed-test
+	.venv/bin/python -m pytest -m cluster tests/cluster_e2e $(ARGS)
 
 lint: .venv/installed-test
 	.venv/bin/flake8 study trainables cluster search_spaces benchmarks tests

@@ -1,173 +1,88 @@
-"""From records to figures: means, spreads, regrets. Pure; drawing is :mod:`study.report`'s."""
+"""Compares studies, finished or running: ``python -m study.compare STUDY…``."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import argparse
+import io
+import sys
+from pathlib import Path
 
-import numpy as np
+from rich.console import Console
 
-from study.records import TrialRecord
-from study.session import winners
+from study.published import Published
+from study.stored import StoredStudy, read_all
+from study.tabular import WIDTH, as_csv, as_json_text, as_latex, terminal
+from trainables.checkpoint import write_atomically
 
-TARGET = "target_test"
-"""The test set of real images, by convention of all tasks that have one."""
-BATCHNORM = "target_batchnorm/"
-"""Prefix of metrics with batch statistics re-estimated on the target."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean."""
-        return float(np.mean(self.values))
-
-    @property
-    def std(self) -> float:
-        """The sample standard deviation; 0 for a single value."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+FORMATS = ("table", "csv", "latex", "html", "json")
+HTML = "comparison.html"
+"""Where HTML goes unless a file is named."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One condition of a study."""
-
-    name: str
-    metrics: dict[str, Spread]
-    """Final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``; fractions. Of a
-    study without final runs, the winner's own, where the search has measured on test sets."""
-    num_seeds: int
-    """Final runs that are complete."""
-    outcomes: dict[str, int]
-    """Trials of the search by outcome."""
-    cpu_seconds: float
-    """Of search and final runs."""
-    params: dict[str, str | int | float | bool | None]
-    """The winner's searched settings."""
-    winner: str | None
-    """Its id."""
-    method: str = ""
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.format not in FORMATS:
+            raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got "
+                             f"'{options.format}'.")
+        studies = read_all(options.studies)
+        published = Published.read() if options.published else None
+        _write(studies, published, options.format, options.out)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
-@dataclass(frozen=True)
-class Regret:
-    """What the criterion's choice lost to the oracle's, on the oracle's labelled images.
-
-    Both figures come from the search, one seed each, and are better than on fresh images: the
-    oracle's because it chose by them.
-    """
-
-    name: str
-    """The condition, ``all methods`` or ``all conditions``."""
-    chosen: float
-    """The oracle's figure at the checkpoint that the criterion chose."""
-    oracle: float
-    """The best of all checkpoints of all trials."""
-    oracle_trial: str
-    """Whose that is."""
-
-    @property
-    def regret(self) -> float:
-        """What the choice lost; at least 0."""
-        return self.oracle - self.chosen
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m study.compare", description="Compare studies, finished or running.")
+    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY",
+                        help="a study's folder, such as runs/digits")
+    parser.add_argument("--format", default="table", metavar="|".join(FORMATS),
+                        help="html is one file that opens offline (default: %(default)s)")
+    parser.add_argument("--published", action="store_true",
+                        help="show the paper's figures, selected by oracle, beside ours")
+    parser.add_argument("--out", type=Path, metavar="FILE",
+                        help=f"a file instead of the terminal (of html: {HTML} if not given)")
+    return parser
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A study's result."""
-
-    criterion: str
-    """What selected checkpoints and winners."""
-    selected_by_target_labels: bool
-    rows: tuple[Row, ...]
-    baseline: Row | None
-    """No Adaptation's final runs with the target's batch statistics."""
-    regrets: tuple[Regret, ...]
-    """Empty where the target has no labels."""
-
-    @property
-    def names_differ(self) -> bool:
-        """Whether conditions are other things than methods."""
-        return any(row.name != row.method for row in self.rows)
-
-    def best(self, metric: str) -> Row | None:
-        """The row with the highest mean of a metric."""
-        rows = [row for row in self.rows if metric in row.metrics]
-        return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
+def _text(studies: list[StoredStudy], published: Published | None, form: str) -> str:
+    """The comparison in one of the formats but HTML."""
+    if form == "csv":
+        return as_csv(studies, published)
+    if form == "latex":
+        return as_latex(studies, published)
+    if form == "json":
+        return as_json_text(studies, published)
+    console = Console(width=WIDTH, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(terminal(studies, published))
+    return capture.get()
 
 
-def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool
-            ) -> Comparison:
-    """Summarises a study, finished or not.
+def _write(studies: list[StoredStudy], published: Published | None, form: str, out: Path | None
+           ) -> None:
+    if form == "html":
+        from study.html import as_html  # plotly takes a second to import
 
-    Args:
-        records: Of all trials that have ended.
-        criterion: The name of the selecting criterion.
-        reads_target_labels: Whether it is an oracle.
-    """
-    best = winners(records)
-    rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
-                 for name in condition_names(records))
-    finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
-    return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
-                      _regrets(records, best))
-
-
-def condition_names(records: Sequence[TrialRecord]) -> list[str]:
-    """Every condition once: No Adaptation first, the others in the order of their first trial."""
-    ordered = sorted(records, key=lambda r: (
-        r.condition != "no_adaptation", r.stage == "final", r.id))
-    return list(dict.fromkeys(record.condition for record in ordered))
+        out = out or Path(HTML)
+        _save(out, as_html(studies, published))
+        print(out)
+    elif out is not None:
+        _save(out, _text(studies, published, form))
+    elif form == "table":
+        Console(width=None if sys.stdout.isatty() else WIDTH).print(terminal(studies, published))
+    else:
+        sys.stdout.write(_text(studies, published, form))
 
 
-def _row(records: Sequence[TrialRecord], winner: TrialRecord | None) -> Row:
-    search = [record for record in records if record.stage == "search"]
-    finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
-    measured = finals or [winner] if winner and winner.test else finals
-    return Row(
-        name=records[0].condition, method=records[0].method,
-        metrics=_spreads([{**run.selected(), **run.test} for run in measured]),
-        num_seeds=len(finals), outcomes=dict(Counter(str(r.outcome) for r in search)),
-        cpu_seconds=sum(record.cpu_seconds for record in records),
-        params=dict(winner.params) if winner else {}, winner=winner.id if winner else None)
+def _save(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Each metric over the runs that have it, losses left out."""
-    names = dict.fromkeys(name for run in runs for name in run if not name.startswith("loss/"))
-    return {name: Spread(tuple(run[name] for run in runs if name in run)) for name in names}
-
-
-def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
-    runs = [{name.removeprefix(BATCHNORM): value for name, value in final.test.items()
-             if name.startswith(BATCHNORM)} for final in finals]
-    runs = [run for run in runs if run]
-    if not runs:
-        return None
-    return Row("no_adaptation + target BatchNorm", _spreads(runs), len(runs), {}, 0.0, {}, None)
-
-
-def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
-             ) -> tuple[Regret, ...]:
-    search = [r for r in records if r.stage == "search" and r.evaluations]
-    groups = {name: [r for r in search if r.condition == name] for name in best}
-    chosen = dict(best)
-    if len(best) > 1:
-        everything = "all methods" if set(best) == {r.method for r in search} else \
-            "all conditions"
-        groups[everything] = search
-        chosen[everything] = max(best.values(), key=lambda r: (
-            r.outcome == "complete", r.objective or 0.0))
-    regrets = []
-    for name, group in groups.items():
-        scores = [(e.metrics["criterion/oracle"], r.id) for r in group for e in r.evaluations
-                  if "criterion/oracle" in e.metrics]
-        selected = chosen[name].selected().get("criterion/oracle")
-        if scores and selected is not None:
-            top, trial = max(scores)
-            regrets.append(Regret(name, selected, top, trial))
-    return tuple(regrets)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -25,8 +25,8 @@ class StudyConfig(BaseConfig):
     task: str | dict[str, Any]
     """The data: a task's name, or its name with settings."""
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
-    """What is maximised over trials and over each trial's checkpoints. Only ``oracle`` reads
-    target labels."""
+    """What is maximised over trials and over each trial's checkpoints: one criterion, or
+    ``{rank_average: {criteria: [bnm, snd]}}``. Only ``oracle`` reads target labels."""
     num_trials: PositiveInt = 32
     """Trials of the search; final runs come on top."""
     time_limit: str | None = None

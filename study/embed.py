@@ -1,9 +1,9 @@
 """Features of a study's winners in the plane: ``python -m study.embed STUDY``.
 
 For the first final run of each condition: pooled features of held-out source images and of
-labelled target images, as a t-SNE picture (``embedding-<condition>.png``) and for TensorBoard's
-projector. The labels of target images (the oracle's) only colour the dots; where the target has
-none, predicted classes do.
+labelled target images, as a t-SNE picture (``embedding-<condition>.png``, also among TensorBoard's
+images) and for TensorBoard's projector. The labels of target images (the oracle's) only colour the
+dots; where the target has none, predicted classes do.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -145,6 +146,8 @@ def _write(record: TrialRecord, layout: Layout) -> None:
     with SummaryWriter(str(layout.tensorboard / record.id)) as writer:
         writer.add_embedding(embedding.features, rows, metadata_header=["class", "domain"],
                              tag="features")
+        writer.add_image("embedding", np.asarray(Image.open(path).convert("RGB")),
+                         record.best_evaluation, dataformats="HWC")
     print(path)
 
 

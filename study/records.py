@@ -68,6 +68,11 @@ class TrialRecord(BaseConfig):
         return next((e.metrics for e in self.evaluations
                      if e.evaluation == self.best_evaluation), {})
 
+    def test_sets(self) -> list[str]:
+        """The names of the sets that it was tested on."""
+        return [name.removesuffix("/accuracy") for name in self.test
+                if name.endswith("/accuracy") and name.count("/") == 1]
+
 
 class RecordFile:
     """A study's records, appended to by one process.

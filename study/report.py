@@ -8,7 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from study.compare import TARGET, Comparison, Row, Spread
+from study.agreement import Agreement
+from study.comparison import TARGET, Comparison, Row, Spread
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:
@@ -24,6 +25,8 @@ def summary(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
     if comparison.regrets:
         parts.append(_regrets(comparison))
+    if comparison.agreement is not None:
+        parts.append(agreement_table(comparison.agreement))
     parts.append(Text(selection_sentence(comparison)))
     return Group(*parts)
 
@@ -119,6 +122,33 @@ def _regrets(comparison: Comparison) -> Table:
         table.add_row(
             regret.name, f"{100 * regret.chosen:.1f}",
             f"{100 * regret.oracle:.1f} ({regret.oracle_trial})", f"{100 * regret.regret:.1f}")
+    return table
+
+
+def agreement_table(agreement: Agreement) -> Table:
+    """Each criterion beside the oracle; without target labels, beside the other criteria."""
+    counted = f"Of {agreement.num_evaluations} evaluations of {agreement.num_trials} trials. "
+    headings: tuple[str, ...]
+    if agreement.has_oracle:
+        title = "Criteria beside the oracle (accuracy on target-val)"
+        headings = ("Spearman", "would choose", "oracle acc. %", "regret")
+        caption = ("Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
+                   "choice; regret: what it loses to the oracle's.")
+    else:
+        title = "The target has no labels: criteria beside each other"
+        headings = ("mean Spearman with the others", "would choose")
+        caption = "\nAgreement is no accuracy: criteria may be wrong together."
+    table = Table(title=title, title_justify="left", header_style="bold",
+                  caption=counted + caption, caption_justify="left")
+    table.add_column("criterion", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for criterion in agreement.criteria:
+        figures = (criterion.chosen_oracle, criterion.regret) if agreement.has_oracle else ()
+        correlation = criterion.with_oracle if agreement.has_oracle else criterion.with_others
+        table.add_row(
+            criterion.name, "–" if correlation is None else f"{correlation:+.2f}",
+            criterion.chosen, *("–" if f is None else f"{100 * f:.1f}" for f in figures))
     return table
 
 

@@ -21,8 +21,9 @@ import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from study.compare import Comparison, compare
+from study.comparison import Comparison, compare
 from study.config import StudyConfig, question_of, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
@@ -32,7 +33,7 @@ from study.warm_start import WarmStart, best_params, known_trials
 from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.schema import look_up
 from trainables.tasks import DATA_VARIABLE, using_data_folder
 
@@ -130,7 +131,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run
 
-    tensorboard = TensorBoard(layout.tensorboard, list(space.tree.parameters()))
+    tensorboard = TensorBoard(layout, list(space.tree.parameters()))
     criterion = study.criterion.name
     with Display(console, criterion, concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
@@ -139,6 +140,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         session = Session(study, space, layout, observers, shared)
         beginning.apply(session.search)
         display.session = session
+        tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
@@ -146,12 +148,23 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
-                         look_up(CRITERIA, criterion, "criterion").reads_target_labels)
+                         look_up(SELECTORS, criterion, "criterion").reads_target_labels)
     write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
     if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
     return StudyResult(layout.root, comparison, interrupted=not session.is_over)
+
+
+def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
+    """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
+    from study.pictures import batch_pictures
+
+    try:
+        return batch_pictures(list(space.probe_configs()), cache)
+    except ValueError as error:
+        log.warning("no pictures of the data: %s", error)
+        return {}
 
 
 # Checks before anything is made
@@ -331,6 +344,11 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             _print_plan(options.space, overrides, console)
             return 0
+        if options.simulate is not None:
+            from study.simulate import print_simulation  # slow to import, and seldom needed
+
+            print_simulation(*read_study(options.space, overrides), options.simulate, console)
+            return 0
         return _run(options, overrides, console)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -376,6 +394,10 @@ def _parser() -> argparse.ArgumentParser:
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
     parser.add_argument("--dry-run", action="store_true",
                         help="check, show some trials and the cost; run nothing")
+    parser.add_argument("--simulate", type=Path, metavar="CURVES",
+                        help="search over a model of recorded trials (a study's folder or a "
+                             "table of learning curves) and say what the space's sampler and "
+                             "pruner save; run nothing")
     parser.add_argument("--list", action="store_true", help="the spaces that ship")
     return parser
 

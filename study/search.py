@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -55,20 +55,19 @@ class Search:
     Args:
         study: Sampler, pruner and seed.
         space: What is searched.
-        journal: The storage's file.
+        journal: The storage's file; ``None``: in memory, for simulations.
         name: The study's name in the storage.
     """
 
-    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path, name: str) -> None:
+    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path | None, name: str
+                 ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
         self.space = space
         self.conditions = study.conditions(space)
         self.sampler = resolve(study.sampler, space, study.num_trials)
-        _repair(journal)
         self.optuna_study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(journal))), study_name=name,
-            direction="maximize", load_if_exists=True)
+            storage=_storage(journal), study_name=name, direction="maximize", load_if_exists=True)
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
@@ -169,6 +168,13 @@ class Search:
 
     def _drawn(self) -> list[FrozenTrial]:
         return [t for t in self._trials() if "config" in t.user_attrs]
+
+
+def _storage(journal: Path | None) -> BaseStorage:
+    if journal is None:
+        return InMemoryStorage()
+    _repair(journal)
+    return JournalStorage(JournalFileBackend(str(journal)))
 
 
 def _repair(journal: Path) -> None:

@@ -7,7 +7,7 @@ the search is over.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,12 +15,14 @@ from typing import Protocol
 from study.budget import Budget, UnderWay
 from study.conditions import file_name
 from study.config import StudyConfig
+from study.ranks import objectives_of, ranked_report
 from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
 from study.search import Outcome, Search, Suggestion
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig
+from trainables.selection import is_average
 from trainables.trial import Report
 
 
@@ -276,6 +278,7 @@ class Session:
             or report.evaluation == known.evaluation and report.phase == known.phase)
         if repeated:  # a restarted trial repeats what it has done
             return False
+        report = self._ranked(trial, report)
         trial.latest = report
         if report.phase != "pretraining":
             trial.reports.append(report)
@@ -288,6 +291,18 @@ class Session:
         elif stop:
             self._end(trial, "stopped")
         return stop or report.finished
+
+    def _ranked(self, trial: LiveTrial, report: Report) -> Report:
+        """The report, its objective a rank in the whole search where the criterion is one."""
+        selection = trial.config.selection
+        if trial.stage != "search" or report.phase != "training" or not is_average(selection):
+            return report
+        own = [known.metrics for known in trial.reports] + [report.metrics]
+        others = [e.metrics for record in self.records if record.stage == "search"
+                  for e in record.evaluations]
+        others += [known.metrics for other in self.live.values() if other is not trial
+                   and other.stage == "search" for known in other.reports]
+        return ranked_report(report, selection, own, others)
 
     def on_restart(self, trial_id: str) -> None:
         """A trial's worker was lost and it goes on from its checkpoint."""
@@ -333,20 +348,19 @@ def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     Trials that ran to their end go before those that were stopped; at equal values the earlier
     one wins. A condition all of whose trials failed has no winner.
     """
+    objectives = objectives_of(records)
     best: dict[str, TrialRecord] = {}
     for record in sorted(records, key=lambda r: r.id):
-        if record.stage == "search" and record.objective is not None \
-                and record.outcome != "failed":
+        if record.id in objectives and record.outcome != "failed":
             current = best.get(record.condition)
-            if current is None or rank(record) > rank(current):
+            if current is None or rank(record, objectives) > rank(current, objectives):
                 best[record.condition] = record
     return best
 
 
-def rank(record: TrialRecord) -> tuple[bool, float]:
+def rank(record: TrialRecord, objectives: Mapping[str, float]) -> tuple[bool, float]:
     """By what trials that came to a value are ordered: complete ones before stopped ones."""
-    assert record.objective is not None
-    return record.outcome == "complete", record.objective
+    return record.outcome == "complete", objectives[record.id]
 
 
 def final_run(winner: TrialRecord, seed: int) -> LiveTrial:

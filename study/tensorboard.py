@@ -1,16 +1,19 @@
 """A study for TensorBoard: one folder of events a trial, the HParams tab filled from records."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from study.compare import TARGET
+from study.comparison import TARGET
+from study.pictures import confusion_picture
 from study.records import TrialRecord
-from study.session import LiveTrial
+from study.session import Layout, LiveTrial
+from trainables.checkpoint import TrialFolder
 from trainables.trial import Report
 
 STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,
@@ -26,16 +29,21 @@ METRICS = {
 """Tags of the HParams tab's figures, all of the selected checkpoint, and their headings."""
 
 
+STUDY = "study"
+"""The folder of what concerns no single trial."""
+
+
 class TensorBoard:
     """Writes what a session reports; an observer of it.
 
     Args:
-        root: The folder that ``tensorboard --logdir`` is given.
+        layout: The study's folder.
         params: Names of the searched values, which become columns.
     """
 
-    def __init__(self, root: Path, params: Sequence[str]) -> None:
-        self.root = root
+    def __init__(self, layout: Layout, params: Sequence[str]) -> None:
+        self.layout = layout
+        self.root = root = layout.tensorboard
         self.writers: dict[str, SummaryWriter] = {}
         if not any(root.glob("events.*")):
             columns = ["method", *(name for name in params if name != "method"), "stage", "seed",
@@ -45,6 +53,22 @@ class TensorBoard:
                 [Metric(tag, display_name=heading) for tag, heading in METRICS.items()])
             with SummaryWriter(str(root)) as writer:
                 writer._get_file_writer().add_summary(experiment)
+
+    def describe(self, description: str, pictures: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Writes what there is to know of the study before it starts, once.
+
+        Args:
+            description: Its configuration, YAML.
+            pictures: Makes images ``(3, H, W)`` by name; not called when they are there.
+        """
+        if self._marker(STUDY).exists():
+            return
+        made = pictures()
+        with SummaryWriter(str(self.root / STUDY)) as writer:
+            writer.add_text("configuration", f"```yaml\n{description}```", 0)
+            for name, picture in made.items():
+                writer.add_image(f"batch/{name}", picture, 0)
+        self._marker(STUDY).touch()
 
     def catch_up(self, records: list[TrialRecord]) -> None:
         """Writes the trials that ended without their last events having been written."""
@@ -95,12 +119,22 @@ class TensorBoard:
                    for name, value in record.params.items()}
         columns.update(method=record.method, seed=str(record.seed), stage=record.stage,
                        outcome=record.outcome)
+        self._add_confusion(writer, record)
         file_writer = writer._get_file_writer()
         file_writer.add_summary(hparams_pb(columns, trial_id=record.id))
         file_writer.add_summary(_session_end(STATUS[record.outcome]))
         writer.close()
         del self.writers[record.id]
         self._marker(record.id).touch()
+
+    def _add_confusion(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        """Draws the confusion matrices that a final run has left."""
+        for name in record.test_sets():
+            found = TrialFolder(self.layout.trial(record.id)).read_confusion(name)
+            if found is not None:
+                picture = confusion_picture(*found, f"{record.id} on {name}: images")
+                writer.add_image(f"confusion/{name}", picture, record.best_evaluation,
+                                 dataformats="HWC")
 
     @staticmethod
     def _add(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:

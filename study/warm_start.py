@@ -14,11 +14,13 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.config import StudyConfig, read_study
+from study.ranks import objectives_of
 from study.records import TrialRecord, read_records
 from study.search import Search
 from study.session import Layout, rank
 from study.space import SearchSpace
 from study.tree import Params, Scalar
+from trainables.criteria import RankAverage
 
 KNOWN = "known from"
 """Attribute of a trial in Optuna's storage that did not run: whose result it is."""
@@ -59,7 +61,9 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
     parameters = space.tree.parameters()
     places: list[tuple[int, TrialRecord]] = []
     seen: dict[str, int] = {}
-    for record in sorted(_finished(folder), key=rank, reverse=True):
+    finished = _finished(folder)
+    objectives = objectives_of(finished)
+    for record in sorted(finished, key=lambda r: rank(r, objectives), reverse=True):
         places.append((seen.setdefault(record.condition, 0), record))
         seen[record.condition] += 1
     chosen: list[Params] = []
@@ -80,6 +84,9 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
     Raises:
         ValueError: It is of something else, or has no trial that this space could have drawn.
     """
+    if isinstance(study.criterion.config, RankAverage.Config):
+        raise ValueError(f"{folder}: ranks are among the trials of one study, so its results say "
+                         "nothing here. Its configurations can be tried: --warm-start.")
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
     different = [key for key in ("task", "criterion", "seed", "fixed")

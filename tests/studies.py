@@ -156,13 +156,14 @@ def figures(record: TrialRecord) -> dict[str, Any]:
     return record.model_dump(exclude={"seconds", "cpu_seconds", "restarts"})
 
 
-def run_without_ray(out: Path, name: str, *arguments: str) -> list[TrialRecord]:
-    """What the tiny study comes to, one trial after another in this process."""
+def run_without_ray(out: Path, name: str, *arguments: str, space: Path = TINY
+                    ) -> list[TrialRecord]:
+    """What a study, the tiny one, comes to, one trial after another in this process."""
     values = [value for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
               if flag == "--set"]
     layout = Layout(out / name)
     layout.root.mkdir(parents=True)
-    session = Session(*read_study(str(TINY), values), layout)
+    session = Session(*read_study(str(space), values), layout)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     while not session.is_over:

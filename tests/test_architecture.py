@@ -18,10 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.*",),  # what has no place below: networks, losses, loading, checkpoint, …
     tuple(f"trainables.{package}" for package in PACKAGES),
     ("trainables.config",),
-    ("trainables.measuring",),
+    ("trainables.measuring", "trainables.selection"),
     ("trainables.trial", "trainables.trained"),
-    ("trainables.checks",),
-    ("trainables", "trainables.run", "trainables.ray_trainable"),
+    ("trainables.checks", "trainables.classifier"),
+    ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
     ("study.tree", "study.entry", "study.yaml_file", "study.quiet"),
     ("study.notation",),
     ("study.space",),
@@ -29,11 +29,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.config",),
     ("study.search",),
     ("study.records",),
-    ("study.budget", "study.shared_records"),
+    ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.shared_records"),
     ("study.session",),
-    ("study.compare",),
-    ("study.*",),  # what has no place elsewhere: report, display, tensorboard, tuner, …
-    ("study", "study.run"),
+    ("study.comparison",),
+    ("study.published", "study.stored"),
+    ("study.cards", "study.pictures", "study.tables"),
+    ("study.report",),
+    ("study.model_card",),
+    ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
+    ("study.html", "study.tabular"),
+    ("study", "study.run", "study.compare"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
 
@@ -130,7 +135,7 @@ def test_imports_point_one_way() -> None:
     ("trainables.trial", "trainables.ray_trainable"),
     ("trainables.trial", "study.records"),
     ("study.search", "study.session"),
-    ("study.compare", "study.report"),
+    ("study.comparison", "study.report"),
     ("study.display", "study.tensorboard"),
 ])
 def test_the_rule_forbids(name: str, other: str) -> None:

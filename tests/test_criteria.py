@@ -1,7 +1,10 @@
 """Selection criteria: hand-computed cases, what must not change a score, and what all promise."""
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -351,3 +354,23 @@ def test_transfer_score_is_the_sum_of_its_parts() -> None:
     assert score("transfer_score", evaluation) == pytest.approx(
         hopkins_statistic(EVALUATION.target.features.double())
         + score("information_maximization") / math.log(NUM_CLASSES) - deviation)
+
+
+# The documentation
+
+
+DOCUMENTATION = (Path(__file__).parents[1] / "docs" / "criteria.md").read_text()
+
+
+def test_the_documentation_lists_every_criterion() -> None:
+    assert sorted(re.findall(r"^\| `(\w+)` \|", DOCUMENTATION, re.MULTILINE)) == NAMES
+
+
+def test_the_documentation_s_own_criterion_scores() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", DOCUMENTATION, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    criterion = names["Confidence"]()
+    expected = EVALUATION.target.logits.softmax(dim=1).max(dim=1).values.mean()
+    assert criterion.score(EVALUATION) == pytest.approx(float(expected))
+    assert criterion.lower_bound(4) == 0.25

@@ -63,7 +63,8 @@ def test_command_writes_pictures_and_the_projector(
     assert image.imread(path).shape[:2] == (770, 880)
     rows = next((layout.tensorboard / record.id).rglob("metadata.tsv")).read_text().splitlines()
     assert rows[0] == "class\tdomain" and len(rows) == 1 + 20 + 300
-    assert EventAccumulator(str(layout.tensorboard / record.id)).Reload().Tags()["tensors"] == []
+    tags = EventAccumulator(str(layout.tensorboard / record.id)).Reload().Tags()
+    assert (tags["tensors"], tags["images"]) == ([], ["embedding"])
 
 
 def test_same_seed_draws_the_same_picture(tmp_path: Path) -> None:

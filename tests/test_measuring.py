@@ -263,11 +263,14 @@ def test_test_metrics_are_first_with_the_source_s_statistics(domains: Domains) -
     # statistics of the source, as after a training
     reestimate_batchnorm(one.method.networks, one.method.predict,
                          [images for images, _ in one.views().source()])
-    _, expected = one.measure("target_test", domains.test_sets["target_test"])
-    metrics = one.test_metrics()
+    predictions, expected = one.measure("target_test", domains.test_sets["target_test"])
+    metrics, confusion = one.test_metrics()
     _, after = one.measure("target_test", domains.test_sets["target_test"])
     assert {name: metrics[name] for name in expected} == expected
     assert {name: metrics[f"target_batchnorm/{name}"] for name in after} == after != expected
+    assert set(confusion) == set(domains.test_sets)
+    assert torch.equal(confusion["target_test"], confusion_matrix(
+        predictions.logits, domains.test_sets["target_test"].labels))
 
 
 def test_a_network_without_batch_statistics_has_none_of_the_target(domains: Domains) -> None:

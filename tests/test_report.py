@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from study.compare import Comparison, Spread, compare
+from study.comparison import Comparison, Spread, compare
 from study.records import Stage, TrialRecord
 from study.report import as_json, percent, print_summary, selection_sentence
 from tests.fake_trials import make_record

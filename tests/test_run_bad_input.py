@@ -17,7 +17,7 @@ from study.run import main, run_study
 from study.session import Layout
 from tests.image_files import write_image, write_tree
 from trainables.backbones import BACKBONES, resnet
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.run import main as run_alone
 from trainables.schema import InvalidConfig
@@ -108,7 +108,7 @@ def test_what_is_no_space(place: Place, text: str, line: str) -> None:
     ("small_cnn", "smal_cnn", "space.yaml:5: fixed/backbone: unknown backbone 'smal_cnn'. Did "
                               f"you mean 'small_cnn'? Known: {', '.join(sorted(BACKBONES))}."),
     ("num_trials: 2", "criterion: bmn", "space.yaml:3: criterion: unknown criterion 'bmn'. Did "
-                                        f"you mean 'bnm'? Known: {', '.join(sorted(CRITERIA))}."),
+                                        f"you mean 'bnm'? Known: {', '.join(sorted(SELECTORS))}."),
     ("[1.0e-4, 1.0e-2]", "[1.0e-2, 1.0e-4]",
      "space.yaml:9: search/optimizer/learning_rate/log_uniform: must be [low, high] with low < "
      "high, got [0.01, 0.0001]."),

@@ -11,7 +11,7 @@ from study.space import SearchSpace
 from study.yaml_file import read_yaml
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig, read_trial_config
-from trainables.criteria import CRITERIA
+from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.schema import InvalidConfig, validate
 from trainables.tasks import TASKS
@@ -211,7 +211,7 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
      "space.yaml:4: pruner/asha/reduction_factor: must be greater than or equal to 2, got 1."),
     (changed("criterion: entropy", "criterion: entrophy"),
      "space.yaml:3: criterion: unknown criterion 'entrophy'. Did you mean 'entropy'? "
-     f"Known: {', '.join(sorted(CRITERIA))}."),
+     f"Known: {', '.join(sorted(SELECTORS))}."),
     (changed("task: digits", "task: digit"),
      "space.yaml:2: task: unknown task 'digit'. Did you mean 'digits'? "
      f"Known: {', '.join(sorted(TASKS))}."),

@@ -17,7 +17,7 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.compare import compare
+from study.comparison import compare
 from study.records import read_records
 from study.report import as_json
 from study.run import main, run_study

@@ -4,17 +4,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.summary.writer import event_file_writer
 
 from study.records import TrialRecord
-from study.session import LiveTrial, Session
+from study.session import Layout, LiveTrial, Session
 from study.tensorboard import METRICS, TensorBoard
 from tests.fake_trials import REASON, Driver, open_session, run_to_end, training_report
+from trainables.checkpoint import TrialFolder
 
 PARAMS = ["optimizer/learning_rate", "method", "method/dann/domain_weight"]
 PLAIN = {"pruner": "none", "sampler": "random"}
 TAGS = {"loss/classification", "criterion/bnm", "criterion/oracle", "source_val/accuracy"}
+
+
+@pytest.fixture(autouse=True)
+def files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the same second are told apart by a number, and 10 would be read before 9.
+
+    A study that goes on does so in another process and later; here all is one second's.
+    """
+    monkeypatch.setattr(event_file_writer, "_global_uid",
+                        event_file_writer.AtomicCounter(1_000_000))
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -56,7 +69,7 @@ class Study:
     """A session that TensorBoard is told of."""
 
     def __init__(self, folder: Path, **changes: object) -> None:
-        self.board = TensorBoard(folder / "tensorboard", PARAMS)
+        self.board = TensorBoard(Layout(folder), PARAMS)
         self.session = open_session(folder, self.board, **changes)
         self.board.catch_up(self.session.records)
         self.root = folder / "tensorboard"
@@ -168,6 +181,53 @@ def test_a_trial_under_way_has_its_curves(tmp_path: Path) -> None:
     study.session.on_report(trial.id, training_report(trial.config, 1))
     study.board.close()
     assert len(scalars(study.root / trial.id, "criterion/bnm")) == 1
+
+
+# Pictures and the study's description
+
+
+def test_final_runs_show_their_confusion_matrices(tmp_path: Path) -> None:
+    for name in ("final-dann-seed4", "final-no_adaptation-seed4"):
+        TrialFolder(Layout(tmp_path).trial(name)).write_confusion(
+            "target_test", ["a", "b"], [[1, 2], [3, 4]])
+    study = Study(tmp_path)
+    run_to_end(study.session)
+    for record in study.session.records:
+        images = read(study.root / record.id).Tags()["images"]
+        assert images == (["confusion/target_test"] if record.id in (
+            "final-dann-seed4", "final-no_adaptation-seed4") else [])
+    (event,) = read(study.root / "final-dann-seed4").Images("confusion/target_test")
+    assert (event.width, event.height) == (580, 500)
+
+
+def test_the_study_is_described_once(tmp_path: Path) -> None:
+    made = []
+
+    def pictures() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"source/weak": torch.zeros(3, 8, 24, dtype=torch.uint8)}
+
+    for _ in range(2):
+        Study(tmp_path).board.describe("task: digits\n", pictures)
+    assert len(made) == 1
+    events = read(tmp_path / "tensorboard" / "study")
+    (image,) = events.Images("batch/source/weak")
+    assert (image.width, image.height) == (24, 8)
+    (text,) = events.Tensors("configuration/text_summary")
+    assert b"task: digits" in text.tensor_proto.string_val[0]
+
+
+def test_a_description_that_was_interrupted_is_written_again(tmp_path: Path) -> None:
+    def interrupted() -> dict[str, torch.Tensor]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Study(tmp_path).board.describe("task: digits\n", interrupted)
+    picture = torch.zeros(3, 8, 24, dtype=torch.uint8)
+    Study(tmp_path).board.describe("task: digits\n", lambda: {"source/weak": picture})
+    events = read(tmp_path / "tensorboard" / "study")
+    assert len(events.Images("batch/source/weak")) == 1
+    assert len(events.Tensors("configuration/text_summary")) == 1
 
 
 # A study that goes on

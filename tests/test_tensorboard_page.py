@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from study.records import EvaluationRecord, TrialRecord
 from study.search import Outcome
+from study.session import Layout
 from study.tensorboard import TensorBoard
+from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig
 
-hparams_page = pytest.importorskip("benchmarks.hparams_page", reason="playwright is missing")
+pages = pytest.importorskip("benchmarks.pages", reason="playwright is missing")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path(hparams_page.CHROMIUM).exists(), reason="chromium is missing"),
+    pytest.mark.skipif(not Path(pages.CHROMIUM).exists(), reason="chromium is missing"),
 ]
 
 
@@ -28,11 +31,11 @@ def record(trial_id: str, outcome: Outcome, weight: float, oracle: float) -> Tri
 
 
 def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, ["method", "method/dann/domain_weight"])
+    board = TensorBoard(Layout(tmp_path), ["method", "method/dann/domain_weight"])
     board.catch_up([record("0000", "complete", 0.125, 0.625), record("0001", "stopped", 2.5, 0.25),
                     record("0002", "failed", 1.5, 0.375)])
-    with hparams_page.tensorboard(tmp_path) as address, hparams_page.browser_page() as page:
-        hparams_page.open_hparams(page, address)
+    with pages.tensorboard(board.root) as address, pages.browser_page() as page:
+        pages.open_hparams(page, address)
         page.wait_for_selector("text=0002")
         cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content").all_inner_texts()
     text = [cell.strip() for cell in cells]
@@ -42,3 +45,22 @@ def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None
     rest = set(text) - {"0000", "0001", "0002"}
     noise = {heading for heading in rest if "hp_metric" in heading or "ray" in heading}
     assert {"outcome", "oracle: target-val acc."} <= rest and not noise
+
+
+def test_images_tab_shows_data_and_confusion(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    board = TensorBoard(layout, ["method"])
+    picture = torch.zeros(3, 30, 50, dtype=torch.uint8)
+    board.describe("task: digits\n", lambda: {"source/strong": picture, "target/weak": picture})
+    TrialFolder(layout.trial("final-dann-seed1")).write_confusion(
+        "target_test", ["a", "b"], [[1, 2], [3, 4]])
+    final = record("final-dann-seed1", "complete", 0.5, 0.5)
+    board.catch_up([final.model_copy(update={
+        "stage": "final", "test": {"target_test/accuracy": 0.5}})])
+    with pages.tensorboard(board.root) as address, pages.browser_page(1366, 1000) as page:
+        pages.open_images(page, address)
+        for expected in ("batch/source/strong", "batch/target/weak", "confusion/target_test"):
+            assert page.get_by_text(expected).count() == 1
+        sizes = page.locator("tf-image-loader img").evaluate_all(
+            "(images) => images.map((image) => [image.naturalWidth, image.naturalHeight])")
+    assert sorted(sizes) == [[50, 30], [50, 30], [580, 500]]

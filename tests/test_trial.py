@@ -21,7 +21,7 @@ from study.session import LiveTrial, make_record
 from tests.image_files import write_tree
 from tests.spy_tasks import Touched, timeless, tiny
 from trainables import trial as trial_module
-from trainables.checkpoint import load_tensors, save_tensors
+from trainables.checkpoint import TrialFolder, load_tensors, save_tensors
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
@@ -394,6 +394,27 @@ def test_predictions_name_every_target_image(tmp_path: Path, cache: Path) -> Non
     assert len({image for image, _, _ in cells}) == 898
     assert {label for _, label, _ in cells} <= set("0123456789")
     assert all(0.1 <= float(probability) <= 1 for _, _, probability in cells)
+
+
+def test_confusion_matrices_give_the_accuracies(tmp_path: Path, cache: Path) -> None:
+    config = tiny(evaluation={"test": True, "max_images": 50})
+    *_, test = run(config, tmp_path, cache)
+    for name in ("IID", "IID_wo_BG", "target_test"):
+        found = TrialFolder(tmp_path).read_confusion(name)
+        assert found is not None
+        classes, counts = found
+        assert classes == list("0123456789")
+        right, everything = sum(row[i] for i, row in enumerate(counts)), sum(map(sum, counts))
+        assert right / everything == pytest.approx(test.metrics[f"{name}/accuracy"])
+        recalls = [row[i] / sum(row) for i, row in enumerate(counts)]
+        assert sum(recalls) / 10 == pytest.approx(test.metrics[f"{name}/mean_class_accuracy"])
+    assert TrialFolder(tmp_path).read_confusion("no such set") is None
+
+
+def test_a_confusion_matrix_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = TrialFolder(tmp_path)
+    folder.write_confusion("a/b, c", ["one, two", '"three"'], [[1, 2], [3, 40_000]])
+    assert folder.read_confusion("a/b, c") == (["one, two", '"three"'], [[1, 2], [3, 40_000]])
 
 
 # Failures

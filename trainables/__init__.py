@@ -6,8 +6,12 @@
 ...     print(report.epoch, report.metrics)
 """
 
+from trainables.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.config import TrialConfig, read_trial_config
 from trainables.runtime import Runtime
 from trainables.trial import Report, TrialFailed, run_trial
 
-__all__ = ["Report", "Runtime", "TrialConfig", "TrialFailed", "read_trial_config", "run_trial"]
+__all__ = [
+    "Classified", "Classifier", "Report", "Runtime", "TrialConfig", "TrialFailed", "Unreadable",
+    "load_model", "read_trial_config", "run_trial",
+]

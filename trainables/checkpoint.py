@@ -4,9 +4,10 @@ import csv
 import io
 import os
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
@@ -48,6 +49,14 @@ def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Reads what torch saved, without running code that the file may hold.
 
@@ -75,7 +84,11 @@ class TrialFolder:
 
     @property
     def best(self) -> Path:
-        """The networks at the best evaluation so far."""
+        """The networks at the best evaluation so far.
+
+        Beside them stand the names of the classes and the images' geometry, so that they can be
+        used without the data.
+        """
         return self.path / "best.pt"
 
     @property
@@ -95,12 +108,27 @@ class TrialFolder:
 
     def write_predictions(self, rows: Iterable[tuple[str, str, float]]) -> None:
         """Writes image, class and probability of each row."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("image", "class", "probability"))
-        writer.writerows((image, label, f"{probability:.6f}")
-                         for image, label, probability in rows)
-        write_atomically(self.predictions, text.getvalue().encode())
+        _write_csv(self.predictions, ("image", "class", "probability"), (
+            (image, label, f"{probability:.6f}") for image, label, probability in rows))
+
+    def confusion(self, test_set: str) -> Path:
+        """The selected checkpoint's confusion matrix on a test set, as CSV."""
+        return self.path / f"confusion-{quote(test_set, safe='')}.csv"
+
+    def write_confusion(self, test_set: str, classes: Sequence[str],
+                        counts: Sequence[Sequence[int]]) -> None:
+        """Writes counts ``(K, K)``: a line is a true class, a column a predicted one."""
+        _write_csv(self.confusion(test_set), ("true class", *classes), (
+            (name, *row) for name, row in zip(classes, counts, strict=True)))
+
+    def read_confusion(self, test_set: str) -> tuple[list[str], list[list[int]]] | None:
+        """Class names and counts ``(K, K)``; ``None`` if the trial wrote none."""
+        path = self.confusion(test_set)
+        if not path.exists():
+            return None
+        with path.open(newline="") as file:
+            _, *rows = csv.reader(file)
+        return [name for name, *_ in rows], [[int(n) for n in counts] for _, *counts in rows]
 
     def discard_latest(self) -> None:
         """Removes what only a trial that goes on would need."""

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import model_validator
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig
-from trainables.criteria import CRITERIA
+from trainables.criteria import CRITERIA, SELECTORS, RankAverage
 from trainables.methods import METHODS, MethodConfig
 from trainables.optimization import OptimizerConfig, ScheduleConfig
-from trainables.schema import BaseConfig, Choice, OneOf, default_choice, validate
+from trainables.schema import BaseConfig, Choice, OneOf, default_choice, look_up, validate
 from trainables.tasks import TASKS, TaskConfig
 
 TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]
@@ -21,7 +22,24 @@ MethodChoice = Annotated[Choice[MethodConfig], OneOf("method", METHODS)]
 BackboneChoice = Annotated[Choice[BackboneConfig], OneOf("backbone", BACKBONES)]
 AugmentationChoice = Annotated[
     Choice[AugmentationConfig], OneOf("augmentation", AUGMENTATIONS)]
-CriterionChoice = Annotated[Choice[BaseConfig], OneOf("criterion", CRITERIA)]
+
+
+def _check_criterion(choice: Choice[BaseConfig]) -> Choice[BaseConfig]:
+    """Looks up the parts of an average, which cannot know the table that they are in."""
+    for name in criteria_of(choice):
+        if look_up(CRITERIA, name, "criterion").reads_target_labels and name != choice.name:
+            raise ValueError(f"must not average '{name}', which reads target labels, with others.")
+    return choice
+
+
+def criteria_of(choice: Choice[BaseConfig]) -> list[str]:
+    """Names of the criteria that a selection depends on: one, or those of an average."""
+    config = choice.config
+    return config.criteria if isinstance(config, RankAverage.Config) else [choice.name]
+
+
+CriterionChoice = Annotated[
+    Choice[BaseConfig], OneOf("criterion", SELECTORS), AfterValidator(_check_criterion)]
 Statistics = Literal["imagenet", "subset_visda", "subset_syn"]
 
 WEAK: Choice[AugmentationConfig] = default_choice(AUGMENTATIONS, "weak")
@@ -77,7 +95,8 @@ class SelectionConfig(BaseConfig):
     """Which checkpoint of a trial, and which trial of a study, is best."""
 
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
-    """What is maximised. All criteria are computed and stored; this one decides."""
+    """What is maximised: one criterion, or ``{rank_average: {criteria: [bnm, snd]}}``. All are
+    computed and stored; this one decides."""
     source_accuracy_floor: float = Field(0.5, ge=0, le=1)
     """A checkpoint whose accuracy on held-out source images is below this ranks below all others:
     guards against collapsed networks, which some criteria like."""

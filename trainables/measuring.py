@@ -11,7 +11,7 @@ from trainables.batch import EpochViews
 from trainables.batchnorm import has_batchnorm, reestimate_batchnorm
 from trainables.config import TrialConfig
 from trainables.evaluation import Evaluation, Mixtures, OracleEvaluation, Predictions
-from trainables.evaluation import classification_metrics
+from trainables.evaluation import classification_metrics, confusion_matrix
 from trainables.images import Images, ImageSubset, LabelledImages
 from trainables.loading import evaluation_stream
 from trainables.methods import Method
@@ -65,18 +65,25 @@ class Meter:
         return OracleEvaluation(source, labels, target, mixtures, weights,
                                 on_labelled, labelled.labels), metrics
 
-    def test_metrics(self) -> dict[str, float]:
-        """Metrics of all test sets; then again with batch statistics of the target's images."""
+    def test_metrics(self) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of all test sets; then again with batch statistics of the target's images.
+
+        Returns:
+            The metrics, and each set's confusion matrix (without new statistics) by its name.
+        """
         metrics: dict[str, float] = {}
+        confusion = {}
         for name, data in self.domains.test_sets.items():
-            metrics.update(self.measure(name, data)[1])
+            predictions, measured = self.measure(name, data)
+            metrics.update(measured)
+            confusion[name] = confusion_matrix(predictions.logits, data.labels)
         target = self.domains.target_train
         if target is not None and has_batchnorm(self.method.networks):
             reestimate_batchnorm(self.method.networks, self.method.predict,
                                  self.walk(target.images, range(len(target))))
             for name, data in self.domains.test_sets.items():
                 metrics.update(self.measure(f"target_batchnorm/{name}", data)[1])
-        return metrics
+        return metrics, confusion
 
     def target_predictions(self) -> list[tuple[str, str, float]]:
         """Name, class and its probability of every image that adaptation saw."""

@@ -6,7 +6,9 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import ValidationError
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Place = tuple[str | int, ...]
@@ -32,6 +34,9 @@ class Configured(Protocol):
     def Config(self) -> type[BaseConfig]:  # noqa: N802 - a class, named as one
         """The settings of this entry."""
 
+
+DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
+"""Names of users' own classes."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseConfig)
 EntryT = TypeVar("EntryT")
@@ -155,6 +160,26 @@ class OneOf:
                 lambda choice: {choice.name: choice.config.model_dump(mode="json")}
             ),
         )
+
+    def __get_pydantic_json_schema__(
+        self, source: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """A name of the table, or one name with its settings; or a dotted name."""
+        settings = {name: _settings_schema(entry.Config, handler)
+                    for name, entry in self.table.items()}
+        bare = [name for name, entry in self.table.items()
+                if not any(field.is_required() for field in entry.Config.model_fields.values())]
+        return {"title": self.kind, "oneOf": [
+            {"enum": bare, "type": "string"},
+            {"type": "string", "pattern": DOTTED},
+            {"type": "object", "minProperties": 1, "maxProperties": 1, "properties": settings,
+             "patternProperties": {DOTTED: {"type": ["object", "null"]}},
+             "additionalProperties": False},
+        ]}
+
+
+def _settings_schema(config: type[BaseConfig], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    return {"anyOf": [handler(config.__pydantic_core_schema__), {"type": "null"}]}
 
 
 def _custom_error(problems: list[Problem]) -> PydanticCustomError:

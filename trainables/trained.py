@@ -1,12 +1,16 @@
 """A trained method from its trial's folder, ready to be measured or asked."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from trainables.backbones import BACKBONES
 from trainables.checkpoint import TrialFolder, load_tensors
 from trainables.config import TrialConfig
 from trainables.measuring import Meter
-from trainables.methods import METHODS
+from trainables.methods import METHODS, Method
 from trainables.optimization import optimizer_factory
 from trainables.runtime import Runtime
 from trainables.schema import look_up
@@ -27,15 +31,34 @@ def load_trained(config: TrialConfig, folder: Path, domains: Domains,
         ValueError: There is no checkpoint, or it is another configuration's.
     """
     runtime = runtime or Runtime()
+    path = TrialFolder(folder).best
+    state = load_tensors(path, runtime.device)
+    method = filled_method(
+        config, len(domains.classes), state.get("networks", {}), str(path), runtime)
+    return Meter(config, domains, method, runtime)
+
+
+def filled_method(config: TrialConfig, num_classes: int, networks: Mapping[str, Tensor],
+                  origin: str, runtime: Runtime) -> Method:
+    """Builds a trial's method around given weights.
+
+    Args:
+        config: The trial's.
+        num_classes: K.
+        networks: The state of the method's networks.
+        origin: Where that comes from, for messages.
+        runtime: Where to run.
+
+    Raises:
+        ValueError: The weights are another configuration's.
+    """
     architecture = look_up(BACKBONES, config.backbone.name, "backbone")
     backbone = architecture.build(config.backbone.config, imagenet=False)
     method = look_up(METHODS, config.method.name, "method")(
-        config.method.config, backbone, len(domains.classes),
+        config.method.config, backbone.to(memory_format=torch.channels_last), num_classes,
         optimizer_factory(config.optimizer), runtime)
-    path = TrialFolder(folder).best
-    state = load_tensors(path, runtime.device)
     try:
-        method.networks.load_state_dict(state["networks"])
-    except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{path}: not the networks of this configuration ({error}).") from error
-    return Meter(config, domains, method, runtime)
+        method.networks.load_state_dict(networks)
+    except RuntimeError as error:
+        raise ValueError(f"{origin}: not the networks of this configuration ({error}).") from error
+    return method

@@ -22,7 +22,7 @@ from trainables.augmentations import normalize
 from trainables.backbones import BACKBONES
 from trainables.batch import Batch
 from trainables.checkpoint import TrialFolder, load_tensors, save_tensors, write_atomically
-from trainables.config import CheckpointConfig, TrialConfig, pretraining_trial
+from trainables.config import CheckpointConfig, TrialConfig, criteria_of, pretraining_trial
 from trainables.criteria import CRITERIA, Criterion, LabelReadingCriterion
 from trainables.evaluation import Evaluation, OracleEvaluation
 from trainables.images import Images
@@ -35,6 +35,7 @@ from trainables.optimization import set_learning_rate, training_progress
 from trainables.randomness import seed_everything
 from trainables.runtime import Runtime
 from trainables.schema import Choice, look_up
+from trainables.selection import objectives
 from trainables.tasks import TASKS, Domains
 from trainables.weights import load_backbone
 
@@ -58,7 +59,8 @@ class Report:
     """Epochs done, with fractions where evaluations are more frequent."""
     num_epochs: float
     objective: float
-    """The criterion at the best checkpoint so far; what a search maximises and compares."""
+    """The criterion at the best checkpoint so far; what a search maximises and compares. Of an
+    average of ranks, the mean rank among the trial's own evaluations."""
     best_evaluation: int
     """Where that checkpoint was."""
     metrics: dict[str, float]
@@ -128,17 +130,18 @@ def check_domains(config: TrialConfig, domains: Domains) -> None:
 
 def usable_criteria(config: TrialConfig, domains: Domains
                     ) -> dict[str, Criterion | LabelReadingCriterion]:
-    """Every criterion that the task's data allow; the selecting one has to be among them."""
-    own = config.selection.criterion.name
-    entries = {**CRITERIA, own: look_up(CRITERIA, own, "criterion")}
+    """Every criterion that the task's data allow; the selecting ones have to be among them."""
+    own = criteria_of(config.selection.criterion)
+    entries = {**CRITERIA, **{name: look_up(CRITERIA, name, "criterion") for name in own}}
     if domains.target_train is None:
         entries = {"source_validation": entries["source_validation"]}
     if domains.target_val is None:
         entries = {name: e for name, e in entries.items() if not e.reads_target_labels}
-    if own not in entries:
-        what = "target labels" if domains.target_train else "a target"
-        raise ValueError(f"criterion '{own}' needs {what}, which task '{config.task.name}' does "
-                         "not have.")
+    for name in own:
+        if name not in entries:
+            what = "target labels" if domains.target_train else "a target"
+            raise ValueError(f"criterion '{name}' needs {what}, which task '{config.task.name}' "
+                             "does not have.")
     return {name: entry() for name, entry in entries.items()}
 
 
@@ -219,7 +222,6 @@ class _Training:
             self.steps_per_epoch * (config.schedule.num_epochs or 0))
         self.interval = config.evaluation.interval_steps or self.steps_per_epoch
         self.num_evaluations = math.ceil(self.num_steps / self.interval)
-        self.criterion = config.selection.criterion.name
         self.criteria = usable_criteria(config, domains)
         self.meter = Meter(config, domains, self.method, runtime)
         self._restore()
@@ -266,15 +268,13 @@ class _Training:
 
     def _evaluate(self, losses: dict[str, float]) -> Report:
         evaluation, accuracies = self.meter.evaluation()
-        scores = self._scores(evaluation)
-        objective = self._objective(scores, accuracies["source_val/accuracy"])
-        self.progress.evaluation += 1
-        if objective > self.progress.objective:
-            self.progress.objective = objective
-            self.progress.best_evaluation = self.progress.evaluation
-            if self.runtime.is_main:
-                save_tensors(self.files.best, {"networks": self.method.networks.state_dict()})
-        report = self._report("training", {**losses, **scores, **accuracies})
+        metrics = {**losses, **self._scores(evaluation), **accuracies}
+        if self._choose(metrics) and self.runtime.is_main:
+            save_tensors(self.files.best, {
+                "networks": self.method.networks.state_dict(),
+                "classes": list(self.domains.classes),
+                "geometry": asdict(self.domains.geometry)})
+        report = self._report("training", metrics)
         self._save()
         return report
 
@@ -295,14 +295,18 @@ class _Training:
                 raise TrialFailed(f"{name} is {score} after step {self.progress.step}.")
         return scores
 
-    def _objective(self, scores: dict[str, float], source_accuracy: float) -> float:
-        """The criterion, or something below its least value where the source is not learned."""
-        selection = self.config.selection
-        shortfall = selection.source_accuracy_floor - source_accuracy
-        if shortfall > 0:
-            criterion = self.criteria[self.criterion]
-            return criterion.lower_bound(len(self.domains.classes)) - shortfall
-        return scores[f"criterion/{self.criterion}"]
+    def _choose(self, metrics: dict[str, float]) -> bool:
+        """Whether the newest evaluation is better than the best so far, which it then becomes."""
+        progress = self.progress
+        history = [report["metrics"] for report in progress.reports] + [metrics]
+        values = objectives(self.config.selection, len(self.domains.classes), history)
+        progress.evaluation += 1
+        best = progress.best_evaluation
+        is_better = best == 0 or values[-1] > values[best - 1]
+        if is_better:
+            progress.best_evaluation = progress.evaluation
+        progress.objective = values[progress.best_evaluation - 1]
+        return is_better
 
     def _report(self, phase: Phase, metrics: dict[str, float]) -> Report:
         seconds, cpu_seconds = self.clock.lap(self.runtime)
@@ -366,7 +370,11 @@ class _Training:
         predictions = self.meter.target_predictions()
         if predictions and self.runtime.is_main:
             self.files.write_predictions(predictions)
-        report = self._report("test", self.meter.test_metrics())
+        metrics, confusion = self.meter.test_metrics()
+        if self.runtime.is_main:
+            for name, counts in confusion.items():
+                self.files.write_confusion(name, self.domains.classes, counts.tolist())
+        report = self._report("test", metrics)
         self._save()
         return report
 

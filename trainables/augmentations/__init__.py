@@ -1,7 +1,7 @@
 """Augmentations by name. A new one is a file here and a line in the table."""
 
 from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig, Geometry
-from trainables.augmentations.base import evaluation_transform, normalize
+from trainables.augmentations.base import evaluation_transform, normalize, standardize
 from trainables.augmentations.consistency import consistency_view
 from trainables.augmentations.none import NoAugmentation
 from trainables.augmentations.randaugment import RandAugment
@@ -20,5 +20,5 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 __all__ = [
     "AUGMENTATIONS", "STATISTICS", "Augmentation", "AugmentationConfig", "Geometry",
     "NoAugmentation", "RandAugment", "StrongAugmentation", "TrivialAugment", "WeakAugmentation",
-    "consistency_view", "evaluation_transform", "normalize",
+    "consistency_view", "evaluation_transform", "normalize", "standardize",
 ]

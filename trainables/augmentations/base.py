@@ -1,6 +1,7 @@
 """What an augmentation is, and the sizes that a task prescribes to it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +67,12 @@ STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 def normalize(images: Tensor, statistics: str) -> Tensor:
     """Scales uint8 images ``(B, 3, H, W)`` to floats of about zero mean and unit variance."""
-    mean, std = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
-                 for values in STATISTICS[statistics])
-    scaled = (images.float() / 255 - mean) / std
+    return standardize(images, *STATISTICS[statistics])
+
+
+def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Subtracts the channels' means and divides by their deviations, both of ``[0, 1]`` images."""
+    centre, scale = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+                     for values in (mean, std))
+    scaled = (images.float() / 255 - centre) / scale
     return scaled.contiguous(memory_format=torch.channels_last)

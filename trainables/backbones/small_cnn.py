@@ -18,7 +18,7 @@ class SmallCNN(Architecture):
     """
 
     class Config(BackboneConfig):
-        """Settings."""
+        """The defaults are ours."""
 
         width: PositiveInt = 16
         """Channels of the first layer; the next two have twice and four times as many."""

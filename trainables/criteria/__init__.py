@@ -10,6 +10,7 @@ from trainables.criteria.entropy import Entropy
 from trainables.criteria.information_maximization import InformationMaximization
 from trainables.criteria.mixval import MixVal
 from trainables.criteria.oracle import Oracle
+from trainables.criteria.rank_average import RankAverage, mean_percentiles
 from trainables.criteria.snd import SND
 from trainables.criteria.source_validation import SourceValidation
 from trainables.criteria.transfer_score import TransferScore
@@ -29,8 +30,14 @@ CRITERIA: dict[str, type[Criterion] | type[LabelReadingCriterion]] = {
     "transfer_score": TransferScore,
 }
 
+SELECTORS: dict[str, type[Criterion] | type[LabelReadingCriterion] | type[RankAverage]] = {
+    **CRITERIA,
+    "rank_average": RankAverage,
+}
+"""Everything that can choose checkpoints and trials."""
+
 __all__ = [
     "BNM", "CRITERIA", "ClassAMI", "ClassConfusion", "Criterion", "DEV", "DEVN", "Entropy",
-    "InformationMaximization", "LabelReadingCriterion", "MixVal", "Oracle", "SND",
-    "SourceValidation", "TransferScore",
+    "InformationMaximization", "LabelReadingCriterion", "MixVal", "Oracle", "RankAverage",
+    "SELECTORS", "SND", "SourceValidation", "TransferScore", "mean_percentiles",
 ]

@@ -1,5 +1,6 @@
 """Tasks by name. A new one is a file here and a line in the table."""
 
+from trainables.tasks._image_files import find_images, read_image
 from trainables.tasks._published import DATA_VARIABLE, using_data_folder
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
@@ -22,5 +23,6 @@ TASKS: dict[str, type[Task]] = {
 
 __all__ = [
     "DATA_VARIABLE", "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39",
-    "SubVisDA10", "SynSL", "TASKS", "Task", "TaskConfig", "using_data_folder",
+    "SubVisDA10", "SynSL", "TASKS", "Task", "TaskConfig", "find_images", "read_image",
+    "using_data_folder",
 ]

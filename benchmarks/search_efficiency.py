@@ -1,0 +1,52 @@
+"""Measures how many evaluations searches need, on a model of recorded trials.
+
+python -m benchmarks.search_efficiency [--seeds N] [--trials N] [--curves FILE|STUDY]
+
+Reference: random search at full length. Others: the samplers with and without early stopping, all
+through the code that studies use (:mod:`study.simulate`).
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.record_curves import TABLE
+from study.config import read_study
+from study.curves import read_curves
+from study.pruners import PRUNERS, ASHAConfig
+from study.samplers import SAMPLERS, TPEConfig
+from study.simulate import Surrogate, efficiencies, efficiency_table
+from trainables.schema import Choice, default_choice
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how many evaluations searches need.")
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=64, help="of the random search")
+    parser.add_argument("--curves", type=Path, default=TABLE, metavar="FILE|STUDY")
+    options = parser.parse_args()
+    study, space = read_study("digits", [])
+    surrogate = Surrogate(read_curves(options.curves), space)
+    tpe, random = default_choice(SAMPLERS, "tpe"), default_choice(SAMPLERS, "random")
+    none = default_choice(PRUNERS, "none")
+    early = Choice("asha", ASHAConfig(min_evaluations=1, reduction_factor=2))
+    searches: dict[str, dict[str, object]] = {
+        "random, ASHA": {"sampler": random, "pruner": study.pruner},
+        "TPE, full length": {"sampler": tpe, "pruner": none},
+        "TPE, ASHA": {"sampler": tpe, "pruner": study.pruner},
+        "TPE, ASHA from evaluation 1": {"sampler": tpe, "pruner": early},
+        "TPE, ASHA, methods by TPE": {"sampler": tpe, "pruner": study.pruner,
+                                      "equal_budget": False},
+        "TPE from trial 16, ASHA": {"sampler": Choice("tpe", TPEConfig(num_startup_trials=16)),
+                                    "pruner": study.pruner},
+    }
+    found = efficiencies(
+        study, space, surrogate,
+        {name: study.model_copy(update=changes) for name, changes in searches.items()},
+        options.seeds, options.trials)
+    Console().print(efficiency_table(found, surrogate.held_out()))
+
+
+if __name__ == "__main__":
+    main()

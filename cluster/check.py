@@ -1,0 +1,70 @@
+"""Checks a cluster's file before money is spent, offline: ``python -m cluster.check FILE``.
+
+It reads files of ``ray up`` (AWS and machines by ssh) and a RayJob of KubeRay. Every finding is a
+line: place, rule, value, remedy.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cluster.findings import Finding, Tree
+from study.yaml_file import YamlFile, read_yaml
+from trainables.schema import join
+
+USAGE = "python -m cluster.check"
+
+
+def findings_of(tree: Tree) -> list[Finding]:
+    """What is wrong with a file's content.
+
+    Raises:
+        ValueError: It is nothing of which this knows.
+    """
+    if tree.get("apiVersion") == "ray.io/v1" and tree.get("kind") == "RayJob":
+        from cluster.kuberay_rules import check_kuberay
+        return list(check_kuberay(tree))
+    provider = tree.get("provider")
+    kind = provider.get("type") if isinstance(provider, dict) else None
+    if kind not in ("aws", "local"):
+        raise ValueError("must be a file of `ray up` with provider/type aws or local, or a RayJob "
+                         f"of ray.io/v1, got provider/type {kind!r} and kind "
+                         f"{tree.get('kind')!r}.")
+    from cluster.launcher_rules import check_launcher
+    findings = list(check_launcher(tree))
+    if kind == "aws" and isinstance(tree.get("available_node_types"), dict):
+        from cluster.aws_rules import check_aws
+        findings += check_aws(tree)
+    return findings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 nothing found, 1 something, 2 not such a file."""
+    parser = argparse.ArgumentParser(prog=USAGE, description=__doc__)
+    parser.add_argument("file", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        file = read_yaml(options.file)
+        findings = findings_of(file.content)
+    except ValueError as error:
+        text = str(error)
+        print(text if text.startswith(str(options.file)) else f"{options.file}: {text}",
+              file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is missing: pip install 'syn2real-study[cluster]'.", file=sys.stderr)
+        return 2
+    for line in dict.fromkeys(_line(file, finding) for finding in findings):
+        print(line)
+    if not findings:
+        print(f"{options.file}: nothing found.")
+    return 1 if findings else 0
+
+
+def _line(file: YamlFile, finding: Finding) -> str:
+    place = f"{join(finding.place)}: " if finding.place else ""
+    return f"{file.where(finding.place)}: {place}{finding}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

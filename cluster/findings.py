@@ -1,0 +1,67 @@
+"""What is wrong with a cluster's file, and where."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.schema import Place, shorten
+
+Tree = dict[str, Any]
+"""A file's content."""
+
+TO_FILL = "FILL_IN"
+"""What the shipped files have where only their user knows the value."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to change before money is spent."""
+
+    place: Place
+    rule: str
+    value: object
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}, got {shorten(self.value)}. {self.remedy}"
+
+
+def at(tree: object, *place: str | int) -> Any:
+    """What stands at a place; ``None`` if nothing does."""
+    for key in place:
+        if isinstance(tree, dict):
+            tree = tree.get(key)
+        elif isinstance(tree, list) and isinstance(key, int) and key < len(tree):
+            tree = tree[key]
+        else:
+            return None
+    return tree
+
+
+def texts(tree: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Every text in a tree, keys of mappings included, and where it stands."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield (*place, str(key)), str(key)
+            yield from texts(value, (*place, str(key)))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from texts(value, (*place, index))
+    elif isinstance(tree, str):
+        yield place, tree
+
+
+def check_filled(tree: Tree) -> Iterator[Finding]:
+    """Nothing is left to fill in."""
+    for place, text in texts(tree):
+        if TO_FILL in text:
+            yield Finding(place, "must be filled in", text,
+                          "The comment beside it says with what.")
+
+
+def check_pinned(place: Place, image: object) -> Iterator[Finding]:
+    """An image is one that can't change: named by its digest."""
+    if isinstance(image, str) and TO_FILL not in image and "@sha256:" not in image:
+        yield Finding(place, "must be an image's digest", image,
+                      "Write NAME@sha256:…, as `docker push` prints it: a tag may change, and "
+                      "nodes would run different code.")

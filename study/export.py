@@ -1,0 +1,127 @@
+"""Writes a study's winner as a folder: ``python -m study.export STUDY [--task T --method M]``.
+
+The winner is the best final run by the study's criterion, or the best one of ``--method``, which
+may also name a condition of a study that compares something else. The folder holds
+``model.safetensors`` (the networks), ``model.yaml`` (the classes and the test transform),
+``trial.yaml`` (the configuration that made it) and ``README.md`` (a model card with its figures).
+``python -m trainables.predict`` classifies images with it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from study.model_card import model_card
+from study.records import TrialRecord, read_records
+from study.session import Layout
+from trainables.augmentations import Geometry
+from trainables.checkpoint import TrialFolder, load_tensors, make_writable, write_atomically
+from trainables.classifier import ModelFolder, save_model
+from trainables.config import TrialConfig
+from trainables.schema import nearest, validate
+
+
+def export(study: Path, out: Path | None = None, task: str | None = None,
+           method: str | None = None) -> Path:
+    """Writes the winner.
+
+    Args:
+        study: The study's folder; it may still be running.
+        out: Where to; ``export`` in the study's folder if ``None``. An earlier export there is
+            replaced.
+        task: The winner on this one; needed where the study has several.
+        method: The winner of this one, or of this condition; of all if ``None``.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        ValueError: There is no such final run, or the folder holds something else.
+    """
+    layout = Layout(study)
+    winner, peers = _winner(layout, task, method)
+    config = validate(TrialConfig, winner.config)
+    checkpoint = TrialFolder(layout.trial(winner.id)).best
+    state = load_tensors(checkpoint)
+    if not {"networks", "classes", "geometry"} <= state.keys():
+        raise ValueError(f"{checkpoint}: must hold networks, classes and geometry, and has "
+                         f"{', '.join(state)}. It is an earlier version's: run the study again.")
+    files = ModelFolder(out or layout.root / "export")
+    _check_free(files)
+    save_model(files.root, config, state["networks"], state["classes"],
+               Geometry(**state["geometry"]))
+    write_atomically(files.card, model_card(winner, peers, files, layout).encode())
+    return files.root
+
+
+def _winner(layout: Layout, task: str | None, method: str | None
+            ) -> tuple[TrialRecord, list[TrialRecord]]:
+    """The best final run by the criterion, and all final runs of its condition."""
+    finals = [record for record in read_records(layout.records)
+              if record.stage == "final" and record.outcome == "complete"]
+    if not finals:
+        raise ValueError(f"{layout.root}: no final run of a study has ended here. Only final runs "
+                         "keep their weights (final_seeds must be above 0).")
+    finals = _with(finals, "task", task, lambda record: (task_of(record),))
+    tasks = list(dict.fromkeys(map(task_of, finals)))
+    if len(tasks) > 1:
+        raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
+    finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
+    winner = max(finals, key=_objective)
+    return winner, [record for record in finals if record.condition == winner.condition]
+
+
+def task_of(record: TrialRecord) -> str:
+    """The name of a trial's task."""
+    return str(next(iter(record.config["task"])))
+
+
+def _with(finals: Sequence[TrialRecord], option: str, name: str | None,
+          names_of: Callable[[TrialRecord], tuple[str, ...]]) -> list[TrialRecord]:
+    """The runs that go by a name; all of them if it is ``None``."""
+    chosen = [record for record in finals if name is None or name in names_of(record)]
+    if not chosen:
+        known = dict.fromkeys(own for record in finals for own in names_of(record))
+        raise ValueError(f"--{option} {name}: no final run of the study has it."
+                         f"{nearest(str(name), list(known))}")
+    return chosen
+
+
+def _objective(record: TrialRecord) -> float:
+    assert record.objective is not None, "a complete trial has one"
+    return record.objective
+
+
+def _check_free(files: ModelFolder) -> None:
+    """Refuses to write among files that are not an export."""
+    make_writable(files.root)
+    if any(files.root.iterdir()) and not files.description.exists():
+        raise ValueError(f"--out {files.root}: must be a new or empty folder, or an earlier "
+                         "export, and holds other files.")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m study.export",
+        description="Write a study's winner as a folder: weights, classes, test transform, "
+                    "configuration and model card.")
+    parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder")
+    parser.add_argument("--task", help="the winner on this task, where the study has several")
+    parser.add_argument("--method",
+                        help="the winner of this method or condition (default: of all)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="the folder to write (default: STUDY/export)")
+    options = parser.parse_args(arguments)
+    try:
+        folder = export(options.study, options.out, options.task, options.method)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

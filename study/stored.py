@@ -1,0 +1,99 @@
+"""A study's folder as others read it, while it runs or afterwards. Nothing is locked or mended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from study.comparison import Comparison, Row, compare
+from study.config import StudyConfig
+from study.records import TrialRecord, read_records
+from study.session import Layout
+from trainables.criteria import SELECTORS
+from trainables.schema import InvalidConfig, look_up, validate
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """What a study has left so far."""
+
+    name: str
+    layout: Layout
+    config: StudyConfig
+    records: tuple[TrialRecord, ...]
+    """At least one."""
+
+    @property
+    def criterion(self) -> str:
+        """The name of what selected checkpoints and winners."""
+        return self.config.criterion.name
+
+    @property
+    def selected_by_target_labels(self) -> bool:
+        """Whether the criterion is an oracle."""
+        return look_up(SELECTORS, self.criterion, "criterion").reads_target_labels
+
+    def comparisons(self) -> dict[str, Comparison]:
+        """The study's result on each of its tasks."""
+        by_task: dict[str, list[TrialRecord]] = {}
+        for record in self.records:
+            by_task.setdefault(task_of(record), []).append(record)
+        return {task: compare(records, self.criterion, self.selected_by_target_labels)
+                for task, records in by_task.items()}
+
+    def run_of(self, row: Row, task: str) -> TrialRecord | None:
+        """A run that a row's figures are of: final, or the winner of a study without."""
+        own = [run for run in self.records if run.condition == row.name and task_of(run) == task]
+        return next((run for run in own if run.stage == "final" or run.id == row.winner), None)
+
+    def progress(self) -> str:
+        """How much of the study there is, in a line."""
+        search = sum(record.stage == "search" for record in self.records)
+        finals = len(self.records) - search
+        return f"{search} of {self.config.num_trials} trials and {finals} final runs have ended"
+
+
+def task_of(record: TrialRecord) -> str:
+    """The name of a trial's task."""
+    return str(next(iter(record.config["task"])))
+
+
+def read_stored(folder: Path) -> StoredStudy:
+    """Reads a study's folder.
+
+    Raises:
+        ValueError: It is not one, or no trial has ended; in one line.
+    """
+    layout = Layout(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder.")
+    if not layout.space.exists():
+        raise ValueError(f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
+                         "folder that study.run has made, such as runs/digits.")
+    try:
+        config = validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
+    except (InvalidConfig, yaml.YAMLError) as error:
+        reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
+        raise ValueError(f"{layout.space}: not a study ({reason}).") from error
+    records = read_records(layout.records)
+    if not records:
+        raise ValueError(f"{folder}: no trial of this study has ended yet. Try again later.")
+    return StoredStudy(folder.resolve().name, layout, config, tuple(records))
+
+
+def read_all(folders: Sequence[Path]) -> list[StoredStudy]:
+    """Reads several studies, which are told apart by their folders' names.
+
+    Raises:
+        ValueError: One is not a study, or two have the same name.
+    """
+    studies: dict[str, StoredStudy] = {}
+    for folder in folders:
+        study = read_stored(folder)
+        if study.name in studies:
+            raise ValueError(
+                f"{folder}: two studies are named '{study.name}', the other one is "
+                f"{studies[study.name].layout.root}. Name each once, or rename a folder.")
+        studies[study.name] = study
+    return list(studies.values())

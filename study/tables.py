@@ -1,0 +1,128 @@
+"""Several studies in one table: methods × tasks. Pure; writing it is :mod:`study.tabular`'s."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from study.comparison import TARGET, Comparison, Spread
+from study.published import Published
+from study.stored import StoredStudy
+
+METRICS = {"accuracy": "accuracy", "mean_class_accuracy": "mean class"}
+"""Of each test set, and their headings."""
+FIRST = "no_adaptation"
+"""What others are compared with stands above them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of a study on a task."""
+
+    study: str
+    task: str
+    test_set: str
+    metric: str
+    """One of :data:`METRICS`."""
+    title: str
+    """The task, with the study's name where several studies have it."""
+
+    @property
+    def tag(self) -> str:
+        """The metric's name in records."""
+        return f"{self.test_set}/{self.metric}"
+
+    @property
+    def heading(self) -> str:
+        """What is measured on what, in few letters."""
+        where = "" if self.test_set == TARGET else f"{self.test_set.removeprefix('test_')} "
+        return f"{where}{METRICS[self.metric]}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure of a condition."""
+
+    spread: Spread | None = None
+    """Over final seeds; ``None`` where the study has no such figure."""
+    is_best: bool = False
+    """Whether it is the column's best; re-estimated statistics don't compete."""
+    published: float | None = None
+    """The paper's, selected by an oracle; a fraction."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods, or other conditions, × tasks."""
+
+    columns: tuple[Column, ...]
+    rows: dict[str, tuple[Cell, ...]]
+    """One cell a column, by condition."""
+    heading: str = "method"
+    """What the rows are."""
+
+    def has_published(self, index: int) -> bool:
+        """Whether the paper has figures for a column."""
+        return any(cells[index].published is not None for cells in self.rows.values())
+
+
+def across(studies: Sequence[StoredStudy], published: Published | None = None) -> Table:
+    """Puts studies side by side.
+
+    Args:
+        studies: Of different names.
+        published: The paper's tables, to stand beside.
+    """
+    parts = [(study, task, comparison) for study in studies
+             for task, comparison in study.comparisons().items()]
+    tasks = [task for _, task, _ in parts]
+    columns: list[Column] = []
+    cells: dict[str, dict[Column, Cell]] = {name: {} for name in _names([c for *_, c in parts])}
+    for study, task, comparison in parts:
+        title = task if tasks.count(task) == 1 else f"{task} · {study.name}"
+        for test_set in main_sets(comparison):
+            for metric in METRICS:
+                column = Column(study.name, task, test_set, metric, title)
+                columns.append(column)
+                for name, cell in _column(comparison, column, study, published).items():
+                    cells[name][column] = cell
+    return Table(tuple(columns), {
+        name: tuple(row.get(column, Cell()) for column in columns)
+        for name, row in cells.items()}, heading_of([comparison for *_, comparison in parts]))
+
+
+def heading_of(comparisons: Sequence[Comparison]) -> str:
+    """What is compared: methods, or other conditions."""
+    return "condition" if any(c.names_differ for c in comparisons) else "method"
+
+
+def main_sets(comparison: Comparison) -> list[str]:
+    """The test sets of a table: the target's, or all where nothing is adapted."""
+    metrics = dict.fromkeys(name for row in comparison.rows for name in row.metrics)
+    suffix = "/accuracy"
+    sets = [name.removesuffix(suffix) for name in metrics if name.endswith(suffix)
+            and name.count("/") == 1 and name != "source_val/accuracy"]
+    if TARGET in sets and any(row.method != "supervised" for row in comparison.rows):
+        return [TARGET]
+    # photographs, which the question is about, first
+    return sorted(sets, key=lambda name: not name.startswith((TARGET, "test_OOD")))
+
+
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    """Rows of all studies, each name once, the baseline below its method."""
+    names = list(dict.fromkeys(row.name for c in comparisons for row in c.rows))
+    names.sort(key=lambda name: name != FIRST)
+    for baseline in {c.baseline.name for c in comparisons if c.baseline is not None}:
+        names.insert(names.index(FIRST) + 1, baseline)
+    return names
+
+
+def _column(comparison: Comparison, column: Column, study: StoredStudy,
+            published: Published | None) -> dict[str, Cell]:
+    best = comparison.best(column.tag)
+    cells = {}
+    for row in comparison.rows:
+        run = study.run_of(row, column.task)
+        figure = published.figure(run, column.tag) if published and run else None
+        cells[row.name] = Cell(row.metrics.get(column.tag), row is best, figure)
+    if comparison.baseline is not None:
+        cells[comparison.baseline.name] = Cell(comparison.baseline.metrics.get(column.tag))
+    return cells

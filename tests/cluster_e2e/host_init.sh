@@ -1,0 +1,36 @@
+#!/bin/bash
+# The first process of a machine: host_init.sh NAME ADDRESS FOLDER HOST_KEY PUBLIC_KEY
+set -euo pipefail
+name=$1 address=$2 folder=$3 host_key=$4 public_key=$5
+
+hostname "$name"
+mount --make-rprivate /
+mkdir -p "$folder/up" "$folder/work"
+mount -t overlay overlay -o "lowerdir=/root,upperdir=$folder/up,workdir=$folder/work" /root
+rm -rf /root/.ray /root/.aws /root/.ssh
+cp "$folder/profile" /root/.bash_profile
+printf '#\n' > /root/.bashrc
+
+mkdir -p /tmp/ray
+mount -t tmpfs tmpfs /tmp/ray
+mount -t tmpfs -o size=2g tmpfs /dev/shm
+printf '127.0.0.1 localhost\n%s %s\n' "$address" "$name" > "$folder/hosts"
+mount --bind "$folder/hosts" /etc/hosts
+
+mkdir -p /run/sshd
+cat > "$folder/sshd_config" <<CONFIG
+ListenAddress $address
+HostKey $host_key
+AuthorizedKeysFile $public_key
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PrintMotd no
+MaxStartups 100
+MaxSessions 100
+PidFile none
+CONFIG
+/usr/sbin/sshd -D -e -f "$folder/sshd_config" &
+wait $!

@@ -1,0 +1,110 @@
+"""The machine from which a cluster is started and used: commands as README.md gives them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.files import ROOT
+
+PORT = 18265
+"""Of the tunnel to the dashboard."""
+
+
+@dataclass
+class Laptop:
+    """A home, and what its commands have said."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.scratch = tempfile.TemporaryDirectory(prefix="s2r-")
+
+    @property
+    def all_environment(self) -> dict[str, str]:
+        """Of its commands."""
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "HOME": str(self.home), "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_TMPDIR": self.scratch.name, "RAY_AUTH_MODE": "token", "LC_ALL": "C.UTF-8",
+                "PYTHONUNBUFFERED": "1", **self.environment}
+
+    def run(self, *command: str, seconds: float = 240) -> str:
+        """A command that must succeed; returns what it printed."""
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.all_environment, timeout=seconds, text=True, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.said.append(done.stdout)
+        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-6000:]}"
+        return done.stdout
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """A command that goes on meanwhile."""
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.all_environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def finish(self, process: "subprocess.Popen[str]", seconds: float) -> str:
+        """Waits for a command; returns what it printed."""
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _ = process.communicate()
+            raise AssertionError(f"not finished in time:\n{output[-6000:]}") from None
+        self.said.append(output)
+        return output
+
+    @contextmanager
+    def tunnel(self, cluster: Path) -> Iterator[None]:
+        """Makes the dashboard reachable, as ``ray dashboard`` does."""
+        process = self.start("ray", "dashboard", "--port", str(PORT), "--no-config-cache",
+                             str(cluster))
+        try:
+            deadline = time.monotonic() + 60
+            while status(None) is None:
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, "no tunnel"
+                time.sleep(0.2)
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            self.said.append(process.communicate()[0])
+
+    def submit(self, *entrypoint: str) -> "subprocess.Popen[str]":
+        """Submits a job from the repository and follows it."""
+        return self.start("ray", "job", "submit", "--address", f"http://127.0.0.1:{PORT}",
+                          "--working-dir", ".", "--", *entrypoint)
+
+
+def status(token: str | None, path: str = "/api/jobs/") -> int | None:
+    """How the dashboard answers; ``None`` if it does not."""
+    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}")
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+def outcome_of(output: str) -> dict[str, Any]:
+    """What the job printed last."""
+    lines = [line for line in output.splitlines() if "OUTCOME " in line]
+    assert lines, output[-6000:]
+    outcome: dict[str, Any] = json.loads(lines[-1].partition("OUTCOME ")[2])
+    return outcome

@@ -1,0 +1,92 @@
+"""onprem.yaml on three machines, from ``ray up`` to ``ray down``."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.cluster.files import filled
+from tests.cluster_e2e.hosts import PREFIX, Hosts, run
+from tests.cluster_e2e.laptop import Laptop, outcome_of, status
+from tests.cluster_e2e.leaks import ProcessList, files_with
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+ADDRESSES = {f"host{number}": f"{PREFIX}.{number}" for number in (11, 12, 13)}
+
+
+@dataclass
+class Course:
+    """What was seen of one cluster."""
+
+    outcome: dict[str, Any] = field(default_factory=dict)
+    statuses: dict[str, int | None] = field(default_factory=dict)
+    leaks: list[str] = field(default_factory=list)
+    in_process_lists: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    """Processes of Ray's after ``ray down``."""
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
+    """A cluster's life."""
+    folder = tmp_path_factory.mktemp("ssh")
+    laptop = Laptop(folder / "home", {"RAY_UP_enable_autoscaler_v2": "0"})
+    key = laptop.home / ".ssh" / "syn2real"
+    key.parent.mkdir(parents=True)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    laptop.run("sh", "-c", "ray get-auth-token --generate > /dev/null; chmod 600 ~/.ray/*")
+    token = (laptop.home / ".ray" / "auth_token").read_text().strip()
+    cluster = folder / "onprem.yaml"
+    head, *workers = ADDRESSES.values()
+    cluster.write_text(without_container(filled(
+        "onprem.yaml", head_ip=head, worker_ips=", ".join(workers), ssh_user="root")))
+    course = Course()
+    with Hosts(folder, key.with_suffix(".pub")) as hosts, ProcessList([token]) as processes:
+        for name, address in ADDRESSES.items():
+            hosts.create(name, address)
+        laptop.run("python", "-m", "cluster.check", str(cluster))
+        laptop.run("ray", "up", "--yes", "--no-config-cache", str(cluster))
+        with laptop.tunnel(cluster):
+            course.statuses = {"without": status(None), "right": status(token)}
+            storage = folder / "shared"
+            course.outcome = outcome_of(laptop.finish(laptop.submit(
+                "python", "-m", "tests.cluster_e2e.job", "--storage", str(storage),
+                "--trials", "3", "--epochs", "3", "--cpus", "1", "--nodes", "3"), 180))
+        course.leaks = files_with([token], [
+            path for name in ADDRESSES for path in hosts.written_by(name)], but=["auth_token"])
+        course.leaks += [text[:60] for text in laptop.said if token in text]
+        laptop.run("ray", "down", "--yes", str(cluster))
+        course.left = [line for host in hosts.running.values()
+                       for line in host.run("ps -eo args").stdout.splitlines()
+                       if "raylet" in line or "gcs_server" in line]
+        course.in_process_lists = processes.found
+    yield course
+
+
+def without_container(text: str) -> str:
+    """The file with the sizes of these machines."""
+    head, container = text.split("\ndocker:\n")
+    text = f"{head}\n{container[container.index('# The token that'):]}"
+    assert text.count("--disable-usage-stats") == 2
+    return text.replace("--disable-usage-stats", "--disable-usage-stats --num-cpus=1 "
+                        "--object-store-memory=150000000")
+
+
+def test_trials_run_on_all_machines(course: Course) -> None:
+    assert course.outcome["errors"] == 0 and course.outcome["nodes"] == sorted(ADDRESSES)
+    assert all(trial["finished"] for trial in course.outcome["trials"])
+    assert {trial["host"] for trial in course.outcome["trials"]} == set(ADDRESSES)
+
+
+def test_the_job_interface_wants_the_token(course: Course) -> None:
+    assert course.statuses == {"without": 401, "right": 200}
+
+
+def test_the_token_is_nowhere_but_in_its_file(course: Course) -> None:
+    assert course.leaks == [] and course.in_process_lists == {}
+
+
+def test_nothing_runs_on_after_the_end(course: Course) -> None:
+    assert course.left == []

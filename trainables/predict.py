@@ -1,0 +1,131 @@
+"""Classifies images: ``python -m trainables.predict MODEL IMAGES… [--csv FILE]``.
+
+MODEL is a folder that ``python -m study.export`` has written; IMAGES are files, or folders that
+are searched for images. Needs neither Ray nor the study nor its data. From Python:
+:func:`trainables.load_model`.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from trainables.classifier import Classified, Classifier, load_model
+from trainables.tasks import find_images
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 no image could be read, 2 bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        images = _images(options.images)
+        model = load_model(options.model, _device(options.device))
+        return _predict(model, images, options.batch_size, options.csv)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainables.predict", description="Classify images with a model.")
+    parser.add_argument("model", type=Path, metavar="MODEL",
+                        help="a folder written by python -m study.export")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES",
+                        help="files, or folders that are searched for images")
+    parser.add_argument("--csv", type=Path, metavar="FILE",
+                        help="write image, class, probability there instead of printing them")
+    parser.add_argument("--batch-size", type=_positive, default=64, metavar="N",
+                        help="images of a forward pass; changes speed and memory only "
+                             "(default: %(default)s)")
+    parser.add_argument("--device", default="auto",
+                        help="cpu, cuda, cuda:1 … (default: cuda if there is one)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer above 0, got {text}.")
+    return int(text)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].removesuffix(".")
+        raise ValueError(f"--device {name}: cannot be used: {reason}.") from error
+    return device
+
+
+def _images(paths: Iterable[Path]) -> list[str]:
+    """Every image that is meant, once.
+
+    Raises:
+        ValueError: A path does not exist, or a folder holds no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [path / file for file in find_images(path)]
+            if not inside:
+                raise ValueError(f"{path}: the folder holds no images.")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise ValueError(f"{path}: no such file or folder.")
+    return [str(path) for path in dict.fromkeys(found)]
+
+
+def _predict(model: Classifier, images: list[str], batch_size: int, table: Path | None) -> int:
+    """Classifies and writes; results that are printed come after the progress bar."""
+    skipped = 0
+    lines = []
+    with ExitStack() as stack:
+        writer = None
+        if table is not None:
+            try:
+                file = stack.enter_context(table.open("w", newline="", encoding="utf-8"))
+            except OSError as error:
+                raise ValueError(f"--csv {table}: {error.strerror}.") from error
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("image", "class", "probability"))
+        console = Console(stderr=True)
+        for result in track(model.classify(images, batch_size), "Classifying", len(images),
+                            console=console, transient=True,
+                            disable=not console.is_terminal):
+            if not isinstance(result, Classified):
+                skipped += 1
+                console.print(f"Skipped: {result.reason}", markup=False, highlight=False,
+                              soft_wrap=True)
+            elif writer is not None:
+                writer.writerow((result.image, result.label, f"{result.probability:.6f}"))
+            else:
+                lines.append(f"{result.image}\t{result.label}\t{result.probability:.4f}")
+    for line in lines:
+        print(line)
+    if skipped:
+        print(f"{skipped} of {len(images)} images cannot be read.", file=sys.stderr)
+    return 1 if skipped == len(images) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
