@@ -20,6 +20,7 @@ from study.search import Search
 from study.session import Layout, rank
 from study.space import SearchSpace
 from study.tree import Params, Scalar
+from trainables.criteria import RankAverage
 
 KNOWN = "known from"
 """Attribute of a trial in Optuna's storage that did not run: whose result it is."""
@@ -83,6 +84,9 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
     Raises:
         ValueError: It is of something else, or has no trial that this space could have drawn.
     """
+    if isinstance(study.criterion.config, RankAverage.Config):
+        raise ValueError(f"{folder}: ranks are among the trials of one study, so its results say "
+                         "nothing here. Its configurations can be tried: --warm-start.")
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
     different = [key for key in ("task", "criterion", "seed", "fixed")
