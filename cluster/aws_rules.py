@@ -183,6 +183,10 @@ def _check_network(tree: Tree) -> Iterator[Finding]:
         yield Finding(("provider", "cache_stopped_nodes"), "must be false",
                       at(tree, "provider", "cache_stopped_nodes"),
                       "Stopped machines' disks cost money until somebody remembers them.")
+    if at(tree, "head_setup_commands") is None:
+        yield Finding(("head_setup_commands",), "must be given", None,
+                      "Write head_setup_commands: [], or Ray installs whichever boto3 is the "
+                      "latest; the image has one.")
     if not at(tree, "auth", "ssh_private_key"):
         yield Finding(("auth", "ssh_private_key"), "must name a key", None,
                       "Name the file that belongs to KeyName.")

@@ -127,23 +127,28 @@ class Display:
                 table.add_row(trial.id, trial.condition, "starting")
                 continue
             accuracy = report.metrics.get("source_val/accuracy")
-            score = report.metrics.get(f"criterion/{self.criterion}")
+            score = self._shown(report).get(self.criterion)
             table.add_row(
                 trial.id, trial.condition, _epoch(report),
-                f"{score:.4f}" if score is not None and report.phase == "training" else "",
+                f"{score:.4f}" if score is not None else "",
                 f"{100 * accuracy:.1f} %" if accuracy is not None else "",
                 f"{report.seconds:.0f}")
         return table
 
     def _scores(self, report: Report) -> str:
-        names = ["source_val/accuracy"]
-        if report.phase == "training":
-            names.insert(0, f"criterion/{self.criterion}")
+        return "  ".join(f"{name} {value:.4f}" for name, value in self._shown(report).items())
+
+    def _shown(self, report: Report) -> dict[str, float]:
+        """A report's most telling figures; of an average of ranks, the kept checkpoint's rank."""
         if report.phase == "test":
-            names = [name for name in report.metrics
-                     if name.endswith("/accuracy") and name.count("/") == 1]
-        return "  ".join(f"{name.removeprefix('criterion/')} {report.metrics[name]:.4f}"
-                         for name in names if name in report.metrics)
+            return {name: value for name, value in report.metrics.items()
+                    if name.endswith("/accuracy") and name.count("/") == 1}
+        accuracy = report.metrics.get("source_val/accuracy")
+        shown = {} if accuracy is None else {"source_val/accuracy": accuracy}
+        if report.phase == "pretraining":
+            return shown
+        score = report.metrics.get(f"criterion/{self.criterion}", report.objective)
+        return {self.criterion: score, **shown}
 
 
 def _epoch(report: Report) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from study.model_card import model_card
+from study.ranks import worth_among
 from study.records import TrialRecord, read_records
 from study.session import Layout
 from trainables.augmentations import Geometry
@@ -68,7 +69,8 @@ def _winner(layout: Layout, task: str | None, method: str | None
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
     finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
-    winner = max(finals, key=_objective)
+    worth = worth_among(finals)
+    winner = max(finals, key=lambda record: worth[record.id])
     return winner, [record for record in finals if record.condition == winner.condition]
 
 
@@ -86,11 +88,6 @@ def _with(finals: Sequence[TrialRecord], option: str, name: str | None,
         raise ValueError(f"--{option} {name}: no final run of the study has it."
                          f"{nearest(str(name), list(known))}")
     return chosen
-
-
-def _objective(record: TrialRecord) -> float:
-    assert record.objective is not None, "a complete trial has one"
-    return record.objective
 
 
 def _check_free(files: ModelFolder) -> None:

@@ -13,8 +13,8 @@ from study.records import TrialRecord
 from study.report import percent
 from study.session import Layout
 from trainables.classifier import ModelDescription, ModelFolder
-from trainables.config import TrialConfig
-from trainables.criteria import CRITERIA
+from trainables.config import TrialConfig, criteria_of
+from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.schema import look_up, validate
 from trainables.tasks import TASKS
@@ -71,7 +71,7 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
 
 
 def _by_oracle(config: TrialConfig) -> bool:
-    criterion = look_up(CRITERIA, config.selection.criterion.name, "criterion")
+    criterion = look_up(SELECTORS, config.selection.criterion.name, "criterion")
     return criterion.reads_target_labels
 
 
@@ -186,12 +186,14 @@ def _over_seeds(peers: Sequence[TrialRecord], metric: str, name: str) -> str:
 
 
 def _selection(config: TrialConfig) -> str:
-    criterion = config.selection.criterion.name
+    averaged = criteria_of(config.selection.criterion)
+    criterion = f"the average rank by {', '.join(f'`{name}`' for name in averaged)}" \
+        if len(averaged) > 1 else f"`{averaged[0]}`"
     if _by_oracle(config):
-        return (f"Settings, checkpoint and seed were selected by `{criterion}`, an ORACLE that "
+        return (f"Settings, checkpoint and seed were selected by {criterion}, an ORACLE that "
                 "reads target labels: all figures above are oracle figures, which nobody without "
                 "labels can reach.")
-    return (f"Settings, checkpoint and seed were selected by `{criterion}`, which reads no target "
+    return (f"Settings, checkpoint and seed were selected by {criterion}, which reads no target "
             "label; the test sets had no part in it.")
 
 

@@ -31,10 +31,15 @@ def ranked_report(report: Report, selection: SelectionConfig, own: Sequence[Metr
 
 def objectives_of(records: Sequence[TrialRecord]) -> dict[str, float]:
     """What each trial of the search is worth, by its id; none for those without evaluation."""
-    search = [r for r in records if r.stage == "search" and r.objective is not None]
-    if not search or "rank_average" not in search[0].config["selection"]["criterion"]:
-        return {record.id: record.objective for record in search if record.objective is not None}
-    among = [e.metrics for record in search for e in record.evaluations]
-    selection = SelectionConfig.model_validate(search[0].config["selection"])
-    values = average_ranks(selection, [record.selected() for record in search], among)
-    return dict(zip((record.id for record in search), values, strict=True))
+    return worth_among([record for record in records if record.stage == "search"])
+
+
+def worth_among(records: Sequence[TrialRecord]) -> dict[str, float]:
+    """What each of these trials is worth beside the others, by its id."""
+    evaluated = [record for record in records if record.objective is not None]
+    if not evaluated or "rank_average" not in evaluated[0].config["selection"]["criterion"]:
+        return {r.id: r.objective for r in evaluated if r.objective is not None}
+    among = [e.metrics for record in evaluated for e in record.evaluations]
+    selection = SelectionConfig.model_validate(evaluated[0].config["selection"])
+    values = average_ranks(selection, [record.selected() for record in evaluated], among)
+    return dict(zip((record.id for record in evaluated), values, strict=True))

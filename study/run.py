@@ -29,6 +29,7 @@ from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
+from study.warm_start import WarmStart, best_params, known_trials
 from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
@@ -55,6 +56,8 @@ class StudyResult:
 
 def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
               resume: bool = False, overrides: Sequence[str] = (), data: Path | None = None,
+              warm_start: Path | None = None, warm_start_best: int = 3,
+              known_results: Path | None = None,
               console: Console | None = None) -> StudyResult:
     """Runs a study to its end.
 
@@ -67,6 +70,10 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
         overrides: ``section.key=value``, as of ``--set``.
         data: The folder of downloads, for tasks that name none; goes before the environment
             variable SYN2REAL_DATA.
+        warm_start: The folder of an earlier study whose best configurations are tried first.
+        warm_start_best: How many of each of its conditions.
+        known_results: The folder of an earlier study of the same task and fixed settings whose
+            results are told to the sampler.
         console: Where to show progress; nowhere if ``None``.
 
     Returns:
@@ -81,6 +88,9 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     layout = Layout(_folder(out, name or Path(space).stem, resume, fresh=name is None))
     if resume:
         _check_same_study(layout, study)
+    beginning = WarmStart(
+        best_params(warm_start, warm_start_best, search_space) if warm_start else (),
+        known_trials(known_results, study, search_space) if known_results else ())
     resources = _check_resources(search_space)
     concurrency = _concurrency(study, resources)
     cache = out / "cache"
@@ -101,7 +111,7 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
             raise
         _write_description(layout, study, str(space))
         return _conduct(study, search_space, layout, resources, concurrency, cache, console,
-                        wait_for_ray)
+                        beginning, wait_for_ray)
 
 
 def _running_ray(resources: ResourcesConfig, concurrency: int
@@ -115,7 +125,7 @@ def _running_ray(resources: ResourcesConfig, concurrency: int
 
 def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
              concurrency: int, cache: Path, console: Console,
-             wait_for_ray: Callable[[], None]) -> StudyResult:
+             beginning: WarmStart, wait_for_ray: Callable[[], None]) -> StudyResult:
     """Runs the session under Ray with everyone watching."""
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
@@ -128,6 +138,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
         shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
             if study.share_records else None
         session = Session(study, space, layout, observers, shared)
+        beginning.apply(session.search)
         display.session = session
         tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
@@ -370,6 +381,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of downloads, for tasks that name none (default: the "
                              "environment variable SYN2REAL_DATA)")
+    parser.add_argument("--warm-start", type=Path, metavar="STUDY",
+                        help="the folder of an earlier study whose best configurations are tried "
+                             "first, as far as the space has and allows their values")
+    parser.add_argument("--warm-start-best", type=int, default=3, metavar="K",
+                        help="how many of each of its conditions (default: %(default)s)")
+    parser.add_argument("--known-results", type=Path, metavar="STUDY",
+                        help="the folder of an earlier study of the same task and fixed settings; "
+                             "the sampler is told its results, and nothing of it runs again")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
@@ -393,7 +412,9 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
     result = run_study(options.space, out=options.out, name=options.name, resume=options.resume,
-                       overrides=overrides, data=options.data, console=console)
+                       overrides=overrides, data=options.data, console=console,
+                       warm_start=options.warm_start, warm_start_best=options.warm_start_best,
+                       known_results=options.known_results)
     print_summary(result.comparison, console)
     folder = result.folder
     console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"

@@ -353,12 +353,18 @@ def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
     for record in sorted(records, key=lambda r: r.id):
         if record.id in objectives and record.outcome != "failed":
             current = best.get(record.condition)
-            if current is None or _rank(record, objectives) > _rank(current, objectives):
+            if current is None or rank(record, objectives) > rank(current, objectives):
                 best[record.condition] = record
     return best
 
 
-def _rank(record: TrialRecord, objectives: Mapping[str, float]) -> tuple[bool, float]:
+def rank(record: TrialRecord, objectives: Mapping[str, float]) -> tuple[bool, float]:
+    """By what trials that came to a value are ordered: complete ones before stopped ones.
+
+    Args:
+        record: One of those that have a value.
+        objectives: As of :func:`study.ranks.objectives_of`.
+    """
     return record.outcome == "complete", objectives[record.id]
 
 

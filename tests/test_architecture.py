@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.*",),  # what has no place below: networks, losses, loading, checkpoint, …
     tuple(f"trainables.{package}" for package in PACKAGES),
     ("trainables.config",),
-    ("trainables.measuring", "trainables.selection"),
+    ("trainables.accumulation", "trainables.measuring", "trainables.selection"),
     ("trainables.trial", "trainables.trained"),
     ("trainables.checks", "trainables.classifier"),
     ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),

@@ -93,6 +93,18 @@ def test_a_report_is_a_line_of_epoch_criterion_and_source_accuracy(plain: Shown)
         == ["  0:00  0000 no_adaptation 2/4  bnm 0.1235  source_val/accuracy 0.9876"]
 
 
+def test_of_an_average_of_ranks_the_rank_is_shown(tmp_path: Path, clock: Clock) -> None:
+    plain = Shown(tmp_path, terminal=False, criterion={"rank_average": {
+        "criteria": ["bnm", "snd"]}})
+    plain.display.criterion = "rank_average"
+    trial = plain.start()
+    plain.printed()
+    plain.report(trial, 1, metrics={"criterion/bnm": 0.1, "criterion/snd": 2.0,
+                                    "source_val/accuracy": 0.9})
+    assert plain.printed() \
+        == ["  0:00  0000 no_adaptation 1/4  rank_average 0.5000  source_val/accuracy 0.9000"]
+
+
 def test_pretraining_is_called_so(plain: Shown) -> None:
     trial = plain.start()
     plain.printed()

@@ -107,6 +107,13 @@ TABLE: dict[str, Entry] = {
     "python -m study.run --space FILE --trials 64 --set fixed.schedule.num_epochs=10": Run(
         "at most 64 trials × 10 epochs", "python -m study.run --space first.yaml --trials 64 "
         "--set fixed.schedule.num_epochs=10 --dry-run"),
+    "python -m study.run --space s2rda49 --data DIR": Run(
+        "at most 6 trials × 20 epochs", more=["--dry-run"]),
+    "python -m study.run --space FILE --time 2h --budget-epochs 500": Run(
+        "Nothing was run.", "python -m study.run --space first.yaml --time 2h --budget-epochs 500 "
+        "--dry-run"),
+    "python -m study.run --space FILE --warm-start runs/digits": Elsewhere(
+        "a second study by Ray; test_warm_start.py runs what it does"),
     "python -m study.run --space FILE --resume": Run(
         "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL),
     "tensorboard --logdir runs/digits/tensorboard": Elsewhere(
@@ -124,6 +131,7 @@ TABLE: dict[str, Entry] = {
     # CONTRIBUTING
     'make test ARGS="tests/test_session.py -k winners"': Make(
         "python -m pytest tests/test_session.py -k winners"),
+    "make cluster-test": Make("python -m pytest -m cluster tests/cluster_e2e"),
     # docs/tutorial.md
     "make .venv/installed": Make("pip"),
     "source .venv/bin/activate": Elsewhere("changes the shell that it is typed into"),

@@ -285,6 +285,22 @@ def test_card_of_an_oracles_choice_says_so(study: Study, tmp_path: Path) -> None
     assert "an ORACLE that reads target labels" in " ".join(card.text.split())
 
 
+def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: Path) -> None:
+    """Each run's own objective is a rank among its own evaluations, and says nothing here."""
+    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
+    for line, score in zip(lines, (0.2, 0.9, 0.5), strict=True):
+        line["config"]["selection"]["criterion"] = {
+            "rank_average": {"criteria": ["bnm", "entropy"]}}
+        line["objective"] = 1.0 - score
+        for evaluation in line["evaluations"]:
+            evaluation["metrics"].update({"criterion/bnm": score, "criterion/entropy": score})
+    Layout(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    card = " ".join(ModelFolder(export(root)).card.read_text().split())
+    assert "The model here is that of seed 2." in card
+    assert "selected by the average rank by `bnm`, `entropy`, which reads no target label" in card
+
+
 def test_command_replaces_an_export_and_nothing_else(
         study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(study.layout.root), "--out", str(tmp_path / "model")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from optuna.trial import FrozenTrial
 
-from study.ranks import objectives_of
+from study.ranks import objectives_of, worth_among
 from study.records import TrialRecord
 from study.session import Session, winners
 from tests.fake_trials import make_record, open_session, training_report
@@ -177,6 +177,16 @@ def test_winners_are_found_by_ranks_among_all_in_the_end() -> None:
 
 
 def test_one_criterion_s_objectives_are_the_records_own() -> None:
-    records = [make_record("0000", [0.3, 0.2]), make_record("0001", [], outcome="failed"),
-               make_record("final-dann-seed1", [0.9], stage="final")]
+    records = [make_record("0000", [0.3, 0.2]), make_record("0001", [], outcome="failed")]
     assert objectives_of(records) == {"0000": 0.3}
+
+
+def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None:
+    """Each final run's own objective is a rank within itself, which says nothing."""
+    finals = [record(f"final-dann-seed{seed}", [scores], objective=0.5).model_copy(
+        update={"stage": "final"}) for seed, scores in ((1, (0.2, 3.0)), (2, (0.1, 4.0)),
+                                                        (3, (0.3, 5.0)))]
+    ranks = worth_among(finals)
+    assert max(ranks, key=lambda name: ranks[name]) == "final-dann-seed3"
+    search = record("0000", [(0.0, 0.0)])
+    assert [r.id for r in winners([*finals, search]).values()] == ["0000"]

@@ -317,6 +317,13 @@ def test_data_that_are_not_there(place: Place) -> None:
     assert not place.out.exists()
 
 
+@pytest.mark.parametrize("flag", ["--warm-start", "--known-results"])
+def test_an_earlier_study_that_is_not_there(place: Place, flag: str) -> None:
+    said = place.fails(flag, str(place.folder / "nowhere"))
+    assert said == "nowhere: no trial of a study has ended here."
+    assert not place.out.exists()
+
+
 # The folder
 
 

@@ -131,8 +131,8 @@ def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -
 def test_the_display_and_tensorboard_show_it(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     display = Display(console, "bnm", 1)
-    tensorboard = TensorBoard(tmp_path / "tensorboard", ["method"])
     session = open_study(tmp_path / "a", num_trials=3)
+    tensorboard = TensorBoard(session.layout, ["method"])
     session.observers = [display, tensorboard]
     display.session = session
     run_to_end(session)
@@ -140,6 +140,6 @@ def test_the_display_and_tensorboard_show_it(tmp_path: Path) -> None:
     assert isinstance(console.file, io.StringIO)
     assert "0002 no_adaptation done: the same configuration as 0000, whose record is used  [" \
         in console.file.getvalue()
-    events = [EventAccumulator(str(tmp_path / "tensorboard" / name)).Reload().Scalars(
+    events = [EventAccumulator(str(session.layout.tensorboard / name)).Reload().Scalars(
         "criterion/bnm") for name in ("0000", "0002")]
     assert [e.value for e in events[0]] == [e.value for e in events[1]] != []

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.accumulation import check_accumulation
+from trainables.backbones import BACKBONES
 from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, pretraining_trial
 from trainables.schema import look_up
 from trainables.tasks import TASKS
@@ -39,20 +40,23 @@ def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
         domains = look_up(TASKS, task.name, "task").load(task.config, cache)
         for trial in trials:
             check_domains(trial, domains)
-        for backbone in {repr(trial.backbone): trial.backbone for trial in trials}.values():
-            _check_image_size(backbone.name, backbone.config, domains.geometry.crop_size)
+        distinct = {repr((t.backbone, t.method.name, t.accumulation)): t for t in trials}
+        for trial in distinct.values():
+            _check_backbone(trial, domains.geometry.crop_size)
 
 
-def _check_image_size(name: str, config: BackboneConfig, image_size: int) -> None:
-    architecture = look_up(BACKBONES, name, "backbone")
+def _check_backbone(trial: TrialConfig, image_size: int) -> None:
+    name = trial.backbone.name
     try:
         with torch.device("meta"):  # sizes without memory
-            backbone = architecture.build(config, imagenet=False)
+            backbone = look_up(BACKBONES, name, "backbone").build(
+                trial.backbone.config, imagenet=False)
         backbone.check_image_size(image_size, image_size)
     except ValueError as error:
         raise ValueError(f"backbone '{name}': {error}") from error
     except (NotImplementedError, RuntimeError):
         return  # a network that cannot be built without memory: the trial will say
+    check_accumulation(trial, backbone)
 
 
 def fetch_weights(configs: Iterable[TrialConfig]) -> None:

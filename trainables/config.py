@@ -126,8 +126,14 @@ class ResourcesConfig(BaseConfig):
     gpus_per_worker: NonNegativeFloat = 0
     """GPUs of a worker; a fraction lets one-worker trials share one."""
 
+    sync_batchnorm: bool = False
+    """Take BatchNorm's statistics over all workers and not over each one's share; on GPUs only."""
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.sync_batchnorm and (self.workers == 1 or not self.gpus_per_worker):
+            raise ValueError("sync_batchnorm needs several workers with a GPU each: torch has it "
+                             "for no other.")
         if self.workers > 1 and self.gpus_per_worker not in (0, 1):
             raise ValueError("gpus_per_worker must be 0 or 1 with several workers.")
         return self
@@ -153,6 +159,10 @@ class TrialConfig(BaseConfig):
     """Channel statistics that images are normalised with."""
     batch_size: PositiveInt = 64
     """Images of a step from each domain, over all workers."""
+    accumulation: PositiveInt = 1
+    """Parts in which each worker computes its share of a batch, one after another, where memory is
+    short. Only for methods whose losses are means over samples (``supervised``,
+    ``no_adaptation``, ``dann``) and networks without BatchNorm: there the step is the same."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How parameters move."""
     schedule: ScheduleConfig = ScheduleConfig()
@@ -173,6 +183,9 @@ class TrialConfig(BaseConfig):
         if self.batch_size % self.resources.workers:
             raise ValueError(f"batch_size {self.batch_size} must be a multiple of the "
                              f"{self.resources.workers} workers that share it.")
+        if self.batch_size // self.resources.workers % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers × "
+                             f"accumulation, {self.resources.workers} × {self.accumulation}.")
         return self
 
     def identity(self) -> str:
@@ -200,6 +213,7 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
         augmentation=settings.augmentation,
         normalization=config.normalization,
         batch_size=settings.batch_size,
+        accumulation=config.accumulation,
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         selection=SelectionConfig(

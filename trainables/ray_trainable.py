@@ -240,8 +240,9 @@ def free_workers() -> None:
 
 def _worker(given: dict[str, Any]) -> None:
     """What each worker does: one trial after another."""
-    runtime = current_runtime(ray.train.torch.get_device())
     assignment: Assignment | None = given["assignment"]
+    resources = validate(TrialConfig, given["assignment"]["trial"]).resources
+    runtime = current_runtime(ray.train.torch.get_device(), resources.sync_batchnorm)
     while assignment is not None:
         folder = Path(assignment["folder"])
         try:

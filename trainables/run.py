@@ -124,7 +124,7 @@ class _Workers:
             torch.cuda.set_device(device)
         if self.workers > 1:
             dist.init_process_group("nccl" if gpu else "gloo")
-        return current_runtime(device)
+        return current_runtime(device, self.config.resources.sync_batchnorm)
 
     def __exit__(self, *exception: object) -> None:
         if dist.is_initialized():

@@ -45,8 +45,13 @@ class Runtime:
         return self.rank == 0
 
 
-def current_runtime(device: torch.device | None = None) -> Runtime:
-    """The runtime of this process: the initialised process group's, else a single worker's."""
+def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = False) -> Runtime:
+    """The runtime of this process: the initialised process group's, else a single worker's.
+
+    Args:
+        device: Where to run; a GPU where there is one if ``None``.
+        sync_batchnorm: Whether BatchNorm's statistics are over all workers.
+    """
     if device is None:
         device = torch.device("cuda", torch.cuda.current_device()) \
             if torch.cuda.is_available() else torch.device("cpu")
@@ -54,9 +59,18 @@ def current_runtime(device: torch.device | None = None) -> Runtime:
         return Runtime(device=device)
     return Runtime(
         device=device, rank=dist.get_rank(), world_size=dist.get_world_size(),
-        wrap=lambda module: _distributed(module, device), all_gather=_AllGather.apply,
+        wrap=lambda module: _distributed(
+            synchronised(module) if sync_batchnorm else module, device),
+        all_gather=_AllGather.apply,
         share=_share_from_main,
     )
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """The same module, the same parameters, with every BatchNorm inside over all workers."""
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    assert converted is module, "a method's networks are no BatchNorm themselves"
+    return module
 
 
 def _distributed(module: nn.Module, device: torch.device) -> nn.Module:

@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from trainables.accumulation import check_accumulation, update_in_parts
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view
 from trainables.augmentations import normalize
 from trainables.backbones import BACKBONES
@@ -227,6 +228,7 @@ class _Training:
         self._restore()
 
     def _build_method(self, backbone: Backbone) -> Method:
+        check_accumulation(self.config, backbone)
         seed_everything(self.config.seed, "method")
         method = look_up(METHODS, self.config.method.name, "method")
         return method(
@@ -260,11 +262,16 @@ class _Training:
                 set_learning_rate(optimizer, learning_rate_factor(*at))
             batch = next(batches)
             seed_everything(self.config.seed, "step", step, self.runtime.rank)
-            losses.add(self.method.update(batch, training_progress(*at)))
+            losses.add(self._update(batch, training_progress(*at)))
             self.progress.step = step + 1
             if (step + 1) % self.interval == 0 or step + 1 == self.num_steps:
                 yield self._evaluate(losses.take(step))
                 self.clock.restart()
+
+    def _update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        if self.config.accumulation == 1:
+            return self.method.update(batch, progress)
+        return update_in_parts(self.method, batch, progress, self.config.accumulation)
 
     def _evaluate(self, losses: dict[str, float]) -> Report:
         evaluation, accuracies = self.meter.evaluation()

@@ -96,6 +96,7 @@ AWS_HOLES: dict[str, tuple[Change, str]] = {
                     f"{WORKER}/IamInstanceProfile"),
     "no key": (_drop(f"{HEAD}/KeyName"), f"{HEAD}/KeyName"),
     "no key file": (_drop("auth/ssh_private_key"), "auth/ssh_private_key"),
+    "what is latest": (_drop("head_setup_commands"), "head_setup_commands"),
     "spot head": (_set(f"{HEAD}/InstanceMarketOptions", {"MarketType": "spot"}),
                   f"{HEAD}/InstanceMarketOptions"),
     "spot for ever": (

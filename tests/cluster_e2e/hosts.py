@@ -114,7 +114,9 @@ class Hosts:
         folder = self.folder / name
         folder.mkdir()
         (folder / "profile").write_text(
-            f"export PATH={Path(sys.executable).parent}:$PATH\n{self.profile}{profile}")
+            f"export PATH={Path(sys.executable).parent}:$PATH\n"
+            # These machines share their processors with others here: no worker gives way.
+            f"export RAY_worker_niceness=0\n{self.profile}{profile}")
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 # It ends with this process, however this process ends.

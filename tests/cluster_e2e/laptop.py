@@ -42,18 +42,17 @@ class Laptop:
 
     def run(self, *command: str, seconds: float = 240) -> str:
         """A command that must succeed; returns what it printed."""
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.all_environment, timeout=seconds, text=True, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        self.said.append(done.stdout)
-        assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-6000:]}"
-        return done.stdout
+        process = self.start(*command)
+        output = self.finish(process, seconds)
+        assert process.returncode == 0, f"{command}: {process.returncode}\n{output[-6000:]}"
+        return output
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A command that goes on meanwhile."""
         return subprocess.Popen(
-            command, cwd=ROOT, env=self.all_environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            ["setpriv", "--pdeathsig", "KILL", *command], cwd=ROOT, env=self.all_environment,
+            text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
 
     def finish(self, process: "subprocess.Popen[str]", seconds: float) -> str:
         """Waits for a command; returns what it printed."""

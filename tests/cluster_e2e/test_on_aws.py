@@ -20,7 +20,7 @@ from tests.cluster_e2e.hosts import PREFIX, Hosts
 from tests.cluster_e2e.laptop import Laptop, outcome_of, status
 from tests.cluster_e2e.leaks import DECOY, ProcessList, files_with, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
 
 @dataclass
@@ -53,7 +53,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             cluster = folder / "cluster.yaml"
             cluster.write_text(without_container(filled(
                 "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
-                SecurityGroupIds=account.group)))
+                SecurityGroupIds=account.group), home))
             laptop = Laptop(home)
             secrets = give_keys(cloud) + [(home / ".ray" / "auth_token").read_text().strip()]
             cloud.follow()
@@ -61,13 +61,14 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
                 yield live(laptop, cluster, cloud, hosts, secrets, processes)
 
 
-def without_container(text: str) -> str:
+def without_container(text: str, home: Path) -> str:
     """The file with sizes and users of these machines."""
     head, container = text.split("\ndocker:\n")
     tail = container[container.index("\nhead_node_type:"):]
     text = f"{head}\n{tail}"
     for old, new in {
         "ssh_user: ubuntu": "ssh_user: root",
+        "~/.ssh/": f"{home}/.ssh/",  # ssh takes ~ from the system's list of users, not from HOME
         "max_workers: 4 ": "max_workers: 2 ",
         "--disable-usage-stats": "--disable-usage-stats --object-store-memory=150000000",
     }.items():
@@ -104,13 +105,13 @@ def live(laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts, secrets: lis
                            "right": status(token)}
         job = laptop.submit("python", "-m", "tests.cluster_e2e.job",
                             "--storage", f"s3://{BUCKET}/runs")
-        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, 150,
+        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, 300,
                  "two trials' checkpoints")
         assert job.poll() is None, laptop.finish(job, 1)
         course.lost = next(iter(cloud.instances("worker")))
         cloud.take_away(course.lost)
         course.stranger = join_without_token(hosts, head_address(cloud))
-        output = laptop.finish(job, 180)
+        output = laptop.finish(job, 300)
         course.outcome = outcome_of(output)
     look_for_leaks(course, cloud, hosts, secrets, laptop)
     course.stored = stored(cloud, "")

@@ -46,6 +46,9 @@ class Method(ABC):
     Config = MethodConfig
     uses_target: ClassVar[bool] = True
     """Whether training reads target images."""
+    losses_add_up: ClassVar[bool] = False
+    """Whether every loss is a mean over samples, so that a batch may come in parts; false where
+    one is of the batch as a whole (class balance, centroids)."""
 
     needs_target_views: bool = False
     """Whether :attr:`Batch.target_views` must be given; a matter of the configuration."""

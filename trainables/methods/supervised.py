@@ -17,6 +17,7 @@ class Supervised(Method):
     """Cross entropy on the source; as an adaptation method the paper calls it No Adaptation."""
 
     uses_target = False
+    losses_add_up = True
 
     def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
                  make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
