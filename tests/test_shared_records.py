@@ -131,7 +131,7 @@ def test_a_line_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -
 def test_the_display_and_tensorboard_show_it(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     display = Display(console, "bnm", 1)
-    tensorboard = TensorBoard(tmp_path / "tensorboard", ["method"])
+    tensorboard = TensorBoard(Layout(tmp_path), ["method"])
     session = open_study(tmp_path / "a", num_trials=3)
     session.observers = [display, tensorboard]
     display.session = session
