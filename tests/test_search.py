@@ -16,7 +16,6 @@ from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.search import Outcome, Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig
-from trainables.schema import BaseConfig, Choice, InvalidConfig
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 
