@@ -16,6 +16,7 @@ from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.search import Outcome, Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig
+from trainables.schema import BaseConfig, Choice
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 
