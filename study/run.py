@@ -118,8 +118,10 @@ def _running_ray(resources: ResourcesConfig, concurrency: int
                  ) -> AbstractContextManager[Callable[[], None]]:
     from study.tuner import running_ray
 
-    # Not tried with GPUs: Ray shows each process its own when that starts.
-    num_warm = 0 if resources.gpus_per_worker else concurrency * resources.workers
+    # Not tried with GPUs: Ray shows each process its own when that starts. And several workers
+    # come with many processes that would import it all for nothing.
+    is_one_on_cpu = resources.workers == 1 and not resources.gpus_per_worker
+    num_warm = concurrency if is_one_on_cpu else 0
     return running_ray(available_cpus(), concurrency, num_warm)
 
 

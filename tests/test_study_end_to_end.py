@@ -112,7 +112,8 @@ def test_what_is_needed_later_is_kept_and_the_rest_is_not(
         kept = {"complete": {"trial.yaml"}, "stopped": {"trial.yaml"},
                 "failed": {"trial.yaml", "error.txt"}}[record.outcome]
         if record.stage == "final":
-            kept |= {"best.pt", "predictions.csv"}
+            kept |= {"best.pt", "predictions.csv", "confusion-IID.csv",
+                     "confusion-IID_wo_BG.csv", "confusion-target_test.csv"}
         assert files == kept
     assert not study.processes()
 

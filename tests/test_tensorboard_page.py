@@ -23,7 +23,7 @@ def record(trial_id: str, outcome: Outcome, weight: float, oracle: float) -> Tri
     config = TrialConfig.model_validate({"task": "digits", "method": "dann"})
     metrics = {"source_val/accuracy": 0.75, "criterion/oracle": oracle}
     return TrialRecord(
-        id=trial_id, stage="search", method="dann", seed=0, outcome=outcome,
+        id=trial_id, stage="search", method="dann", condition="dann", seed=0, outcome=outcome,
         params={"method": "dann", "method/dann/domain_weight": weight},
         identity=config.identity(), config=config.model_dump(mode="json"), objective=0.5,
         best_evaluation=1, num_evaluations=1,
