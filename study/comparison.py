@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.agreement import Agreement, agreement
+from study.config import Cost
+from study.pareto import Front, pareto_front
 from study.ranks import objectives_of
 from study.records import TrialRecord
 from study.session import winners
@@ -92,6 +94,8 @@ class Comparison:
     """Empty where the target has no labels."""
     agreement: Agreement | None = None
     """How the search's criteria agree with the oracle, or with each other."""
+    front: Front | None = None
+    """Of criterion and cost, where the study minimises one."""
 
     @property
     def names_differ(self) -> bool:
@@ -104,21 +108,23 @@ class Comparison:
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
 
-def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool
-            ) -> Comparison:
+def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool,
+            cost: Cost | None = None) -> Comparison:
     """Summarises a study, finished or not.
 
     Args:
         records: Of all trials that have ended.
         criterion: The name of the selecting criterion.
         reads_target_labels: Whether it is an oracle.
+        cost: What the study minimises beside it.
     """
     best = winners(records)
     rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
                  for name in condition_names(records))
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
-                      _regrets(records, best), agreement(records))
+                      _regrets(records, best), agreement(records),
+                      pareto_front(records, cost) if cost else None)
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
