@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.agreement import Agreement, agreement
+from study.config import Cost
 from study.paired import Gain, gains
+from study.pareto import Front, pareto_front
 from study.ranks import objectives_of
 from study.records import TrialRecord
 from study.session import winners
@@ -95,6 +97,8 @@ class Comparison:
     """How the search's criteria agree with the oracle, or with each other."""
     gains: tuple[Gain, ...] = ()
     """Final runs' differences from No Adaptation's."""
+    front: Front | None = None
+    """Of criterion and cost, where the study minimises one."""
 
     @property
     def names_differ(self) -> bool:
@@ -107,14 +111,15 @@ class Comparison:
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
 
-def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool
-            ) -> Comparison:
+def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool,
+            cost: Cost | None = None) -> Comparison:
     """Summarises a study, finished or not.
 
     Args:
         records: Of all trials that have ended.
         criterion: The name of the selecting criterion.
         reads_target_labels: Whether it is an oracle.
+        cost: What the study minimises beside it.
     """
     best = winners(records)
     rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
@@ -122,7 +127,8 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
                       _regrets(records, best), agreement(records),
-                      gains(records, f"{TARGET}/accuracy"))
+                      gains(records, f"{TARGET}/accuracy"),
+                      pareto_front(records, cost) if cost else None)
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:

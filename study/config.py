@@ -9,14 +9,18 @@ import yaml
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from study.conditions import METHOD, Conditions
-from study.pruners import PRUNERS
-from study.samplers import SAMPLERS, resolve
+from study.pruners import PRUNERS, NoPrunerConfig
+from study.samplers import SAMPLERS, CmaEsConfig, resolve
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice
 from trainables.criteria import CRITERIA
 from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
 from trainables.schema import default_choice, join, nearest, shorten, validate
+
+
+Cost = Literal["cpu_seconds", "seconds"]
+"""Processor time of a trial over all its workers, or its wall-clock time."""
 
 
 class StudyConfig(BaseConfig):
@@ -27,6 +31,10 @@ class StudyConfig(BaseConfig):
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
     """What is maximised over trials and over each trial's checkpoints: one criterion, or
     ``{rank_average: {criteria: [bnm, snd]}}``. Only ``oracle`` reads target labels."""
+    cost: Cost | None = None
+    """What is minimised beside it, over trials: the sampler searches the Pareto front of both, and
+    the study ends with its trials; null: nothing. Winners remain those by the criterion. On GPUs
+    take ``seconds``."""
     num_trials: PositiveInt = 32
     """Trials of the search; final runs come on top."""
     time_limit: str | None = None
@@ -94,6 +102,24 @@ class StudyConfig(BaseConfig):
         if value is not None:
             parse_duration(value)
         return value
+
+    def check_cost(self) -> None:
+        """Checks that sampler and pruner go with a second objective.
+
+        Raises:
+            InvalidConfig: One does not.
+        """
+        if self.cost is None:
+            return
+        problems = []
+        if isinstance(self.sampler.config, CmaEsConfig):
+            problems.append("cma_es has one objective only. Choose sampler auto, gp, random or "
+                            "tpe.")
+        if not isinstance(self.pruner.config, NoPrunerConfig):
+            problems.append(f"needs pruner none, got {self.pruner.name}: stopping by the "
+                            "criterion alone would end cheap trials that belong to the front.")
+        if problems:
+            raise InvalidConfig([Problem(("cost",), text) for text in problems])
 
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
@@ -194,6 +220,7 @@ def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, Sear
         space = config.space()
         config.conditions(space)
         resolve(config.sampler, space, config.num_trials)
+        config.check_cost()
         return config, space
     except InvalidConfig as error:
         lines = []

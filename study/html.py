@@ -4,20 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import plotly.io
+import rich.table
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from optuna.trial import FrozenTrial
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from study.agreement import Agreement
 from study.cards import HEIGHT, Card
 from study.comparison import Comparison, Row
 from study.figures import class_cards, cost_cards, criterion_cards, curve_cards
-from study.optuna_figures import search_cards, stored_trials, timeline_cards
+from study.optuna_figures import front_cards, search_cards, stored_trials, timeline_cards
 from study.published import HEADING, NOTE, Published
 from study.records import TrialRecord
-from study.report import agreement_table, percent, selection_sentence, settings_text
+from study.report import agreement_table, front_table, percent, selection_sentence, settings_text
 from study.stored import StoredStudy, task_of
 from study.tables import Cell, Table, across, heading_of
 
@@ -138,13 +138,13 @@ def _tables(comparison: Comparison) -> Iterator[TextTable]:
                    TextCell(f"{100 * regret.regret:.1f}")) for regret in comparison.regrets),
             "On the labelled target-val images of the search, in %: accuracy at the checkpoint "
             "that was chosen, and at the oracle's, with its trial.")
+    if comparison.front is not None:
+        yield _as_in_terminal(front_table(comparison.front, comparison.criterion))
     if comparison.agreement is not None:
-        yield _agreement(comparison.agreement)
+        yield _as_in_terminal(agreement_table(comparison.agreement))
 
 
-def _agreement(agreement: Agreement) -> TextTable:
-    """The terminal's table of criteria."""
-    table = agreement_table(agreement)
+def _as_in_terminal(table: rich.table.Table) -> TextTable:
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     headings = [TextCell(str(column.header)) for column in table.columns]
     return TextTable(
@@ -169,6 +169,8 @@ def _groups(study: StoredStudy, records: Sequence[TrialRecord], trials: Sequence
         "Learning curves": list(curve_cards(records, study.criterion)),
         "Search": list(search_cards(records, trials, study.criterion)),
         "Selection": list(criterion_cards(records)),
-        "Time and cost": [*cost_cards(records), *timeline_cards(trials)],
+        "Time and cost": [
+            *front_cards(records, trials, study.criterion, study.config.cost),
+            *cost_cards(records), *timeline_cards(trials)],
     }
     return {heading: cards for heading, cards in groups.items() if cards}

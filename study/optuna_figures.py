@@ -8,13 +8,16 @@ import optuna
 import plotly.graph_objects as go
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import plot_optimization_history, plot_parallel_coordinate
-from optuna.visualization import plot_param_importances, plot_slice, plot_timeline
+from optuna.visualization import plot_param_importances, plot_pareto_front, plot_slice
+from optuna.visualization import plot_timeline
 from plotly.colors import sample_colorscale
 
 from study.cards import SCALE, Card
 from study.comparison import condition_names
+from study.config import Cost
 from study.records import TrialRecord
 from study.session import search_id
 
@@ -23,6 +26,8 @@ MAX_LINES = 150
 MAX_BARS = 200
 """Of trials in the timeline."""
 
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+"""Of the criterion and of a cost."""
 
 STATES = {"COMPLETE": "#3b82f6", "PRUNED": "#e8a33d", "FAIL": "#e45756", "RUNNING": "#54a24b",
           "WAITING": "#98a2b1"}
@@ -65,19 +70,32 @@ def search_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], 
             yield from _of_condition(own, condition, criterion)
 
 
-def _study(trials: Sequence[FrozenTrial], names: Mapping[str, str] | None = None
-           ) -> optuna.Study:
+def front_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], criterion: str,
+                cost: Cost | None) -> Iterator[Card]:
+    """Criterion against cost, where the study minimises one."""
+    own = {record.id for record in records if record.stage == "search"}
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE
+            and search_id(trial.number) in own]
+    if cost is not None and done:
+        figure = plot_pareto_front(_study(done, num_objectives=2), target_names=[criterion, cost])
+        yield Card("Pareto front", _plain(figure), "Trials that ran to their end.")
+
+
+def _study(trials: Sequence[FrozenTrial], names: Mapping[str, str] | None = None,
+           num_objectives: int = 1) -> optuna.Study:
     """A study in memory that holds these trials.
 
     Args:
         trials: In this order.
         names: Of the parameters to keep and what to call them; all of them if ``None``.
+        num_objectives: Values of each to keep: the criterion, and what it cost.
     """
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(directions=DIRECTIONS[:num_objectives])
     for trial in trials:
         keep = names if names is not None else {name: name for name in trial.params}
         study.add_trial(FrozenTrial(
-            number=trial.number, trial_id=trial.number, state=trial.state, value=trial.value,
+            number=trial.number, trial_id=trial.number, state=trial.state, value=None,
+            values=trial.values and trial.values[:num_objectives],
             datetime_start=trial.datetime_start, datetime_complete=trial.datetime_complete,
             params={keep[n]: value for n, value in trial.params.items() if n in keep},
             distributions={keep[n]: d for n, d in trial.distributions.items() if n in keep},
@@ -87,7 +105,7 @@ def _study(trials: Sequence[FrozenTrial], names: Mapping[str, str] | None = None
 
 def _importances(trials: Sequence[FrozenTrial]) -> Iterator[Card]:
     names = {name for trial in trials for name in trial.params}
-    if len({trial.value for trial in trials}) < 2 or not names:
+    if len({_criterion(trial) for trial in trials}) < 2 or not names:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -107,12 +125,17 @@ def _of_condition(trials: Sequence[FrozenTrial], condition: str, criterion: str)
     slices.update_traces(marker={"colorscale": SCALE, "line": {"width": 0}})
     yield Card(f"{condition}: slices", slices,
                "Trials that ran to their end; colour is their order.", wide=len(names) > 2)
-    ranked = sorted(trials, key=lambda trial: trial.value or 0.0)
+    ranked = sorted(trials, key=_criterion)
     shown = ranked[-MAX_LINES:]
     lines = _parallel(shown, names, criterion)
     left_out = f" The best {len(shown)} of {len(ranked)}." if len(shown) < len(ranked) else ""
     yield Card(f"{condition}: parallel coordinates", lines,
                f"Trials that ran to their end.{left_out}", wide=len(names) > 2)
+
+
+def _criterion(trial: FrozenTrial) -> float:
+    """Of a trial that ran to its end; a cost stands behind it."""
+    return float(trial.values[0])
 
 
 def _short(paths: Sequence[str]) -> dict[str, str]:
@@ -126,7 +149,7 @@ def _parallel(trials: Sequence[FrozenTrial], names: Mapping[str, str], criterion
               ) -> go.Figure:
     """Optuna's, with colours that can be told apart on a dark page too."""
     figure = _plain(plot_parallel_coordinate(_study(trials, names), target_name=criterion))
-    values = [trial.value or 0.0 for trial in trials]
+    values = [_criterion(trial) for trial in trials]
     low, high = min(values), max(values)
     shades = sample_colorscale([list(stop) for stop in SCALE],
                                [(value - low) / ((high - low) or 1.0) for value in values])

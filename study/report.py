@@ -10,6 +10,12 @@ from rich.text import Text
 
 from study.agreement import Agreement
 from study.comparison import TARGET, Comparison, Row, Spread
+from study.config import Cost
+from study.pareto import Front, FrontTrial
+
+
+COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
+"""Objectives beside the criterion, in words."""
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:
@@ -27,6 +33,8 @@ def summary(comparison: Comparison) -> RenderableType:
         parts.append(_gains(comparison))
     if comparison.regrets:
         parts.append(_regrets(comparison))
+    if comparison.front is not None:
+        parts.append(front_table(comparison.front, comparison.criterion))
     if comparison.agreement is not None:
         parts.append(agreement_table(comparison.agreement))
     parts.append(Text(selection_sentence(comparison)))
@@ -103,8 +111,8 @@ def _settings(comparison: Comparison) -> Table:
     return table
 
 
-def settings_text(row: Row) -> str:
-    """The winner's searched settings in one line."""
+def settings_text(row: Row | FrontTrial) -> str:
+    """The searched settings of a winner, or of a trial on the front, in one line."""
     return ", ".join(f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
                      for name, value in row.params.items() if name != "method")
 
@@ -166,6 +174,28 @@ def agreement_table(agreement: Agreement) -> Table:
         table.add_row(
             criterion.name, "–" if correlation is None else f"{correlation:+.2f}",
             criterion.chosen, *("–" if f is None else f"{100 * f:.1f}" for f in figures))
+    return table
+
+
+def front_table(front: Front, criterion: str) -> Table:
+    """Trials that no other one beats in both criterion and cost."""
+    table = Table(
+        title=f"Pareto front of {criterion} and {COSTS[front.cost]}", title_justify="left",
+        header_style="bold", caption_justify="left",
+        caption="Complete trials of the search that no other one beats in both, one seed each; "
+                "accuracies in %.")
+    table.add_column("trial")
+    table.add_column("searched settings")
+    has_oracle = any(trial.oracle is not None for trial in front.trials)
+    for heading in ("criterion", "source", *(("oracle",) if has_oracle else ()),
+                    "CPU-s" if front.cost == "cpu_seconds" else "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for trial in front.trials:
+        accuracies = [trial.source_accuracy, *([trial.oracle] if has_oracle else [])]
+        table.add_row(
+            trial.trial, f"{trial.name}: {settings_text(trial)}", f"{trial.criterion:.4g}",
+            *("–" if value is None else f"{100 * value:.1f}" for value in accuracies),
+            f"{trial.cost:.0f}")
     return table
 
 

@@ -150,7 +150,8 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
                 run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
-                         look_up(SELECTORS, criterion, "criterion").reads_target_labels)
+                         look_up(SELECTORS, criterion, "criterion").reads_target_labels,
+                         study.cost)
     write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
     if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "

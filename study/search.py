@@ -7,6 +7,7 @@ rungs that trials reached, and how each ended.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,8 @@ class Search:
         self.conditions = study.conditions(space)
         self.sampler = resolve(study.sampler, space, study.num_trials)
         self.optuna_study = optuna.create_study(
-            storage=_storage(journal), study_name=name, direction="maximize", load_if_exists=True)
+            storage=_storage(journal), study_name=name, load_if_exists=True,
+            directions=["maximize"] if study.cost is None else ["maximize", "minimize"])
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
@@ -116,8 +118,11 @@ class Search:
         """Notes the value of an evaluation; says whether the trial should stop.
 
         A report that is known from before an interruption changes nothing, unless the study was
-        killed before it had decided about it.
+        killed before it had decided about it. Optuna keeps none beside a second objective, where
+        nothing is stopped.
         """
+        if self.config.cost is not None:
+            return False
         frozen = self._trial(number)
         if evaluation <= frozen.user_attrs.get(DECIDED, 0):
             return False
@@ -143,19 +148,28 @@ class Search:
         return pruners.should_stop(pruner, evaluation, objective, others,
                                    pruners.bracket(pruner, seed, frozen.number))
 
-    def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None
-               ) -> None:
-        """Notes how a trial ended; a second telling is ignored."""
+    def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None,
+               cost: float | None = None) -> None:
+        """Notes how a trial ended; a second telling is ignored.
+
+        Args:
+            number: Optuna's.
+            outcome: How.
+            objective: The criterion; ``None`` if the trial failed before it had one.
+            reason: Why it failed.
+            cost: Where the study minimises one.
+        """
         frozen = self._trial(number)
         if frozen.state.is_finished():
             return
         if reason is not None:
             self._live(frozen).set_user_attr("reason", reason)
-        self._tell(number, STATES[outcome], objective)
+        values = [value for value in (objective, cost) if value is not None]
+        self._tell(number, STATES[outcome], values)
 
-    def _tell(self, number: int, state: TrialState, objective: float | None = None) -> None:
-        value = objective if state == TrialState.COMPLETE else None
-        self.optuna_study.tell(number, value, state=state)
+    def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
+        self.optuna_study.tell(number, values if state == TrialState.COMPLETE else None,
+                               state=state)
 
     def _live(self, frozen: FrozenTrial) -> optuna.Trial:
         return optuna.Trial(self.optuna_study, frozen._trial_id)

@@ -15,6 +15,7 @@ from typing import Protocol
 from study.budget import Budget, UnderWay
 from study.conditions import file_name
 from study.config import StudyConfig
+from study.pareto import cost_of
 from study.ranks import objectives_of, ranked_report
 from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
 from study.search import Outcome, Search, Suggestion
@@ -149,7 +150,13 @@ class Session:
         """Tells Optuna the whole of a trial."""
         for evaluation in record.evaluations:
             self.search.report(number, evaluation.evaluation, evaluation.objective)
-        self.search.finish(number, record.outcome, record.objective, record.reason)
+        self._finish(number, record)
+
+    def _finish(self, number: int, record: TrialRecord) -> None:
+        """Tells Optuna how a trial ended, at the cost of the one whose figures it has."""
+        ran = self.file.records.get(record.same_as or record.id, record)
+        self.search.finish(number, record.outcome, record.objective, record.reason,
+                           cost_of(ran, self.study.cost) if self.study.cost else None)
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -222,6 +229,8 @@ class Session:
         for record in self.records:
             if record.identity == identity and record.outcome in ("complete", "stopped"):
                 return record
+        if self.study.cost is not None:  # another study's was measured elsewhere
+            return None
         return self.shared.find(identity) if self.shared is not None else None
 
     def _take_over(self, suggestion: Suggestion, known: TrialRecord) -> None:
@@ -320,7 +329,7 @@ class Session:
         self.file.append(record)
         self.budget.note_time()
         if trial.number is not None:
-            self.search.finish(trial.number, outcome, record.objective, reason)
+            self._finish(trial.number, record)
         del self.live[trial.id]
         self._end_waiting(record)
         folder = TrialFolder(self.layout.trial(trial.id))

@@ -250,6 +250,8 @@ def print_simulation(study: StudyConfig, space: SearchSpace, curves: Path, conso
     Raises:
         ValueError: The curves are not there or not of this space.
     """
+    if study.cost is not None:
+        raise ValueError(f"{curves}: learning curves say nothing about cost. Add --set cost=null.")
     try:
         surrogate = Surrogate(read_curves(curves), space)
     except ValueError as error:

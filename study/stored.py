@@ -75,7 +75,8 @@ def read_stored(folder: Path) -> StoredStudy:
     for record in records:
         by_task.setdefault(task_of(record), []).append(record)
     return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels, {
-        task: compare(own, config.criterion.name, reads_labels) for task, own in by_task.items()})
+        task: compare(own, config.criterion.name, reads_labels, config.cost)
+        for task, own in by_task.items()})
 
 
 def read_all(folders: Sequence[Path]) -> list[StoredStudy]:

@@ -87,6 +87,10 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
     if isinstance(study.criterion.config, RankAverage.Config):
         raise ValueError(f"{folder}: ranks are among the trials of one study, so its results say "
                          "nothing here. Its configurations can be tried: --warm-start.")
+    if study.cost is not None:
+        raise ValueError(f"{folder}: seconds there were measured under another load, so its "
+                         "results say nothing here. Its configurations can be tried: "
+                         "--warm-start.")
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
     different = [key for key in ("task", "criterion", "seed", "fixed")
