@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.agreement import Agreement, agreement
+from study.paired import Gain, gains
 from study.ranks import objectives_of
 from study.records import TrialRecord
 from study.session import winners
@@ -92,6 +93,8 @@ class Comparison:
     """Empty where the target has no labels."""
     agreement: Agreement | None = None
     """How the search's criteria agree with the oracle, or with each other."""
+    gains: tuple[Gain, ...] = ()
+    """Final runs' differences from No Adaptation's."""
 
     @property
     def names_differ(self) -> bool:
@@ -118,7 +121,8 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
                  for name in condition_names(records))
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
-                      _regrets(records, best), agreement(records))
+                      _regrets(records, best), agreement(records),
+                      gains(records, f"{TARGET}/accuracy"))
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
