@@ -3,10 +3,11 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import field_validator, model_validator
 
 from study.conditions import METHOD, Conditions
 from study.pruners import PRUNERS, NoPrunerConfig
@@ -23,11 +24,23 @@ Cost = Literal["cpu_seconds", "seconds"]
 """Processor time of a trial over all its workers, or its wall-clock time."""
 
 
+def _check_task(value: object) -> object:
+    if not isinstance(value, (str, dict)):
+        raise ValueError("must be the name of a task, or one name with its settings, got "
+                         f"{shorten(value)}.")
+    return value
+
+
+TaskValue = Annotated[str | dict[str, Any], BeforeValidator(_check_task)]
+
+
 class StudyConfig(BaseConfig):
     """What a space file says."""
 
-    task: str | dict[str, Any]
-    """The data: a task's name, or its name with settings."""
+    task: TaskValue | None = None
+    """The data: a task's name, or its name with settings. Required, or ``tasks``."""
+    tasks: list[TaskValue] | None = None
+    """In the place of ``task``, several, each once: a study of each, one after the other."""
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
     """What is maximised over trials and over each trial's checkpoints: one criterion, or
     ``{rank_average: {criteria: [bnm, snd]}}``. Only ``oracle`` reads target labels."""
@@ -72,14 +85,6 @@ class StudyConfig(BaseConfig):
     search: dict[str, Any]
     """Settings that are searched."""
 
-    @field_validator("task", mode="before")
-    @classmethod
-    def _check_task(cls, value: object) -> object:
-        if not isinstance(value, (str, dict)):
-            raise ValueError("must be the name of a task, or one name with its settings, got "
-                             f"{shorten(value)}.")
-        return value
-
     @field_validator("concurrency", mode="before")
     @classmethod
     def _check_concurrency(cls, value: object) -> object:
@@ -121,6 +126,37 @@ class StudyConfig(BaseConfig):
         if problems:
             raise InvalidConfig([Problem(("cost",), text) for text in problems])
 
+    @model_validator(mode="after")
+    def _check_tasks(self) -> Self:
+        if self.tasks is None:
+            if self.task is None:
+                raise InvalidConfig([Problem(("task",), (
+                    "is required and missing; tasks, a list, takes several."))])
+            return self
+        if self.task is not None:
+            raise InvalidConfig([Problem(("tasks",), "is given beside task; keep one.")])
+        if not self.tasks:
+            raise InvalidConfig([Problem(("tasks",), "must hold at least one task, got [].")])
+        names = [_name_of(task) for task in self.tasks]
+        again = [i for i, name in enumerate(names) if name in names[:i]]
+        if again:
+            raise InvalidConfig([Problem(("tasks", i), (
+                f"'{names[i]}' is given twice; another study of it takes a space of its own."))
+                for i in again])
+        return self
+
+    @property
+    def task_name(self) -> str:
+        """The name of a study's one task."""
+        assert self.task is not None
+        return _name_of(self.task)
+
+    def studies(self) -> "list[StudyConfig]":
+        """The study of each task."""
+        if self.tasks is None:
+            return [self]
+        return [self.model_copy(update={"task": task, "tasks": None}) for task in self.tasks]
+
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
 
@@ -130,7 +166,7 @@ class StudyConfig(BaseConfig):
         return Conditions.parse(self.compare_by, space)
 
     def space(self) -> SearchSpace:
-        """The space of trials; ``task``, ``criterion`` and ``seed`` count as fixed.
+        """The space of one task's trials; ``task``, ``criterion`` and ``seed`` count as fixed.
 
         Settings of the task, below its name, may be searched.
 
@@ -153,6 +189,10 @@ class StudyConfig(BaseConfig):
         if isinstance(selection, dict):
             selection = {**selection, "criterion": criterion}
         return SearchSpace.parse({**own, **self.fixed, "selection": selection}, self.search)
+
+
+def _name_of(task: str | dict[str, Any]) -> str:
+    return task if isinstance(task, str) else next(iter(task), "")
 
 
 def parse_duration(text: object) -> float:
@@ -197,7 +237,20 @@ def question_of(path: Path) -> str:
 
 
 def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
+    """Reads a space of one task; see :func:`read_studies`."""
+    studies = read_studies(name, overrides)
+    if len(studies) > 1:
+        names = [study.task_name for study, _ in studies]
+        raise ValueError(f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
+                         f"Choose by --set tasks=[{names[0]}].")
+    return studies[0]
+
+
+def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
     """Reads a space by name or file and applies ``section.key=value`` overrides.
+
+    Returns:
+        The study of each of its tasks.
 
     Raises:
         ValueError: One line a problem, each with file, line, place, rule and value.
@@ -209,30 +262,49 @@ def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpac
             raise ValueError(f"no space or file named '{name}'."
                              f"{nearest(name, list(shipped_spaces()))}")
     file = read_yaml(path)
-    return parse_study(file, overrides)
+    return parse_studies(file, overrides)
 
 
-def parse_study(file: YamlFile, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
-    """The study that a file describes; see :func:`read_study`."""
+def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
+    """The studies that a file describes; see :func:`read_studies`."""
     changed = [_override(file.content, text) for text in overrides]
+    studies, problems = [], []
     try:
-        config = validate(StudyConfig, file.content)
-        space = config.space()
-        config.conditions(space)
-        resolve(config.sampler, space, config.num_trials)
-        config.check_cost()
-        return config, space
+        for index, study in enumerate(validate(StudyConfig, file.content).studies()):
+            try:
+                studies.append((study, _checked_space(study)))
+            except InvalidConfig as error:
+                own = ("task",) if file.content.get("tasks") is None else ("tasks", index)
+                problems += [Problem(_as_written(p.place, own, file), p.message)
+                             for p in error.problems]
     except InvalidConfig as error:
-        lines = []
-        for problem in error.problems:
-            place = problem.place
-            if place[:2] == ("fixed", "task") and not _holds(file.content, place[:2]):
-                place = place[1:]
-            given = any(place[:len(other)] == other or (
-                place == other[:len(place)] and place not in file.lines) for other in changed)
-            where = "--set" if given else file.where(place)
-            lines.append(f"{where}: {join(place)}: {problem.message}")
-        raise ValueError("\n".join(dict.fromkeys(lines))) from error
+        problems = error.problems
+    if problems:
+        raise ValueError("\n".join(dict.fromkeys(
+            f"{_where(problem.place, changed, file)}: {join(problem.place)}: {problem.message}"
+            for problem in problems))) from InvalidConfig(problems)
+    return studies
+
+
+def _checked_space(study: StudyConfig) -> SearchSpace:
+    space = study.space()
+    study.conditions(space)
+    resolve(study.sampler, space, study.num_trials)
+    study.check_cost()
+    return space
+
+
+def _as_written(place: Place, task: Place, file: YamlFile) -> Place:
+    """The place in the file, whose task stands at the top and counts as fixed."""
+    is_task = place[:2] == ("fixed", "task") and not _holds(file.content, place[:2])
+    return (*task, *place[2:]) if is_task else place
+
+
+def _where(place: Place, changed: list[tuple[str, ...]], file: YamlFile) -> str:
+    """Who gave the value at ``place``: ``file:line`` or ``--set``."""
+    given = any(place[:len(other)] == other or (
+        place == other[:len(place)] and place not in file.lines) for other in changed)
+    return "--set" if given else file.where(place)
 
 
 def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:

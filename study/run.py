@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from rich.table import Table
 from torch import Tensor
 
 from study.comparison import Comparison, compare
-from study.config import StudyConfig, question_of, read_study, shipped_spaces
+from study.config import StudyConfig, question_of, read_studies, read_study, shipped_spaces
 from study.report import as_json, print_summary
 from study.session import Layout, Observer, Session
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
+from study.stored import read_all
+from study.tables import across
+from study.tabular import side_by_side
 from study.warm_start import WarmStart, best_params, known_trials
 from trainables.checks import check_trials, fetch_weights
 from trainables.checkpoint import make_writable, write_atomically
@@ -48,10 +51,26 @@ class StudyFailed(RuntimeError):  # noqa: N818 - names what happened
 class StudyResult:
     """Where a study's files are and what it found."""
 
+    name: str
+    """What it goes on by: ``run_study(space, name=name, resume=True)``."""
     folder: Path
     comparison: Comparison
     interrupted: bool
-    """It was ended early and can go on."""
+    """It, or the last of the others, was ended early and can go on."""
+    others: tuple["StudyResult", ...] = ()
+    """Of the space's further tasks, in their order, as far as they were begun."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A study that may begin."""
+
+    study: StudyConfig
+    space: SearchSpace
+    layout: Layout
+    beginning: WarmStart
+    resources: ResourcesConfig
+    concurrency: int
 
 
 def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
@@ -59,14 +78,15 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
               warm_start: Path | None = None, warm_start_best: int = 3,
               known_results: Path | None = None,
               console: Console | None = None) -> StudyResult:
-    """Runs a study to its end.
+    """Runs a study to its end, or that of each task of a space one after the other.
 
     Args:
         space: The name of a shipped space or the path of a YAML file.
         out: The folder that holds studies and their cache.
         name: The study's own folder in ``out``; the space's name if ``None``, with a number
-            where that is taken.
-        resume: Go on with a study that was interrupted.
+            where that is taken. Of several tasks, each one's study has a folder
+            ``name-task``.
+        resume: Go on with a study that was interrupted, and with the tasks after it.
         overrides: ``section.key=value``, as of ``--set``.
         data: The folder of downloads, for tasks that name none; goes before the environment
             variable SYN2REAL_DATA.
@@ -77,23 +97,56 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
         console: Where to show progress; nowhere if ``None``.
 
     Returns:
-        The figures, also those of an interrupted study.
+        The figures, also those of an interrupted study; of several tasks, the first one's, which
+        has the others'.
 
     Raises:
         ValueError: Something about the input is wrong; one line a problem. Nothing was made.
         StudyFailed: Every trial failed.
     """
     console = console or Console(quiet=True)
-    study, search_space = read_study(str(space), list(overrides))
-    layout = Layout(_folder(out, name or Path(space).stem, resume, fresh=name is None))
-    if resume:
-        _check_same_study(layout, study)
-    beginning = WarmStart(
-        best_params(warm_start, warm_start_best, search_space) if warm_start else (),
-        known_trials(known_results, study, search_space) if known_results else ())
-    resources = _check_resources(search_space)
-    concurrency = _concurrency(study, resources)
-    cache = out / "cache"
+    studies = read_studies(str(space), list(overrides))
+    chosen, folders = _folders(out, name or Path(space).stem, [study for study, _ in studies],
+                               resume, fresh=name is None)
+    plans: list[_Plan] = []
+    for (study, search_space), folder in zip(studies, folders, strict=True):
+        layout = Layout(folder)
+        if layout.space.exists():
+            _check_same_study(layout, study)
+        beginning = WarmStart(
+            best_params(warm_start, warm_start_best, search_space) if warm_start else (),
+            known_trials(known_results, study, search_space) if known_results else ())
+        resources = _check_resources(search_space)
+        plans.append(_Plan(study, search_space, layout, beginning, resources,
+                           _concurrency(study, resources)))
+    return _run_plans(plans, chosen, str(space), out, data, console)
+
+
+def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
+               console: Console) -> StudyResult:
+    """One after the other; what is interrupted, or fails, ends all."""
+    results: list[StudyResult] = []
+    for index, plan in enumerate(plans):
+        if len(plans) > 1:
+            console.print(f"Task {index + 1} of {len(plans)}: {plan.study.task_name}",
+                          markup=False, highlight=False)
+        try:
+            results.append(_run_plan(plans[index:], name, space, out, data, console))
+            interrupted = results[-1].interrupted
+        except KeyboardInterrupt:  # before its first trial
+            if not results:
+                raise
+            interrupted = True
+        if interrupted:
+            break
+    return replace(results[0], interrupted=interrupted, others=tuple(results[1:]))
+
+
+def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
+              console: Console) -> StudyResult:
+    """The first; the data of all are opened before."""
+    plan = plans[0]
+    layout, cache = plan.layout, out / "cache"
     made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
     with ExitStack() as stack:
         try:
@@ -103,15 +156,15 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
             stack.enter_context(_only_one(layout))
             stack.enter_context(_logging_to(layout.log))
             with console.status("Opening data and starting Ray …"):
-                wait_for_ray = stack.enter_context(_running_ray(resources, concurrency))
-                _check_trials(search_space, cache)
+                wait_for_ray = stack.enter_context(
+                    _running_ray(plan.resources, plan.concurrency))
+                _check_trials([each.space for each in plans], cache)
         except (ValueError, KeyboardInterrupt):
             stack.close()
             _remove_empty(made)
             raise
-        _write_description(layout, study, str(space))
-        return _conduct(study, search_space, layout, resources, concurrency, cache, console,
-                        beginning, wait_for_ray)
+        _write_description(layout, plan.study, space)
+        return StudyResult(name, layout.root, *_conduct(plan, cache, console, wait_for_ray))
 
 
 def _running_ray(resources: ResourcesConfig, concurrency: int
@@ -125,29 +178,30 @@ def _running_ray(resources: ResourcesConfig, concurrency: int
     return running_ray(available_cpus(), concurrency, num_warm)
 
 
-def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: ResourcesConfig,
-             concurrency: int, cache: Path, console: Console,
-             beginning: WarmStart, wait_for_ray: Callable[[], None]) -> StudyResult:
-    """Runs the session under Ray with everyone watching."""
+def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None]
+             ) -> tuple[Comparison, bool]:
+    """Runs the session under Ray with everyone watching; also says whether it was interrupted."""
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run
 
+    study, space, layout = plan.study, plan.space, plan.layout
     tensorboard = TensorBoard(layout, list(space.tree.parameters()))
     criterion = study.criterion.name
-    with Display(console, criterion, concurrency) as display:
+    with Display(console, criterion, plan.concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
         shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
             if study.share_records else None
         session = Session(study, space, layout, observers, shared)
-        beginning.apply(session.search)
+        plan.beginning.apply(session.search)
         display.session = session
         tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
             with Interruption() as interruption:
-                run(session, resources, concurrency, cache, layout.root / ".tune", interruption)
+                run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",
+                    interruption)
     tensorboard.close()
     comparison = compare(session.records, criterion,
                          look_up(SELECTORS, criterion, "criterion").reads_target_labels,
@@ -156,7 +210,7 @@ def _conduct(study: StudyConfig, space: SearchSpace, layout: Layout, resources: 
     if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
-    return StudyResult(layout.root, comparison, interrupted=not session.is_over)
+    return comparison, not session.is_over
 
 
 def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
@@ -172,23 +226,28 @@ def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
 
 # Checks before anything is made
 
-def _folder(out: Path, name: str, resume: bool, fresh: bool) -> Path:
-    """The study's folder: an existing one to resume, else one that does not exist."""
+def _folders(out: Path, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
+             ) -> tuple[str, list[Path]]:
+    """The studies' name and folders: with one of them to resume, else none of which exists."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
-    numbered = [out / name, *(out / f"{name}-{i}" for i in range(2, 10_000))] if fresh \
-        else [out / name]
-    existing = [folder for folder in numbered if folder.exists()]
+    ends = [f"-{study.task_name}" for study in studies] if len(studies) > 1 else [""]
+    names = [name, *(f"{name}-{i}" for i in range(2, 10_000))] if fresh else [name]
+    numbered = {each: [out / f"{each}{end}" for end in ends] for each in names}
     if resume:
-        studies = [folder for folder in existing if Layout(folder).space.exists()]
-        if not studies:
-            raise ValueError(f"{out / name}: no study to resume here. Without --resume a new one "
-                             "starts.")
-        return studies[-1]
-    if existing and not fresh:
-        raise ValueError(f"{out / name}: exists already. Choose another --name, or go on with "
+        begun = [each for each, folders in numbered.items()
+                 if any(Layout(folder).space.exists() for folder in folders)]
+        if not begun:
+            raise ValueError(f"{numbered[name][0]}: no study to resume here. Without --resume a "
+                             "new one starts.")
+        return begun[-1], numbered[begun[-1]]
+    taken = {each: there for each, folders in numbered.items()
+             if (there := [folder for folder in folders if folder.exists()])}
+    if taken and not fresh:
+        raise ValueError(f"{taken[name][0]}: exists already. Choose another --name, or go on with "
                          "the study there by --resume.")
-    return next(folder for folder in numbered if folder not in existing)
+    free = next(each for each in names if each not in taken)
+    return free, numbered[free]
 
 
 def _check_same_study(layout: Layout, study: StudyConfig) -> None:
@@ -236,9 +295,9 @@ def _concurrency(study: StudyConfig, resources: ResourcesConfig) -> int:
     return fits if study.concurrency == "auto" else min(study.concurrency, fits)
 
 
-def _check_trials(space: SearchSpace, cache: Path) -> None:
+def _check_trials(spaces: Sequence[SearchSpace], cache: Path) -> None:
     """Opens the data and fetches the weights, so that errors come before the first trial."""
-    configs = list(space.probe_configs())
+    configs = [config for space in spaces for config in space.probe_configs()]
     check_trials(configs, cache)
     fetch_weights(configs)
 
@@ -418,14 +477,18 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
                        overrides=overrides, data=options.data, console=console,
                        warm_start=options.warm_start, warm_start_best=options.warm_start_best,
                        known_results=options.known_results)
-    print_summary(result.comparison, console)
-    folder = result.folder
-    console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
-                  f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
-                  f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
+    results = (result, *result.others)
+    for each in results:
+        print_summary(each.comparison, console)
+        folder = each.folder
+        console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
+                      f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
+                      f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
+    if result.others and not result.interrupted:
+        console.print(side_by_side(across(read_all([each.folder for each in results]))))
     if result.interrupted:
         command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
-                   "--out", str(options.out), "--name", folder.name, "--resume",
+                   "--out", str(options.out), "--name", result.name, "--resume",
                    *(["--data", str(options.data)] if options.data else []),
                    *(part for text in overrides for part in ("--set", text))]
         console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
@@ -444,7 +507,8 @@ def _print_spaces(console: Console) -> None:
 
 
 def _print_plan(space: str, overrides: list[str], console: Console) -> None:
-    study, search_space = read_study(space, overrides)
+    studies = read_studies(space, overrides)
+    study, search_space = studies[0]
     parameters = search_space.tree.parameters()
     table = Table(title=f"{len(parameters)} searched values", title_justify="left",
                   header_style="bold")
@@ -469,14 +533,17 @@ def _print_plan(space: str, overrides: list[str], console: Console) -> None:
                           for k, v in trial.params.items())
         console.print(f"example {number + 1}: {shown or 'nothing is searched'}", markup=False)
     num_conditions = len(study.conditions(search_space).combinations)
-    console.print(_cost(study, num_conditions, config), markup=False)
+    tasks = [each.task_name for each, _ in studies]
+    console.print(_cost(study, num_conditions, config, tasks), markup=False)
 
 
-def _cost(study: StudyConfig, num_conditions: int, config: TrialConfig) -> str:
+def _cost(study: StudyConfig, num_conditions: int, config: TrialConfig, tasks: Sequence[str]
+          ) -> str:
     schedule = config.schedule
     length = f"{schedule.num_epochs} epochs" if schedule.num_epochs else \
         f"{schedule.num_steps} steps"
-    return (f"cost: at most {study.num_trials} trials × {length}, and "
+    each = f" for each of the tasks {', '.join(tasks)}" if len(tasks) > 1 else ""
+    return (f"cost{each}: at most {study.num_trials} trials × {length}, and "
             f"{study.final_seeds} final runs for each of {num_conditions} conditions. Nothing "
             "was run.")
 

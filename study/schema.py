@@ -31,7 +31,9 @@ def space_schema() -> Schema:
     fixed = _Part("fixed", trial["$defs"], shared)
     search = _Part("search", trial["$defs"], shared, is_open=True)
     top = _Part("space", study.get("$defs", {}), shared)
-    own = {"task": fixed.value(trial["properties"]["task"]),
+    task = fixed.value(trial["properties"]["task"])
+    tasks = {"type": "array", "items": task, "minItems": 1, "uniqueItems": True}
+    own = {"task": task, "tasks": {"anyOf": [tasks, {"type": "null"}]},
            "fixed": fixed.value(_without(without_criterion, "task")),
            "search": search.value(without_criterion)}
     properties = {
@@ -39,6 +41,8 @@ def space_schema() -> Schema:
         for name, schema in study["properties"].items()}
     return {"$schema": DRAFT, "title": "A space of syn2real-study", "type": "object",
             "properties": properties, "required": study["required"],
+            "oneOf": [{"required": ["task"]},  # a study's own file has both, one of them null
+                      {"required": ["tasks"], "properties": {"tasks": {"type": "array"}}}],
             "additionalProperties": False, "$defs": shared.by_name}
 
 

@@ -37,7 +37,7 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
     table = across(studies, published)
     has_published = any(table.has_published(index) for index in range(len(table.columns)))
     if has_published or len({column.title for column in table.columns}) > 1:
-        parts += [*_blocks(table), Text("Best in bold; ± is the std over final seeds.")]
+        parts.append(side_by_side(table))
     if published is not None:
         parts.append(Text(NOTE if has_published else
                           "The paper has no figures for what was studied here."))
@@ -46,6 +46,11 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
             title = Text(f"{study.name}, task {task}: {study.progress()}.", style="bold")
             parts += [*([Text()] if parts else []), title, summary(comparison)]
     return Group(*parts)
+
+
+def side_by_side(table: Table) -> Group:
+    """Methods × tasks, and how to read it."""
+    return Group(*_blocks(table), Text("Best in bold; ± is the std over final seeds."))
 
 
 def _blocks(table: Table) -> Iterator[RichTable]:

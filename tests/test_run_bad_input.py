@@ -12,7 +12,7 @@ from filelock import FileLock
 from torch import nn
 
 from study import run as study_run
-from study.config import question_of, read_study, shipped_spaces
+from study.config import question_of, read_studies, read_study, shipped_spaces
 from study.run import main, run_study
 from study.session import Layout
 from tests.image_files import write_image, write_tree
@@ -409,6 +409,11 @@ def test_a_cache_that_is_not_writable_leaves_no_study(place: Place) -> None:
 # Names
 
 
+def named(place: Place, *overrides: str, resume: bool, fresh: bool) -> str:
+    studies = [study for study, _ in read_studies(str(place.space), list(overrides))]
+    return study_run._folders(place.out, "space", studies, resume, fresh)[0]
+
+
 @pytest.mark.parametrize("existing, chosen", [
     ([], "space"), (["space"], "space-2"), (["space", "space-2"], "space-3"),
     (["space", "space-3"], "space-2"),
@@ -416,14 +421,22 @@ def test_a_cache_that_is_not_writable_leaves_no_study(place: Place) -> None:
 def test_a_new_study_takes_a_free_name(place: Place, existing: list[str], chosen: str) -> None:
     for name in existing:
         (place.out / name).mkdir(parents=True)
-    assert study_run._folder(place.out, "space", resume=False, fresh=True).name == chosen
+    assert named(place, resume=False, fresh=True) == chosen
 
 
 def test_the_latest_study_is_resumed_unless_one_is_named(place: Place) -> None:
     for name in ("space", "space-2"):
         started_study(place, name)
-    assert study_run._folder(place.out, "space", resume=True, fresh=True).name == "space-2"
-    assert study_run._folder(place.out, "space", resume=True, fresh=False).name == "space"
+    assert named(place, resume=True, fresh=True) == "space-2"
+    assert named(place, resume=True, fresh=False) == "space"
+
+
+@pytest.mark.parametrize("resume, chosen", [(True, "space-2"), (False, "space-3")])
+def test_studies_of_several_tasks_share_a_name(place: Place, resume: bool, chosen: str) -> None:
+    started_study(place, "space-digits")
+    started_study(place, "space-2-synsl")
+    place.change("task: digits", "tasks: [digits, synsl]")
+    assert named(place, resume=resume, fresh=True) == chosen
 
 
 # What runs nothing
@@ -457,6 +470,27 @@ def test_a_dry_run_shows_values_examples_and_cost(
     assert lines[-1] == ("cost: at most 5 trials × 3 epochs, and 3 final runs for each of 2 "
                          "conditions. Nothing was run.")
     assert not place.out.exists()
+
+
+def test_a_dry_run_tells_the_cost_of_all_tasks(place: Place) -> None:
+    place.change("task: digits", "tasks: [digits, synsl]")
+    assert main(["--space", str(place.space), "--dry-run"]) == 0
+    said = " ".join(place.capsys.readouterr().out.split())
+    assert "cost for each of the tasks digits, synsl: at most 2 trials × 3 epochs" in said
+
+
+def test_the_data_of_all_tasks_are_looked_for_before_the_first_search(place: Place) -> None:
+    place.change("task: digits", "tasks: [digits, synsl]")
+    assert main(["--space", str(place.space), "--out", str(place.out)]) == 2
+    assert "root: must name the folder of the downloads" in place.capsys.readouterr().err
+    assert [path for path in place.left() if "space-" in path] == []
+
+
+def test_simulating_takes_one_task(place: Place) -> None:
+    place.change("task: digits", "tasks: [digits, synsl]")
+    assert place.fails("--simulate", "curves.csv") == (
+        "space.yaml: tasks: must be a single one here, got digits, synsl. "
+        "Choose by --set tasks=[digits].")
 
 
 def test_a_dry_run_s_examples_follow_the_seed(place: Place) -> None:

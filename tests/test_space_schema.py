@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from study.config import parse_study, question_of, shipped_spaces
+from study.config import parse_studies, question_of, shipped_spaces
 from study.schema import space_schema
 from study.yaml_file import read_yaml
 
@@ -115,8 +115,8 @@ def test_every_space_is_accepted(validator: Draft7Validator, name: str) -> None:
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_a_space_with_its_defaults_filled_in_is_accepted(validator: Draft7Validator, name: str
                                                          ) -> None:
-    study, _ = parse_study(read_yaml(SPACES[name]), [])
-    assert problems(validator, study.model_dump(mode="json")) == []
+    for study, _ in parse_studies(read_yaml(SPACES[name]), []):
+        assert problems(validator, study.model_dump(mode="json")) == []
 
 
 @pytest.mark.parametrize("change", GOOD)
@@ -124,7 +124,7 @@ def test_what_a_study_accepts_is_accepted(validator: Draft7Validator, change: st
                                           ) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump(changed(change)))
-    parse_study(read_yaml(path), [])
+    parse_studies(read_yaml(path), [])
     assert problems(validator, changed(change)) == []
 
 
@@ -134,14 +134,25 @@ def test_what_a_study_rejects_is_rejected(validator: Draft7Validator, change: st
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump(changed(change)))
     with pytest.raises(ValueError):
-        parse_study(read_yaml(path), [])
+        parse_studies(read_yaml(path), [])
     assert problems(validator, changed(change)) != []
 
 
-@pytest.mark.parametrize("key", ["task", "search"])
-def test_required_keys_are_asked_for(validator: Draft7Validator, key: str) -> None:
-    space = {name: value for name, value in changed("seed: 1").items() if name != key}
-    assert problems(validator, space) == [f"[]: '{key}' is a required property"]
+def test_a_search_is_asked_for(validator: Draft7Validator) -> None:
+    space = {name: value for name, value in changed("seed: 1").items() if name != "search"}
+    assert problems(validator, space) == ["[]: 'search' is a required property"]
+
+
+@pytest.mark.parametrize("tasks, is_right", [
+    ({}, False), ({"task": "digits"}, True), ({"tasks": ["digits", {"synsl": {}}]}, True),
+    ({"task": "digits", "tasks": ["synsl"]}, False), ({"tasks": []}, False),
+    ({"tasks": ["digit"]}, False), ({"tasks": None}, False)])
+def test_either_a_task_or_several(validator: Draft7Validator, tasks: dict[str, Any],
+                                  is_right: bool) -> None:
+    space = {**changed("seed: 1"), **tasks}
+    if "task" not in tasks:
+        del space["task"]
+    assert (problems(validator, space) == []) is is_right
 
 
 def paths(value: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config import StudyConfig, parse_duration, question_of, read_study, shipped_spaces
+from study.config import StudyConfig, parse_duration, question_of, read_studies, read_study
+from study.config import shipped_spaces
 from study.space import SearchSpace
 from study.yaml_file import read_yaml
 from trainables.backbones import BACKBONES
@@ -94,16 +95,32 @@ def test_a_resolved_space_is_the_same_study(file: Path) -> None:
     assert read_study(str(file), [])[0] == study
 
 
+def test_several_tasks_are_a_study_each(file: Path) -> None:
+    one, other = read_study(str(file), [])[0], {"digits": {"num_source": 50}}
+    several = read_studies(str(file), ["task=null", "tasks=[synsl, {digits: {num_source: 50}}]"])
+    assert [study for study, _ in several] \
+        == [one.model_copy(update={"task": task}) for task in ("synsl", other)]
+    assert [{config.task.name for config in space.probe_configs()} for _, space in several] \
+        == [{"synsl"}, {"digits"}]
+
+
+def test_where_one_task_is_meant_several_are_refused(file: Path) -> None:
+    assert wrong(file, changed("task: digits", "tasks: [digits, synsl]")) == [
+        "space.yaml: tasks: must be a single one here, got digits, synsl. "
+        "Choose by --set tasks=[digits]."]
+    assert read_study(str(file), ["tasks=[digits]"])[0].task == "digits"
+
+
 def probes(space: SearchSpace) -> list[TrialConfig]:
     return list(space.probe_configs())
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_a_shipped_space_is_valid_and_resolves_to_itself(name: str) -> None:
-    study, space = read_study(name, [])
-    text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
-    again = validate(StudyConfig, yaml.safe_load(text))
-    assert again == study and probes(again.space()) == probes(space) != []
+    for study, space in read_studies(name, []):
+        text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+        again = validate(StudyConfig, yaml.safe_load(text))
+        assert again == study and probes(again.space()) == probes(space) != []
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
@@ -118,7 +135,7 @@ def test_a_shipped_space_asks_a_question_and_shows_its_command(name: str) -> Non
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_trials_of_a_shipped_space_survive_yaml(name: str, tmp_path: Path) -> None:
     path = tmp_path / "trial.yaml"
-    for config in probes(read_study(name, [])[1]):
+    for config in (each for _, space in read_studies(name, []) for each in probes(space)):
         path.write_text(config.to_yaml())
         again = read_trial_config(path)
         assert again == config and again.identity() == config.identity()
@@ -219,7 +236,27 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
      "space.yaml:2: task: must be the name of a task, or one name with its settings, got 3."),
     (changed("task: digits", "task:\n  digits:\n    num_source: 3"),
      "space.yaml:4: task/digits/num_source: must be greater than or equal to 20, got 3."),
-    (changed("task: digits\n", ""), "space.yaml: task: is required and missing."),
+    (changed("task: digits\n", ""),
+     "space.yaml: task: is required and missing; tasks, a list, takes several."),
+    (changed("task: digits", "task: digits\ntasks: [synsl]"),
+     "space.yaml:3: tasks: is given beside task; keep one."),
+    (changed("task: digits", "tasks: []"),
+     "space.yaml:2: tasks: must hold at least one task, got []."),
+    (changed("task: digits", "tasks: digits"),
+     "space.yaml:2: tasks: must be a valid list, got 'digits'."),
+    (changed("task: digits", "tasks:\n- digits\n- 3"),
+     "space.yaml:4: tasks/1: must be the name of a task, or one name with its settings, got 3."),
+    (changed("task: digits", "tasks:\n- digits\n- digits: {num_source: 50}"),
+     "space.yaml:4: tasks/1: 'digits' is given twice; another study of it takes a space of its "
+     "own."),
+    (changed("task: digits", "tasks:\n- digits: {num_source: 3}\n- synsl"),
+     "space.yaml:3: tasks/0/digits/num_source: must be greater than or equal to 20, got 3."),
+    (changed("task: digits", "tasks:\n- digits\n- s2rda"),
+     "space.yaml:4: tasks/1: unknown task 's2rda'. Did you mean 's2rda49'? "
+     f"Known: {', '.join(sorted(TASKS))}."),
+    (changed("task: digits", "tasks: [digits, synsl]").replace("[0.5, 1.0]", "[-0.5, 1.0]"),
+     "space.yaml:19: search/method/choice/dann/domain_weight: must be greater than or equal to "
+     "0, got -0.5."),
     (SPACE[:SPACE.index("search:")], "space.yaml: search: is required and missing."),
     (changed("small_cnn", "smal_cnn"),
      "space.yaml:6: fixed/backbone: unknown backbone 'smal_cnn'. Did you mean 'small_cnn'? "

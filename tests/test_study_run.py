@@ -33,7 +33,8 @@ class FakeTuner(ModuleType):
     def __init__(self) -> None:
         super().__init__("study.tuner")
         self.limit: int | None = None
-        self.checkpoints: dict[str, int] = {}
+        self.limits: list[int | None] = []
+        self.checkpoints: dict[Path, dict[str, int]] = {}
         self.starts = 0
         self.Interruption = nullcontext
 
@@ -47,8 +48,10 @@ class FakeTuner(ModuleType):
         yield wait
 
     def run(self, session: Session, *others: Any) -> None:
-        """Runs the session."""
-        for _ in islice(Driver(session, self.checkpoints).events(), self.limit):
+        """Runs the session, up to the next of ``limits`` or else ``limit``."""
+        limit = self.limits.pop(0) if self.limits else self.limit
+        checkpoints = self.checkpoints.setdefault(session.layout.root, {})
+        for _ in islice(Driver(session, checkpoints).events(), limit):
             logging.getLogger("a.library").info("a word of a library's")
 
 
@@ -198,6 +201,77 @@ def test_the_same_from_python(place: Place, tuner: FakeTuner) -> None:
 def test_from_python_an_interruption_is_told(place: Place, tuner: FakeTuner) -> None:
     tuner.limit = 3
     assert run_study(place.space, out=place.out).interrupted
+
+
+# Several tasks
+
+
+TWO = ("digits", "trainables.tasks.digits.Digits")
+"""Names of tasks with the same data."""
+
+
+def of_two_tasks(place: Place) -> list[Path]:
+    """The folders of the two studies of what is now the space."""
+    place.write(task=None, tasks=[{name: dict(SMALL)} for name in TWO])
+    return [place.out / f"formula-{name}" for name in TWO]
+
+
+def test_several_tasks_are_searched_one_after_the_other(place: Place, tuner: FakeTuner) -> None:
+    folders = of_two_tasks(place)
+    code, said, errors = place.run("--trials", "4")
+    assert (code, errors, tuner.starts) == (0, "", 2)
+    assert said.index(f"Task 1 of 2: {TWO[0]}") < said.index(f"Task 2 of 2: {TWO[1]}")
+    for name, folder in zip(TWO, folders, strict=True):
+        assert f"checkpoints are in {folder}\n" in said
+        assert {str(next(iter(record.config["task"])))
+                for record in read_records(folder / "records.jsonl")} == {name}
+    table = said[said.rindex("Final runs: mean ± std in %"):]
+    assert "no_adaptation" in table and "dann" in table and "digits" in table.split("\n")[2]
+
+
+def test_several_tasks_from_python(place: Place, tuner: FakeTuner) -> None:
+    folders = of_two_tasks(place)
+    result = run_study(place.space, out=place.out, overrides=["num_trials=4"])
+    assert [each.folder for each in (result, *result.others)] == folders
+    assert not result.interrupted and result.name == "formula"
+
+
+@pytest.mark.parametrize("limit, begun", [(3, 1), (10, 2)])
+def test_an_interrupted_task_goes_on_with_those_after_it(
+    place: Place, tuner: FakeTuner, limit: int, begun: int,
+) -> None:
+    folders = of_two_tasks(place)
+    whole = Place(place.out.parent / "whole", place.out / "cache", place.capsys)
+    expected = of_two_tasks(whole)
+    whole.run("--trials", "4")
+    tuner.limits, tuner.checkpoints = [None] * (begun - 1) + [limit], {}
+    code, said, _ = place.run("--trials", "4")
+    assert code == 130 and [folder.exists() for folder in folders] == [True, begun == 2]
+    assert "mean ± std in %" not in said.partition("Interrupted")[0].rpartition("the full log")[2]
+    lines = said.splitlines()
+    command = shlex.split(lines[lines.index("Interrupted. To go on:") + 1])
+    assert main(command[3:]) == 0
+    for folder, other in zip(folders, expected, strict=True):
+        one, two = (read_records(each / "records.jsonl") for each in (folder, other))
+        assert [(r.id, r.identity, r.outcome) for r in one] \
+            == [(r.id, r.identity, r.outcome) for r in two]
+
+
+def test_ctrl_c_between_tasks_can_go_on(
+    place: Place, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders = of_two_tasks(place)
+    ray, calls = tuner.running_ray, iter((False, True))
+
+    def interrupt(*arguments: Any) -> Any:
+        if next(calls):
+            raise KeyboardInterrupt
+        return ray(*arguments)
+
+    monkeypatch.setattr(tuner, "running_ray", interrupt)
+    code, said, _ = place.run("--trials", "4")
+    assert code == 130 and "Interrupted. To go on:" in said and "--name formula --resume" in said
+    assert [folder.exists() for folder in folders] == [True, False]
 
 
 def test_ctrl_c_before_the_trials_ends_with_code_130(

@@ -200,7 +200,9 @@ def problems_of(error: ValidationError, model: type[BaseConfig]) -> list[Problem
 def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         place: Place = detail["loc"]
-        nested = detail.get("ctx", {}).get("problems")
+        context = detail.get("ctx", {})
+        cause = context.get("error")
+        nested = cause.problems if isinstance(cause, InvalidConfig) else context.get("problems")
         if nested is not None:
             yield from (Problem((*place, *p.place), p.message) for p in nested)
         elif detail["type"] == "extra_forbidden":
