@@ -8,6 +8,7 @@ import numpy as np
 
 from study.agreement import Agreement, agreement
 from study.config import Cost
+from study.paired import Gain, gains
 from study.pareto import Front, pareto_front
 from study.ranks import objectives_of
 from study.records import TrialRecord
@@ -94,6 +95,8 @@ class Comparison:
     """Empty where the target has no labels."""
     agreement: Agreement | None = None
     """How the search's criteria agree with the oracle, or with each other."""
+    gains: tuple[Gain, ...] = ()
+    """Final runs' differences from No Adaptation's."""
     front: Front | None = None
     """Of criterion and cost, where the study minimises one."""
 
@@ -124,6 +127,7 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
                       _regrets(records, best), agreement(records),
+                      gains(records, f"{TARGET}/accuracy"),
                       pareto_front(records, cost) if cost else None)
 
 

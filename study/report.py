@@ -29,6 +29,8 @@ def percent(spread: Spread | None, num_seeds: int = 2) -> str:
 def summary(comparison: Comparison) -> RenderableType:
     """Everything that a study ends with, for a terminal of 80 columns."""
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
+    if comparison.gains:
+        parts.append(_gains(comparison))
     if comparison.regrets:
         parts.append(_regrets(comparison))
     if comparison.front is not None:
@@ -117,6 +119,21 @@ def settings_text(row: Row | FrontTrial) -> str:
 
 def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _gains(comparison: Comparison) -> Table:
+    table = Table(
+        title="Gain over No Adaptation in target accuracy, paired by seed (points)",
+        title_justify="left", header_style="bold", caption_justify="left",
+        caption="interval: percentile bootstrap of the mean; of few seeds it is too narrow.")
+    table.add_column("condition" if comparison.names_differ else "method")
+    for heading in ("gain", "95 % interval", "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for gain in comparison.gains:
+        interval = "–" if gain.interval is None else \
+            " to ".join(f"{100 * end:+.1f}" for end in gain.interval)
+        table.add_row(gain.name, f"{100 * gain.mean:+.1f}", interval, str(len(gain.differences)))
+    return table
 
 
 def _regrets(comparison: Comparison) -> Table:

@@ -1,7 +1,6 @@
 """Samplers by name: how values are drawn. All are Optuna's."""
 
 import warnings
-from importlib.util import find_spec
 
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
@@ -10,7 +9,7 @@ from pydantic import NonNegativeInt
 from study.entry import Entry
 from study.space import SearchSpace
 from study.tree import Group, Options
-from trainables.schema import BaseConfig, Choice, InvalidConfig, Problem
+from trainables.schema import BaseConfig, Choice
 
 AUTO_TRIALS = 250
 """Above it, a Gaussian process takes longer than it is worth."""
@@ -42,7 +41,6 @@ class CmaEsConfig(BaseConfig):
     """Covariance matrix adaptation (Hansen & Ostermeier, 2001).
 
     It models numbers that all trials have; choices and conditional values are drawn at random.
-    Needs the package ``cmaes``.
     """
 
     num_startup_trials: NonNegativeInt = 8
@@ -65,15 +63,7 @@ SAMPLERS = {"auto": Entry(AutoConfig), "cma_es": Entry(CmaEsConfig), "gp": Entry
 
 
 def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) -> BaseConfig:
-    """The settings of the sampler that is used.
-
-    Raises:
-        InvalidConfig: It needs a package that is not there.
-    """
-    if isinstance(sampler.config, CmaEsConfig) and find_spec("cmaes") is None:
-        raise InvalidConfig([Problem(("sampler",), (
-            "cma_es needs the package cmaes. Install it (pip install cmaes) or choose another "
-            "sampler."))])
+    """The settings of the sampler that is used."""
     if not isinstance(sampler.config, AutoConfig):
         return sampler.config
     return TPEConfig() if num_trials > AUTO_TRIALS or _is_conditional(space.tree) else GPConfig()

@@ -3,7 +3,6 @@
 import os
 import time
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -17,7 +16,7 @@ from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.search import Outcome, Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig
-from trainables.schema import BaseConfig, Choice, InvalidConfig
+from trainables.schema import BaseConfig, Choice
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 
@@ -79,8 +78,7 @@ def test_params_are_what_was_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sampler", [
     "random", {"tpe": {"num_startup_trials": 2}}, {"gp": {"num_startup_trials": 2}}, "auto",
-    pytest.param({"cma_es": {"num_startup_trials": 2}}, marks=pytest.mark.skipif(
-        find_spec("cmaes") is None, reason="the package cmaes is not installed"))])
+    {"cma_es": {"num_startup_trials": 2}}])
 def test_a_search_that_is_opened_again_draws_what_one_in_one_go_draws(
     tmp_path: Path, sampler: object,
 ) -> None:
@@ -152,12 +150,6 @@ def test_what_auto_is(search: dict[str, object], num_trials: int, settings: obje
     study, space = make_study(search=search)
     auto = Choice[BaseConfig]("auto", AutoConfig())
     assert resolve(auto, space, num_trials) == settings
-
-
-@pytest.mark.skipif(find_spec("cmaes") is not None, reason="the package cmaes is installed")
-def test_cma_es_without_its_package_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InvalidConfig, match="sampler: cma_es needs the package cmaes. Install"):
-        open_search(tmp_path, sampler="cma_es")
 
 
 def test_another_seed_draws_others(tmp_path: Path) -> None:

@@ -448,3 +448,15 @@ def test_the_reason_of_a_failure_survives(tmp_path: Path) -> None:
     again = open_session(tmp_path).records
     assert [r.reason for r in again if r.outcome == "failed"] == [REASON] * sum(
         record.outcome == "failed" for record in records)
+
+
+# Reproducibility
+
+
+def test_the_same_seed_and_space_make_the_same_trials_and_numbers(tmp_path: Path) -> None:
+    """With one trial at a time; the trials themselves are another test's matter."""
+    first, second = (run_to_end(open_session(tmp_path / name, num_trials=20))
+                     for name in ("first", "second"))
+    assert [record.model_dump() for record in first] == [record.model_dump() for record in second]
+    params = {str(record.params) for record in first if record.stage == "search"}
+    assert len(params) == 20

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster.files import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster  # needs a quiet machine
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])

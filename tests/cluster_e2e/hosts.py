@@ -142,7 +142,9 @@ class Hosts:
         host.process.kill()
         host.process.wait()
         time.sleep(0.3)  # the others' connections are reset, as by a machine that stops
-        run("ip", "netns", "del", f"s2r-{host.address.rpartition('.')[2]}")
+        number = host.address.rpartition(".")[2]
+        run("ip", "link", "del", f"s2r-v{number}")  # closing connections keep the space alive
+        run("ip", "netns", "del", f"s2r-{number}")
 
 
 def _listens(address: str) -> bool:
@@ -160,4 +162,7 @@ def _remove_leftovers() -> None:
         if space.startswith("s2r-"):
             assert not run("ip", "netns", "pids", space), "these tests run already"
             run("ip", "netns", "del", space)
-    subprocess.run(["ip", "link", "del", "s2r-br"], capture_output=True, check=False)
+    for line in run("ip", "-brief", "link").splitlines():
+        link = line.split()[0].partition("@")[0]
+        if link.startswith("s2r-"):
+            run("ip", "link", "del", link)

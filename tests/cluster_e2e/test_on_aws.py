@@ -20,7 +20,7 @@ from tests.cluster_e2e.hosts import PREFIX, Hosts
 from tests.cluster_e2e.laptop import Laptop, outcome_of, status
 from tests.cluster_e2e.leaks import DECOY, ProcessList, files_with, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 
 @dataclass
@@ -105,13 +105,13 @@ def live(laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts, secrets: lis
                            "right": status(token)}
         job = laptop.submit("python", "-m", "tests.cluster_e2e.job",
                             "--storage", f"s3://{BUCKET}/runs")
-        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, 300,
+        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, 600,
                  "two trials' checkpoints")
         assert job.poll() is None, laptop.finish(job, 1)
         course.lost = next(iter(cloud.instances("worker")))
         cloud.take_away(course.lost)
         course.stranger = join_without_token(hosts, head_address(cloud))
-        output = laptop.finish(job, 300)
+        output = laptop.finish(job, 600)
         course.outcome = outcome_of(output)
     look_for_leaks(course, cloud, hosts, secrets, laptop)
     course.stored = stored(cloud, "")
