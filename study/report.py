@@ -195,7 +195,7 @@ def front_table(front: Front, criterion: str) -> Table:
         table.add_row(
             trial.trial, f"{trial.name}: {settings_text(trial)}", f"{trial.criterion:.4g}",
             *("–" if value is None else f"{100 * value:.1f}" for value in accuracies),
-            f"{trial.cost:.0f}")
+            f"{trial.cost:.1f}")
     return table
 
 

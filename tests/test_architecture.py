@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.records",),
     ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
      "study.shared_records"),
+    ("study.pareto",),
     ("study.session",),
     ("study.comparison",),
     ("study.published", "study.stored"),

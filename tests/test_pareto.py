@@ -98,8 +98,8 @@ def test_the_table_says_who_is_on_the_front() -> None:
     text = [" ".join(line.replace("│", " ").split()) for line in lines]
     table = text[text.index("Pareto front of bnm and CPU-seconds"):]
     assert "oracle" in lines[lines.index("Pareto front of bnm and CPU-seconds") + 2]
-    assert next(line for line in table if line.startswith("0000")).endswith("0.7 90.0 62.5 10")
-    assert "0001 no_adaptation: 0.5 90.0 40.0 4" in table
+    assert next(line for line in table if line.startswith("0000")).endswith("0.7 90.0 62.5 10.0")
+    assert "0001 no_adaptation: 0.5 90.0 40.0 4.0" in table
     assert not any(line.startswith("0002") for line in table)
     assert max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
 
