@@ -479,6 +479,8 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
                        known_results=options.known_results)
     results = (result, *result.others)
     for each in results:
+        if result.others:
+            console.print(f"\n{each.folder.name}", style="bold", markup=False, highlight=False)
         print_summary(each.comparison, console)
         folder = each.folder
         console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"

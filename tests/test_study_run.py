@@ -222,7 +222,7 @@ def test_several_tasks_are_searched_one_after_the_other(place: Place, tuner: Fak
     assert (code, errors, tuner.starts) == (0, "", 2)
     assert said.index(f"Task 1 of 2: {TWO[0]}") < said.index(f"Task 2 of 2: {TWO[1]}")
     for name, folder in zip(TWO, folders, strict=True):
-        assert f"checkpoints are in {folder}\n" in said
+        assert f"checkpoints are in {folder}\n" in said and f"\n{folder.name}\n" in said
         assert {str(next(iter(record.config["task"])))
                 for record in read_records(folder / "records.jsonl")} == {name}
     table = said[said.rindex("Final runs: mean ± std in %"):]
