@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from study.config import parse_study
+from study.config import parse_studies
 from study.yaml_file import read_yaml
 from tests.image_files import write_image, write_tree
 from tests.studies import overrides, run_without_ray
@@ -349,7 +349,7 @@ def test_spaces_on_pages_are_valid(workspace: Workspace, page: str, content: str
                                    ) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"task": "digits", **yaml.safe_load(content)}))
-    parse_study(read_yaml(path), [])
+    parse_studies(read_yaml(path), [])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

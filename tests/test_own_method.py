@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.config import parse_study
+from study.config import parse_studies
 from study.yaml_file import read_yaml
 from trainables.config import TrialConfig
 from trainables.schema import InvalidConfig, validate
@@ -75,5 +75,5 @@ def test_space_of_the_example_draws_its_setting(tmp_path: Path) -> None:
     space |= {"task": "digits", "fixed": {"backbone": "small_cnn"}}
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump(space))
-    _, parsed = parse_study(read_yaml(path), [])
+    ((_, parsed),) = parse_studies(read_yaml(path), [])
     assert f"method/{NAME}/entropy_weight" in parsed.tree.parameters()

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from study.comparison import compare
-from study.config import Cost, parse_study
+from study.config import Cost, parse_studies
 from study.html import as_html
 from study.pareto import pareto_front
 from study.records import TrialRecord
@@ -218,10 +218,10 @@ def test_the_page_shows_the_front(tmp_path: Path) -> None:
 def test_what_a_cost_needs(tmp_path: Path, changes: dict[str, object], lines: list[str]) -> None:
     file = written(tmp_path, {"cost": "seconds", **changes})
     if not lines:
-        assert parse_study(file, [])[0].cost == "seconds"
+        assert parse_studies(file, [])[0][0].cost == "seconds"
         return
     with pytest.raises(ValueError) as caught:
-        parse_study(file, [])
+        parse_studies(file, [])
     assert [line.partition(": cost: ")[2] for line in str(caught.value).splitlines()] == lines
 
 
