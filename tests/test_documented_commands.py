@@ -131,7 +131,7 @@ TABLE: dict[str, Entry] = {
     # CONTRIBUTING
     'make test ARGS="tests/test_session.py -k winners"': Make(
         "python -m pytest tests/test_session.py -k winners"),
-    "make cluster-test": Make("python -m pytest -m cluster tests/cluster_e2e"),
+    "make cluster-test": Make("python -m pytest -m cluster tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
     "make .venv/installed": Make("pip"),
     "source .venv/bin/activate": Elsewhere("changes the shell that it is typed into"),
