@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -145,6 +145,8 @@ def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: P
 def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
               console: Console) -> StudyResult:
     """The first; the data of all are opened before."""
+    from study.tuner import running_ray
+
     plan = plans[0]
     layout, cache = plan.layout, out / "cache"
     made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
@@ -157,7 +159,7 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             stack.enter_context(_logging_to(layout.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(
-                    _running_ray(plan.resources, plan.concurrency))
+                    running_ray(available_cpus(), plan.concurrency))
                 _check_trials([each.space for each in plans], cache)
         except (ValueError, KeyboardInterrupt):
             stack.close()
@@ -165,17 +167,6 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             raise
         _write_description(layout, plan.study, space)
         return StudyResult(name, layout.root, *_conduct(plan, cache, console, wait_for_ray))
-
-
-def _running_ray(resources: ResourcesConfig, concurrency: int
-                 ) -> AbstractContextManager[Callable[[], None]]:
-    from study.tuner import running_ray
-
-    # Not tried with GPUs: Ray shows each process its own when that starts. And several workers
-    # come with many processes that would import it all for nothing.
-    is_one_on_cpu = resources.workers == 1 and not resources.gpus_per_worker
-    num_warm = concurrency if is_one_on_cpu else 0
-    return running_ray(available_cpus(), concurrency, num_warm)
 
 
 def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None]

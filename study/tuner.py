@@ -29,7 +29,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.session import LiveTrial, Session
-from trainables import ray_trainable
 from trainables.config import ResourcesConfig
 from trainables.ray_trainable import POLL_SECONDS, SLOT, Assignment, TrialTrainable
 from trainables.ray_trainable import WorkersTrainable, free_workers, report_of
@@ -223,7 +222,7 @@ class SessionCallback(_LeftOut, tune.Callback):
 
 
 @contextmanager
-def running_ray(num_cpus: int, num_slots: int, num_warm: int) -> Iterator[Callable[[], None]]:
+def running_ray(num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
     """A Ray of this study's own on this machine, quiet, gone afterwards.
 
     It starts in the background, so that data can be opened meanwhile; and after a moment, in which
@@ -232,7 +231,6 @@ def running_ray(num_cpus: int, num_slots: int, num_warm: int) -> Iterator[Callab
     Args:
         num_cpus: CPU cores that trials may occupy.
         num_slots: Trials of several workers at a time.
-        num_warm: Processes that are started at once, for the first trials; 0: as Ray likes.
 
     Yields:
         What waits until Ray runs. It raises a ``ValueError`` if Ray does not start.
@@ -241,10 +239,6 @@ def running_ray(num_cpus: int, num_slots: int, num_warm: int) -> Iterator[Callab
         raise ValueError("a study starts a Ray of its own, and this process uses one already. "
                          "Call ray.shutdown() first.")
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
-    if num_warm:  # with what trials import; saves the first of them several seconds
-        os.environ.update(RAY_enable_worker_prestart="1",
-                          RAY_num_prestart_python_workers=str(num_warm),
-                          RAY_preload_python_modules=ray_trainable.__name__)
     _remove_leftovers()
     scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
     over = threading.Event()

@@ -39,8 +39,7 @@ class FakeTuner(ModuleType):
         self.Interruption = nullcontext
 
     @contextmanager
-    def running_ray(self, num_cpus: int, num_slots: int, num_warm: int
-                    ) -> Iterator[Callable[[], None]]:
+    def running_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
         """Counts how often Ray would have been waited for."""
         def wait() -> None:
             self.starts += 1
