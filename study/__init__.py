@@ -8,15 +8,15 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from study.run import StudyFailed, StudyResult, run_study
+    from study.launch import StudyFailed, StudyResult, run_study
 
 __all__ = ["StudyFailed", "StudyResult", "run_study"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports on demand: ``python -m study.run`` would otherwise import that module twice."""
+    """Imports on demand: parts of this package do without torch and Ray."""
     if name not in __all__:
         raise AttributeError(f"module 'study' has no attribute '{name}'")
-    from study import run
-    return {"StudyFailed": run.StudyFailed, "StudyResult": run.StudyResult,
-            "run_study": run.run_study}[name]
+    from study import launch
+    return {"StudyFailed": launch.StudyFailed, "StudyResult": launch.StudyResult,
+            "run_study": launch.run_study}[name]

@@ -15,7 +15,7 @@ USABLE = (b'"stage":"search"', b'"outcome":"complete"')
 """What a line has that can stand for another study's trial: weights of final runs are where they
 were trained, and what was stopped had other rivals."""
 SAME = ("python", "packages", "git_revision", "data", "directory")
-"""What of :func:`study.run.environment` a number depends on, beside the machine."""
+"""What of :func:`study.environment.environment` a number depends on, beside the machine."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class SharedRecords:
     Args:
         root: The folder of studies.
         own: The name of the study's own.
-        environment: Of this process; see :func:`study.run.environment`.
+        environment: Of this process; see :func:`study.environment.environment`.
     """
 
     def __init__(self, root: Path, own: str, environment: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.trial", "trainables.trained"),
     ("trainables.checks", "trainables.classifier"),
     ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
-    ("study.tree", "study.entry", "study.yaml_file", "study.quiet"),
+    ("study.tree", "study.entry", "study.yaml_file", "study.quiet", "study.environment"),
     ("study.notation",),
     ("study.space",),
     ("study.conditions", "study.samplers", "study.pruners"),
@@ -40,7 +40,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.model_card",),
     ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
     ("study.html", "study.tabular"),
-    ("study", "study.run", "study.compare"),
+    ("study.launch", "study.compare"),
+    ("study", "study.run"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
 

@@ -11,9 +11,10 @@ import yaml
 from filelock import FileLock
 from torch import nn
 
-from study import run as study_run
+from study import launch, preparation
 from study.config import question_of, read_studies, read_study, shipped_spaces
-from study.run import main, run_study
+from study.launch import run_study
+from study.run import main
 from study.session import Layout
 from tests.image_files import write_image, write_tree
 from trainables.backbones import BACKBONES, resnet
@@ -332,7 +333,7 @@ def started_study(place: Place, name: str = "space", *overrides: str) -> Layout:
     study, _ = read_study(str(place.space), list(overrides))
     layout = Layout(place.out / name)
     layout.root.mkdir(parents=True)
-    study_run._write_description(layout, study, "space")
+    launch._write_description(layout, study, "space")
     return layout
 
 
@@ -358,14 +359,14 @@ def test_the_folder_of_another_study(place: Place) -> None:
 def test_the_study_that_the_message_says_is_the_same(place: Place) -> None:
     layout = started_study(place, "mine", "fixed.schedule.num_epochs=1")
     study, _ = read_study(str(layout.space), [])
-    study_run._check_same_study(layout, study)
+    preparation.check_same_study(layout, study)
 
 
 def test_a_study_may_go_on_with_other_numbers_of_trials(place: Place) -> None:
     layout = started_study(place)
     study, _ = read_study(str(place.space), [
         "num_trials=9", "concurrency=1", "final_seeds=5", "max_restarts=0"])
-    study_run._check_same_study(layout, study)
+    preparation.check_same_study(layout, study)
 
 
 def test_nothing_to_resume(place: Place) -> None:
@@ -411,7 +412,7 @@ def test_a_cache_that_is_not_writable_leaves_no_study(place: Place) -> None:
 
 def named(place: Place, *overrides: str, resume: bool, fresh: bool) -> str:
     studies = [study for study, _ in read_studies(str(place.space), list(overrides))]
-    return study_run._folders(place.out, "space", studies, resume, fresh)[0]
+    return preparation.choose_folders(place.out, "space", studies, resume, fresh)[0]
 
 
 @pytest.mark.parametrize("existing, chosen", [
@@ -531,6 +532,6 @@ def test_every_run_of_a_study_is_noted(place: Place) -> None:
     layout = started_study(place)
     before = layout.space.read_text()
     study, _ = read_study(str(place.space), ["num_trials=9"])
-    study_run._write_description(layout, study, "space")
+    launch._write_description(layout, study, "space")
     assert len(yaml.safe_load(layout.environment.read_text())) == 2
     assert layout.space.read_text() == before

@@ -20,7 +20,8 @@ from optuna.storages.journal import JournalFileBackend
 from study.comparison import compare
 from study.records import read_records
 from study.report import as_json
-from study.run import main, run_study
+from study.launch import run_study
+from study.run import main
 from study.session import Session
 from tests.fake_trials import STUDY, Driver
 from tests.spy_tasks import SMALL, tiny

@@ -1,0 +1,55 @@
+"""What a number may depend on beside its configuration: versions, revision, machine, command."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainables.tasks import DATA_VARIABLE
+
+
+def available_cpus() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def environment() -> dict[str, Any]:
+    """Of this process, as ``environment.json`` has it."""
+    packages = ("torch", "torchvision", "ray", "optuna", "timm", "numpy", "scikit-learn",
+                "matplotlib", "pillow", "syn2real-study")
+    return {
+        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in packages},
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_modified": bool(_git("status", "--porcelain")),
+        "directory": os.getcwd(),
+        "data": os.environ.get(DATA_VARIABLE),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": available_cpus(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # this project, run from a folder of its source
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True,
+                              text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
