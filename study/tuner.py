@@ -24,6 +24,7 @@ import ray
 from filelock import FileLock, Timeout
 from ray import tune
 from ray.exceptions import RayActorError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -308,6 +309,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
         scratch: Where Ray may write what nobody reads; removed afterwards.
         interruption: Ends the run early.
     """
+    send_no_keys()
     several = resources.workers > 1
     slots = [{"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}]
     if several:  # the process that waits for the workers takes no CPU from them
@@ -333,3 +335,12 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
         log.info("interrupted")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def send_no_keys() -> None:
+    """Keeps Tune from sending this process's keys along with trials.
+
+    Ray writes what is sent into its logs; each machine has keys of its own.
+    """
+    sent = class_cache.ENV_VARS_TO_PROPAGATE
+    sent.difference_update([name for name in sent if name.startswith("AWS_")])

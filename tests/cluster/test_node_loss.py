@@ -12,10 +12,12 @@ import pytest
 
 from tests.cluster.files import ROOT
 
-pytestmark = pytest.mark.cluster  # needs a quiet machine
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
+@pytest.fixture(scope="module", params=[
+    pytest.param(1, id="one worker"),
+    pytest.param(2, id="two workers", marks=pytest.mark.cluster)])  # twice as long
 def course(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
            ) -> dict[str, Any]:
     """What a study came to, whose trials have one worker or two."""

@@ -29,8 +29,12 @@ class Laptop:
     environment: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def __enter__(self) -> "Laptop":
         self.scratch = tempfile.TemporaryDirectory(prefix="s2r-")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.scratch.cleanup()
 
     @property
     def all_environment(self) -> dict[str, str]:

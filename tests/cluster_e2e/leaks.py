@@ -1,12 +1,13 @@
 """Looks for secrets where they must not be."""
 
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
-DECOY = "decoy-0123456789abcdef"
+DECOY = f"decoy-{secrets.token_hex(16)}"
 """A secret that is left where the others must not be: that it is found says that they would be."""
 
 

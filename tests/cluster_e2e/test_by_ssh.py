@@ -31,7 +31,12 @@ class Course:
 def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     """A cluster's life."""
     folder = tmp_path_factory.mktemp("ssh")
-    laptop = Laptop(folder / "home", {"RAY_UP_enable_autoscaler_v2": "0"})
+    with Laptop(folder / "home", {"RAY_UP_enable_autoscaler_v2": "0"}) as laptop:
+        yield live(folder, laptop)
+
+
+def live(folder: Path, laptop: Laptop) -> Course:
+    """Starts the cluster, runs a job on it, ends it."""
     key = laptop.home / ".ssh" / "syn2real"
     key.parent.mkdir(parents=True)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
@@ -61,7 +66,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
         # Workers end when they have missed the head for a minute.
         wait_for(lambda: not of_ray(hosts), 120, "the end of Ray's processes")
         course.in_process_lists = processes.found
-    yield course
+    return course
 
 
 def without_container(text: str, home: Path) -> str:

@@ -54,10 +54,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             cluster.write_text(without_container(filled(
                 "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
                 SecurityGroupIds=account.group), home))
-            laptop = Laptop(home)
             secrets = give_keys(cloud) + [(home / ".ray" / "auth_token").read_text().strip()]
             cloud.follow()
-            with ProcessList(secrets) as processes:
+            with ProcessList(secrets) as processes, Laptop(home) as laptop:
                 yield live(laptop, cluster, cloud, hosts, secrets, processes)
 
 
