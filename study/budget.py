@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from study.config import StudyConfig, parse_duration
-from study.records import TrialRecord
 from study.search import Search
 from trainables.config import TrialConfig
 from trainables.trial import Report
@@ -38,19 +37,19 @@ class Budget:
         self.started = clock() - search.noted("seconds", 0.0)
         self.limits = [study.num_trials, study.time_limit, study.epoch_limit]
 
-    def allows(self, records: Sequence[TrialRecord], live: Sequence[UnderWay]) -> bool:
+    def allows(self, trained: float, live: Sequence[UnderWay]) -> bool:
         """Whether another trial may be drawn; those under way may still come to use it up.
 
         Args:
-            records: Of the search's trials that have ended.
-            live: Those of them that are under way.
+            trained: Epochs of the search's trials that have ended.
+            live: Those of its trials that are under way.
         """
         limit = self.study.epoch_limit
         promised = sum(map(_promised_epochs, live))
-        return not self.is_used_up(records, live) and (
-            limit is None or _epochs(records) + promised < limit)
+        return not self.is_used_up(trained, live) and (
+            limit is None or trained + promised < limit)
 
-    def is_used_up(self, records: Sequence[TrialRecord], live: Sequence[UnderWay]) -> bool:
+    def is_used_up(self, trained: float, live: Sequence[UnderWay]) -> bool:
         """Whether no trial will be drawn any more, whatever becomes of those under way."""
         if self.search.num_asked() >= self.study.num_trials:
             return True
@@ -58,7 +57,7 @@ class Budget:
             return False
         if self.search.noted("used up", None) == self.limits:
             return True
-        done = _epochs(records) + sum(report.epoch for _, report in live if report is not None)
+        done = trained + sum(report.epoch for _, report in live if report is not None)
         used_up = (
             self.study.time_limit is not None
             and self.clock() - self.started >= parse_duration(self.study.time_limit)
@@ -71,12 +70,6 @@ class Budget:
         """Keeps the time in the search's storage, for when the study is killed."""
         if self.study.time_limit is not None:
             self.search.note("seconds", self.clock() - self.started)
-
-
-def _epochs(records: Sequence[TrialRecord]) -> float:
-    """What trials have trained themselves."""
-    return sum(record.evaluations[-1].epoch for record in records
-               if record.evaluations and record.same_as is None)
 
 
 def _promised_epochs(trial: UnderWay) -> float:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -86,7 +85,7 @@ class Display:
         session = self.session
         if session is None:
             return Text("Opening data and starting Ray …")
-        ended, planned = len(session.records), session.num_planned()
+        ended, planned = session.file.outcomes.total(), session.num_planned()
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=planned, completed=ended, width=40),
                     f"{ended} of {planned} trials", self._time_left())
@@ -94,7 +93,7 @@ class Display:
 
     def _counts(self) -> str:
         assert self.session is not None
-        outcomes = Counter(str(record.outcome) for record in self.session.records)
+        outcomes = self.session.file.outcomes
         return " · ".join([f"{len(self.session.live)} running",
                            *(f"{outcomes[o]} {word}" for o, word in WORDS.items())])
 
@@ -113,7 +112,7 @@ class Display:
         if not self.ended_here:
             return "time left unknown"
         elapsed = time.monotonic() - self.started
-        remaining = self.session.num_planned() - len(self.session.records)
+        remaining = self.session.num_planned() - self.session.file.outcomes.total()
         seconds = elapsed / self.ended_here * remaining
         return f"about {_duration(seconds)} left" if remaining else "nothing left"
 

@@ -1,6 +1,8 @@
 """Pruners by name: which trials are stopped early."""
 
-from collections.abc import Sequence
+from bisect import insort
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from statistics import median
 
 from optuna.trial import FrozenTrial, TrialState
@@ -52,24 +54,43 @@ PRUNERS = {"asha": Entry(ASHAConfig), "hyperband": Entry(HyperbandConfig),
            "median": Entry(MedianConfig), "none": Entry(NoPrunerConfig)}
 
 
-def rivals(pruner: BaseConfig, seed: int, trial: FrozenTrial, trials: Sequence[FrozenTrial],
-           evaluation: int) -> list[float]:
-    """Values at an evaluation with which a trial's is compared.
+class Rivals:
+    """The values with which those of later trials are compared, kept as trials report and end.
+
+    Trials are compared after the same evaluation, within their condition and Hyperband's bracket.
+    To look for rivals among all trials at every report would cost a large search more at each.
 
     Args:
         pruner: Its settings.
         seed: The study's.
-        trial: The trial.
-        trials: Those of its condition.
-        evaluation: Counted from 1.
     """
-    if isinstance(pruner, MedianConfig):
-        trials = [other for other in trials if other.state == TrialState.COMPLETE]
-    if isinstance(pruner, HyperbandConfig):
-        own = bracket(pruner, seed, trial.number)
-        trials = [other for other in trials if bracket(pruner, seed, other.number) == own]
-    return [other.intermediate_values[evaluation] for other in trials
-            if evaluation in other.intermediate_values]
+
+    def __init__(self, pruner: BaseConfig, seed: int) -> None:
+        self.pruner = pruner
+        self.seed = seed
+        self.values: defaultdict[tuple[Hashable, int, int], list[float]] = defaultdict(list)
+        """By condition, bracket and evaluation; ascending."""
+
+    def on_report(self, condition: Hashable, number: int, evaluation: int, value: float) -> None:
+        """A trial came to an evaluation, counted from 1: a rival whatever becomes of it."""
+        if isinstance(self.pruner, ASHAConfig):
+            self._add(condition, number, evaluation, value)
+
+    def on_end(self, condition: Hashable, trial: FrozenTrial) -> None:
+        """A trial ended; the median is of those that are complete."""
+        if isinstance(self.pruner, MedianConfig) and trial.state == TrialState.COMPLETE:
+            for evaluation, value in trial.intermediate_values.items():
+                self._add(condition, trial.number, evaluation, value)
+
+    def _add(self, condition: Hashable, number: int, evaluation: int, value: float) -> None:
+        own = bracket(self.pruner, self.seed, number)
+        insort(self.values[condition, own, evaluation], value)
+
+    def stop(self, condition: Hashable, number: int, evaluation: int, value: float) -> bool:
+        """Whether they stop a trial after an evaluation."""
+        own = bracket(self.pruner, self.seed, number)
+        return should_stop(self.pruner, evaluation, value,
+                           self.values[condition, own, evaluation], own)
 
 
 def bracket(pruner: BaseConfig, seed: int, number: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -77,15 +78,26 @@ class TrialRecord(BaseConfig):
 class RecordFile:
     """A study's records, appended to by one process.
 
+    What is asked of them at every trial is counted as they come.
+
     Args:
         path: The JSON-lines file; made with the first record.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.records: dict[str, TrialRecord] = {}
+        self.outcomes: Counter[Outcome] = Counter()
+        self.by_identity: dict[str, TrialRecord] = {}
+        """The first trial of each configuration that did not fail."""
+        self.conditions: set[str] = set()
+        """Those that have a trial of the search that may win."""
+        self.epochs = 0.0
+        """What trials of the search have trained themselves."""
         if path.exists():
             cut_torn_line(path)
-        self.records = {record.id: record for record in read_records(path)}
+        for record in read_records(path):
+            self._count(record)
 
     def append(self, record: TrialRecord) -> None:
         """Writes a record through to the disk."""
@@ -94,7 +106,18 @@ class RecordFile:
             file.write(record.model_dump_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        self._count(record)
+
+    def _count(self, record: TrialRecord) -> None:
         self.records[record.id] = record
+        self.outcomes[record.outcome] += 1
+        if record.outcome != "failed":
+            self.by_identity.setdefault(record.identity, record)
+        if record.stage == "search":
+            if record.objective is not None and record.outcome != "failed":
+                self.conditions.add(record.condition)
+            if record.evaluations and record.same_as is None:
+                self.epochs += record.evaluations[-1].epoch
 
 
 def read_records(path: Path) -> list[TrialRecord]:

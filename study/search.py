@@ -7,7 +7,7 @@ rungs that trials reached, and how each ended.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study import pruners
+from study.conditions import Key
 from study.config import StudyConfig
+from study.pruners import Rivals
 from study.samplers import make_sampler, resolve
 from study.space import SearchSpace
 from trainables.config import TrialConfig
@@ -53,6 +54,9 @@ class Suggestion:
 class Search:
     """A search in an Optuna storage; opening it again goes on with it.
 
+    All trials are read once, then and when some are added. What every draw and report asks of them
+    is kept beside the storage, so that neither costs more the more trials there are.
+
     Args:
         study: Sampler, pruner and seed.
         space: What is searched.
@@ -67,12 +71,31 @@ class Search:
         self.space = space
         self.conditions = study.conditions(space)
         self.sampler = resolve(study.sampler, space, study.num_trials)
+        self.storage = _storage(journal)
         self.optuna_study = optuna.create_study(
-            storage=_storage(journal), study_name=name, load_if_exists=True,
+            storage=self.storage, study_name=name, load_if_exists=True,
             directions=["maximize"] if study.cost is None else ["maximize", "minimize"])
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
+        self._count_trials()
+
+    def _count_trials(self) -> None:
+        self.drawn: Counter[Key] = Counter()
+        """Trials drawn of each condition, whatever became of them."""
+        self.rivals = Rivals(self.config.pruner.config, self.config.seed)
+        for trial in self._trials():
+            condition = self.conditions.key(trial.params)
+            if "config" in trial.user_attrs:
+                self.drawn[condition] += 1
+            for evaluation, value in trial.intermediate_values.items():
+                self.rivals.on_report(condition, trial.number, evaluation, value)
+            self.rivals.on_end(condition, trial)
+
+    def add(self, trials: Iterable[FrozenTrial]) -> None:
+        """Takes in trials that ended elsewhere; they do not count as drawn."""
+        self.optuna_study.add_trials(trials)
+        self._count_trials()
 
     def ask(self) -> Suggestion:
         """Draws a trial.
@@ -80,23 +103,22 @@ class Search:
         Each draw starts from a seed of its own, so that a resumed search draws what an
         uninterrupted one would have.
         """
-        drawn = self._drawn()
         self.optuna_study.sampler = make_sampler(self.sampler, derive_seed(
-            self.config.seed, "sampler", len(drawn)))
+            self.config.seed, "sampler", self.num_asked()))
         queued = self._trials(TrialState.WAITING)  # by a study that was killed right after
         if self.config.equal_budget and not queued:
-            counts = Counter(self.conditions.key(trial.params) for trial in drawn)
             behind = min(self.conditions.combinations,
-                         key=lambda params: counts[self.conditions.key(params)])
+                         key=lambda params: self.drawn[self.conditions.key(params)])
             self.optuna_study.enqueue_trial(dict(behind))
         trial = self.optuna_study.ask()
         config = self.space.sample(trial)
         trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
+        self.drawn[self.conditions.key(trial.params)] += 1
         return Suggestion(trial.number, config, dict(trial.params))
 
     def num_asked(self) -> int:
         """Trials drawn so far, whatever became of them."""
-        return len(self._drawn())
+        return self.drawn.total()
 
     def noted(self, key: str, default: Any) -> Any:
         """What was kept under a key."""
@@ -126,27 +148,17 @@ class Search:
         frozen = self._trial(number)
         if evaluation <= frozen.user_attrs.get(DECIDED, 0):
             return False
-        live = self._live(frozen)
-        if evaluation not in frozen.intermediate_values:
-            live.report(objective, evaluation)
-        if self._should_stop(frozen, evaluation, objective):
-            return True
-        live.set_user_attr(DECIDED, evaluation)
-        return False
-
-    def _should_stop(self, frozen: FrozenTrial, evaluation: int, objective: float) -> bool:
-        """Asks the pruner, within the trial's condition.
-
-        Methods learn at different speeds; stopping the slower one early would decide between
-        methods rather than between the settings of each.
-        """
-        pruner, seed = self.config.pruner.config, self.config.seed
+        # Methods learn at different speeds; stopping the slower one early would decide between
+        # methods rather than between the settings of each.
         condition = self.conditions.key(frozen.params)
-        like = [trial for trial in self._trials()
-                if self.conditions.key(trial.params) == condition]
-        others = pruners.rivals(pruner, seed, frozen, like, evaluation)
-        return pruners.should_stop(pruner, evaluation, objective, others,
-                                   pruners.bracket(pruner, seed, frozen.number))
+        # An optuna.Trial, made for a trial under way, would have the sampler look at all trials.
+        if evaluation not in frozen.intermediate_values:
+            self.storage.set_trial_intermediate_value(frozen._trial_id, evaluation, objective)
+            self.rivals.on_report(condition, number, evaluation, objective)
+        if self.rivals.stop(condition, number, evaluation, objective):
+            return True
+        self.storage.set_trial_user_attr(frozen._trial_id, DECIDED, evaluation)
+        return False
 
     def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None,
                cost: float | None = None) -> None:
@@ -163,25 +175,21 @@ class Search:
         if frozen.state.is_finished():
             return
         if reason is not None:
-            self._live(frozen).set_user_attr("reason", reason)
+            self.storage.set_trial_user_attr(frozen._trial_id, "reason", reason)
         values = [value for value in (objective, cost) if value is not None]
         self._tell(number, STATES[outcome], values)
+        self.rivals.on_end(self.conditions.key(frozen.params), self._trial(number))
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
         self.optuna_study.tell(number, values if state == TrialState.COMPLETE else None,
                                state=state)
 
-    def _live(self, frozen: FrozenTrial) -> optuna.Trial:
-        return optuna.Trial(self.optuna_study, frozen._trial_id)
-
     def _trial(self, number: int) -> FrozenTrial:
-        return self._trials()[number]
+        return self.storage.get_trial(self.storage.get_trial_id_from_study_id_trial_number(
+            self.optuna_study._study_id, number))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna_study.get_trials(deepcopy=False, states=states or None)
-
-    def _drawn(self) -> list[FrozenTrial]:
-        return [t for t in self._trials() if "config" in t.user_attrs]
 
 
 def _storage(journal: Path | None) -> BaseStorage:

@@ -9,6 +9,7 @@ the search is over.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -95,6 +96,11 @@ class LiveTrial:
         """The name of its method."""
         return self.config.method.name
 
+    @cached_property
+    def identity(self) -> str:
+        """The configuration's digest."""
+        return self.config.identity()
+
 
 class Observer(Protocol):
     """Someone who is told what happens: the display, TensorBoard."""
@@ -135,6 +141,8 @@ class Session:
         self.to_resume: list[Suggestion] = []
         self.waiting: list[Suggestion] = []
         """Drawn, and the same as a trial under way."""
+        self.best: tuple[int, dict[str, TrialRecord]] = 0, {}
+        """Winners, and of how many records."""
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -185,15 +193,15 @@ class Session:
         """Whether no further trial will be drawn."""
         return self.budget.is_used_up(*self._of_budget())
 
-    def _of_budget(self) -> tuple[list[TrialRecord], list[UnderWay]]:
-        """The search's trials that have ended, and those under way."""
-        return ([record for record in self.records if record.stage == "search"],
+    def _of_budget(self) -> tuple[float, list[UnderWay]]:
+        """Epochs of the search's trials that have ended, and the trials under way."""
+        return (self.file.epochs,
                 [(trial.config, trial.reports[-1] if trial.reports else None)
                  for trial in self.live.values() if trial.stage == "search"])
 
     def num_planned(self) -> int:
         """Trials of both stages, as far as can be said now."""
-        conditions = self._searching() | set(winners(self.records))
+        conditions = self._searching() | self.file.conditions
         drawn = self.search.num_asked()
         return (drawn if self._search_is_over() else max(self.study.num_trials, drawn)) \
             + self.study.final_seeds * len(conditions)
@@ -220,15 +228,14 @@ class Session:
         if known is not None:
             self._take_over(suggestion, known)
             return None
-        if any(trial.config.identity() == identity for trial in self.live.values()):
+        if any(trial.identity == identity for trial in self.live.values()):
             self.waiting.append(suggestion)
             return None
         return self._of_search(suggestion)
 
     def _known(self, identity: str) -> TrialRecord | None:
-        for record in self.records:
-            if record.identity == identity and record.outcome in ("complete", "stopped"):
-                return record
+        if identity in self.file.by_identity:
+            return self.file.by_identity[identity]
         if self.study.cost is not None:  # another study's was measured elsewhere
             return None
         return self.shared.find(identity) if self.shared is not None else None
@@ -261,7 +268,7 @@ class Session:
         """Final runs that can start and have not, condition by condition."""
         searching = self._searching()
         finals = []
-        for winner in winners(self.records).values():
+        for winner in self._winners().values():
             if winner.condition in searching:
                 continue
             for seed in range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds):
@@ -269,6 +276,12 @@ class Session:
                 if trial.id not in self.file.records and trial.id not in self.live:
                     finals.append(trial)
         return finals
+
+    def _winners(self) -> dict[str, TrialRecord]:
+        """Of the records so far, looked for again only when there are more."""
+        if self.best[0] != len(self.file.records):
+            self.best = len(self.file.records), winners(self.records)
+        return self.best[1]
 
     def _searching(self) -> set[str]:
         """Conditions of the search's trials that are under way."""
@@ -395,7 +408,7 @@ def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> Trial
     return TrialRecord(
         id=trial.id, stage=trial.stage, condition=trial.condition, method=trial.method,
         seed=trial.config.seed, outcome=outcome, reason=reason, params=trial.params,
-        identity=trial.config.identity(),
+        identity=trial.identity,
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
         best_evaluation=last.best_evaluation if last else 0,

@@ -42,9 +42,7 @@ class WarmStart:
         for params in self.params:
             search.optuna_study.enqueue_trial(dict(params), skip_if_exists=True)
         there = {trial.user_attrs.get(KNOWN) for trial in search.optuna_study.trials}
-        for trial in self.known:
-            if trial.user_attrs[KNOWN] not in there:
-                search.optuna_study.add_trial(trial)
+        search.add(trial for trial in self.known if trial.user_attrs[KNOWN] not in there)
         search.note("warm start", True)
 
 
