@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from study.records import TrialRecord
+from study.search import Outcome
 from study.session import LiveTrial, Session
 from trainables.trial import Report
 
 log = logging.getLogger(__name__)
 
-WORDS = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
+WORDS: dict[Outcome, str] = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
 """What outcomes are called."""
 
 
