@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.agreement import Agreement, agreement
-from study.config import Cost
+from study.config import Cost, Joint, StudyConfig
 from study.paired import Gain, gains
 from study.pareto import Front, pareto_front
-from study.ranks import objectives_of
-from study.records import TrialRecord
-from study.session import winners
+from study.ranks import Standing, standings, winners
+from study.records import TrialRecord, by_task
+from trainables.criteria import SELECTORS
+from trainables.schema import look_up
 
 TARGET = "target_test"
 """The test set of real images, by convention of all tasks that have one."""
@@ -99,6 +100,8 @@ class Comparison:
     """Final runs' differences from No Adaptation's."""
     front: Front | None = None
     """Of criterion and cost, where the study minimises one."""
+    joint: Joint | None = None
+    """How winners were chosen for this and other tasks at once."""
 
     @property
     def names_differ(self) -> bool:
@@ -111,24 +114,47 @@ class Comparison:
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
 
-def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool,
-            cost: Cost | None = None) -> Comparison:
-    """Summarises a study, finished or not.
+def compare_tasks(records: Sequence[TrialRecord], study: StudyConfig) -> dict[str, Comparison]:
+    """Summarises a study, finished or not, on each of its tasks.
 
     Args:
         records: Of all trials that have ended.
+        study: What they are of.
+    """
+    name = study.criterion.name
+    reads_target_labels = look_up(SELECTORS, name, "criterion").reads_target_labels
+    tasks = by_task(records)
+    standing = None
+    if study.joint is not None:
+        standing = standings(records, study.joint, len(study.task_names))
+    if study.joint is not None or not tasks:
+        tasks = {task: tasks.get(task, []) for task in study.task_names}
+    return {task: compare(own, name, reads_target_labels, study.cost, study.joint, standing)
+            for task, own in tasks.items()}
+
+
+def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool,
+            cost: Cost | None = None, joint: Joint | None = None,
+            standing: Mapping[str, Standing] | None = None) -> Comparison:
+    """Summarises a study on one task, finished or not.
+
+    Args:
+        records: Of all trials that have ended, on this task.
         criterion: The name of the selecting criterion.
         reads_target_labels: Whether it is an oracle.
         cost: What the study minimises beside it.
+        joint: How it puts several tasks together.
+        standing: Of its trials among all tasks; by these records if ``None``.
     """
-    best = winners(records)
+    standing = standings(records) if standing is None else standing
+    best = winners(records, standing)
     rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
                  for name in condition_names(records))
     finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
     return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
-                      _regrets(records, best), agreement(records),
+                      _regrets(records, best, standing), agreement(records),
                       gains(records, f"{TARGET}/accuracy"),
-                      pareto_front(records, cost) if cost else None)
+                      pareto_front(records, cost) if cost else None, joint)
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
@@ -165,18 +191,16 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
     return Row("no_adaptation + target BatchNorm", _spreads(runs), len(runs), {}, 0.0, {}, None)
 
 
-def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord]
-             ) -> tuple[Regret, ...]:
+def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord],
+             standing: Mapping[str, Standing]) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
-    objectives = objectives_of(records)
     groups = {name: [r for r in search if r.condition == name] for name in best}
     chosen = dict(best)
     if len(best) > 1:
         everything = "all methods" if set(best) == {r.method for r in search} else \
             "all conditions"
         groups[everything] = search
-        chosen[everything] = max(best.values(), key=lambda r: (
-            r.outcome == "complete", objectives[r.id]))
+        chosen[everything] = max(best.values(), key=lambda r: standing[r.id])
     regrets = []
     for name, group in groups.items():
         scores = [(e.metrics["criterion/oracle"], r.id) for r in group for e in r.evaluations

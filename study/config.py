@@ -14,14 +14,17 @@ from study.pruners import PRUNERS, NoPrunerConfig
 from study.samplers import SAMPLERS, CmaEsConfig, resolve
 from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
-from trainables.config import CriterionChoice
-from trainables.criteria import CRITERIA
+from trainables.config import CriterionChoice, TrialConfig
+from trainables.criteria import CRITERIA, RankAverage
 from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
 from trainables.schema import default_choice, join, nearest, shorten, validate
 
 
 Cost = Literal["cpu_seconds", "seconds"]
 """Processor time of a trial over all its workers, or its wall-clock time."""
+
+Joint = Literal["mean", "mean_rank"]
+"""How a search on several tasks at once puts what a trial is worth on each together."""
 
 
 def _check_task(value: object) -> object:
@@ -40,7 +43,14 @@ class StudyConfig(BaseConfig):
     task: TaskValue | None = None
     """The data: a task's name, or its name with settings. Required, or ``tasks``."""
     tasks: list[TaskValue] | None = None
-    """In the place of ``task``, several, each once: a study of each, one after the other."""
+    """In the place of ``task``, several, each once: a study of each, one after the other, unless
+    the search is ``joint``."""
+    joint: Joint | None = None
+    """One search on all ``tasks``, each of whose trials runs on every one of them, for the
+    configuration that does well on all: maximised is the ``mean`` over tasks of the criterion, or
+    ``mean_rank``, that of the rank among all evaluations on the task, for criteria whose scales
+    differ between tasks. A trial that does not learn one task's source is below all that do.
+    Null: a search of each task."""
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
     """What is maximised over trials and over each trial's checkpoints: one criterion, or
     ``{rank_average: {criteria: [bnm, snd]}}``. Only ``oracle`` reads target labels."""
@@ -145,17 +155,56 @@ class StudyConfig(BaseConfig):
                 for i in again])
         return self
 
+    @model_validator(mode="after")
+    def _check_joint(self) -> Self:
+        if self.joint is None:
+            return self
+        problems = []
+        if self.tasks is None or len(self.tasks) < 2:
+            problems.append(Problem(("joint",), (
+                f"{self.joint} is over tasks, and needs at least two of them: tasks: [s2rda49, "
+                "s2rda_ms39].")))
+        if self.cost is not None:
+            problems.append(Problem(("cost",), (
+                "is of one task and has no meaning where the search is joint. Leave out cost or "
+                "joint.")))
+        if problems:
+            raise InvalidConfig(problems)
+        return self
+
     @property
-    def task_name(self) -> str:
-        """The name of a study's one task."""
+    def task_names(self) -> tuple[str, ...]:
+        """The name of a study's task, or those of a joint search."""
+        return tuple(map(_name_of, self._task_values()))
+
+    def _task_values(self) -> list[TaskValue]:
+        if self.tasks is not None:
+            return self.tasks
         assert self.task is not None
-        return _name_of(self.task)
+        return [self.task]
+
+    @property
+    def objective_name(self) -> str:
+        """What the search maximises, in few words."""
+        return f"{self.joint} of {self.criterion.name}" if self.joint else self.criterion.name
+
+    @property
+    def ranks_trials(self) -> bool:
+        """Whether what a trial is worth depends on the others."""
+        return self.joint == "mean_rank" or isinstance(
+            self.criterion.config, RankAverage.Config)
+
+    def on_each_task(self, config: TrialConfig) -> list[TrialConfig]:
+        """What runs in a trial: its configuration, on every task of a joint search."""
+        if self.joint is None:
+            return [config]
+        tasks = [validate(TrialConfig, {"task": task}).task for task in self._task_values()]
+        return [config.model_copy(update={"task": task}) for task in tasks]
 
     def studies(self) -> "list[StudyConfig]":
-        """The study of each task."""
-        if self.tasks is None:
-            return [self]
-        return [self.model_copy(update={"task": task, "tasks": None}) for task in self.tasks]
+        """The study of each task by itself."""
+        return [self.model_copy(update={"task": task, "tasks": None, "joint": None})
+                for task in self._task_values()]
 
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
@@ -168,12 +217,14 @@ class StudyConfig(BaseConfig):
     def space(self) -> SearchSpace:
         """The space of one task's trials; ``task``, ``criterion`` and ``seed`` count as fixed.
 
-        Settings of the task, below its name, may be searched.
+        Settings of the task, below its name, may be searched. Of a joint search, it is the space
+        of the trials on the first task; :meth:`on_each_task` makes the others.
 
         Raises:
             InvalidConfig: A value in it is wrong.
         """
-        task = {self.task: {}} if isinstance(self.task, str) else self.task
+        first = self._task_values()[0]
+        task = {first: {}} if isinstance(first, str) else first
         own: dict[str, Any] = {"task": task, "seed": self.seed}
         parts = {"fixed": self.fixed, "search": self.search}
         places = [(part, *keys) for part in parts for keys in (
@@ -240,7 +291,7 @@ def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpac
     """Reads a space of one task; see :func:`read_studies`."""
     studies = read_studies(name, overrides)
     if len(studies) > 1:
-        names = [study.task_name for study, _ in studies]
+        names = [study.task_names[0] for study, _ in studies]
         raise ValueError(f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
                          f"Choose by --set tasks=[{names[0]}].")
     return studies[0]
@@ -250,7 +301,7 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
     """Reads a space by name or file and applies ``section.key=value`` overrides.
 
     Returns:
-        The study of each of its tasks.
+        The study of each of its tasks, or the joint one of all.
 
     Raises:
         ValueError: One line a problem, each with file, line, place, rule and value.
@@ -270,13 +321,16 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
     changed = [_override(file.content, text) for text in overrides]
     studies, problems = [], []
     try:
-        for index, study in enumerate(validate(StudyConfig, file.content).studies()):
+        whole = validate(StudyConfig, file.content)
+        for index, study in enumerate(whole.studies()):
             try:
                 studies.append((study, _checked_space(study)))
             except InvalidConfig as error:
                 own = ("task",) if file.content.get("tasks") is None else ("tasks", index)
                 problems += [Problem(_as_written(p.place, own, file), p.message)
                              for p in error.problems]
+        if whole.joint is not None:
+            studies = [(whole, space) for _, space in studies[:1]]
     except InvalidConfig as error:
         problems = error.problems
     if problems:

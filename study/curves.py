@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.records import TrialRecord, read_records
+from study.records import TrialRecord, by_task, read_records
 
 FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", "source_val/accuracy")
 """Those that are neither searched values nor criteria."""
@@ -33,7 +33,12 @@ def read_curves(path: Path) -> pd.DataFrame:
         ValueError: There is no such thing, or it holds no trial.
     """
     if path.is_dir():
-        table = curves_of(read_records(path / "records.jsonl"))
+        records = read_records(path / "records.jsonl")
+        tasks = list(by_task(records))
+        if len(tasks) > 1:
+            raise ValueError(f"{path}: holds trials on {', '.join(tasks)}, and learning curves "
+                             "must be of a single task.")
+        table = curves_of(records)
     elif path.exists():
         try:
             table = pd.read_csv(path, dtype={"trial": str})

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from study.conditions import file_name
-from study.records import TrialRecord, read_records
+from study.records import TrialRecord, by_task, read_records
 from study.session import Layout
 from trainables.config import TrialConfig
 from trainables.images import Images, ImageSubset
@@ -128,18 +128,20 @@ def main(arguments: list[str] | None = None) -> int:
                   if record.stage == "final" and record.outcome == "complete"]
         if not finals:
             raise ValueError(f"{options.study}: no final run of a study has ended here.")
-        for record in {r.condition: r for r in reversed(finals)}.values():
-            _write(record, layout)
+        several = len(by_task(finals)) > 1
+        for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
+            _write(record, layout, f"{record.condition}-{record.task}" if several
+                   else record.condition)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _write(record: TrialRecord, layout: Layout) -> None:
+def _write(record: TrialRecord, layout: Layout, name: str) -> None:
     embedding = embed(record, layout, layout.root.parent / "cache")
-    path = layout.root / f"embedding-{file_name(record.condition)}.png"
-    draw(embedding, f"{record.condition}, seed {record.seed}: t-SNE of pooled features", path,
+    path = layout.root / f"embedding-{file_name(name)}.png"
+    draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path,
          record.seed)
     rows = [[embedding.classes[label], "target" if is_target else "source"] for label, is_target
             in zip(embedding.labels.tolist(), embedding.is_target.tolist(), strict=True)]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from study.model_card import model_card
 from study.ranks import worth_among
-from study.records import TrialRecord, read_records
+from study.records import TrialRecord, by_task, read_records
 from study.session import Layout
 from trainables.augmentations import Geometry
 from trainables.checkpoint import TrialFolder, load_tensors, make_writable, write_atomically
@@ -64,19 +64,14 @@ def _winner(layout: Layout, task: str | None, method: str | None
     if not finals:
         raise ValueError(f"{layout.root}: no final run of a study has ended here. Only final runs "
                          "keep their weights (final_seeds must be above 0).")
-    finals = _with(finals, "task", task, lambda record: (task_of(record),))
-    tasks = list(dict.fromkeys(map(task_of, finals)))
+    finals = _with(finals, "task", task, lambda record: (record.task,))
+    tasks = list(by_task(finals))
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
     finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
     worth = worth_among(finals)
     winner = max(finals, key=lambda record: worth[record.id])
     return winner, [record for record in finals if record.condition == winner.condition]
-
-
-def task_of(record: TrialRecord) -> str:
-    """The name of a trial's task."""
-    return str(next(iter(record.config["task"])))
 
 
 def _with(finals: Sequence[TrialRecord], option: str, name: str | None,

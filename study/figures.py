@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 
 from study.cards import COLOURS, Card, colours, thinned
 from study.comparison import Spread
+from study.ranks import Standing, winners
 from study.records import TrialRecord
-from study.session import Layout, winners
+from study.session import Layout
 from trainables.checkpoint import TrialFolder
 
 MAX_CURVES = 120
@@ -24,16 +25,24 @@ ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
 # Learning curves
 
-def curve_cards(records: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
-    """What was measured over epochs, in the final runs and in the search."""
-    yield from _final_curves(measured_runs(records), criterion)
+def curve_cards(records: Sequence[TrialRecord], criterion: str,
+                standing: Mapping[str, Standing] | None = None) -> Iterator[Card]:
+    """What was measured over epochs, in the final runs and in the search.
+
+    Args:
+        records: Of one task.
+        criterion: The name of what selected checkpoints.
+        standing: See :func:`study.ranks.winners`.
+    """
+    yield from _final_curves(measured_runs(records, standing), criterion)
     yield from _search_curves([r for r in records if r.stage == "search"], criterion)
 
 
-def measured_runs(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def measured_runs(records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None
+                  ) -> list[TrialRecord]:
     """The final runs that came to their end; in a study that has none, its winners."""
     finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
-    return finals or [winner for winner in winners(records).values() if winner.test]
+    return finals or [winner for winner in winners(records, standing).values() if winner.test]
 
 
 def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
@@ -110,14 +119,16 @@ def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure
 
 # Classes
 
-def class_cards(records: Sequence[TrialRecord], layout: Layout) -> Iterator[Card]:
+def class_cards(records: Sequence[TrialRecord], layout: Layout,
+                standing: Mapping[str, Standing] | None = None) -> Iterator[Card]:
     """Accuracy of each class and confusion of classes, for each test set.
 
     Args:
         records: Of one task.
         layout: The study's folder, in which the final runs left their confusion matrices.
+        standing: See :func:`study.ranks.winners`.
     """
-    finals = measured_runs(records)
+    finals = measured_runs(records, standing)
     sets = dict.fromkeys(name for run in finals for name in run.test_sets())
     for test_set in reversed(sets):  # the target's is the last that tasks name
         counts: dict[str, list[list[list[int]]]] = {}

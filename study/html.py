@@ -1,6 +1,6 @@
 """Compared studies as one HTML file that opens without a network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import plotly.io
@@ -16,9 +16,10 @@ from study.comparison import Comparison, Row
 from study.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.optuna_figures import front_cards, search_cards, stored_trials, timeline_cards
 from study.published import HEADING, NOTE, Published
+from study.ranks import Standing
 from study.records import TrialRecord
 from study.report import agreement_table, front_table, percent, selection_sentence, settings_text
-from study.stored import StoredStudy, task_of
+from study.stored import StoredStudy
 from study.tables import Cell, Table, across, heading_of
 
 OUTCOMES = ("complete", "stopped", "failed")
@@ -114,12 +115,13 @@ def _figure_cell(cell: Cell) -> TextCell:
 
 def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
     trials = stored_trials(study.layout.journal)
+    standing = study.standing() if study.config.joint else None
     for index, (task, comparison) in enumerate(study.comparisons.items()):
-        records = [record for record in study.records if task_of(record) == task]
+        records = [record for record in study.records if record.task == task]
         yield Part(
             id=f"study-{number}-{index}", title=f"{study.name}, task {task}",
             progress=study.progress(), selection=selection_sentence(comparison),
-            tables=tuple(_tables(comparison)), groups=_groups(study, records, trials))
+            tables=tuple(_tables(comparison)), groups=_groups(study, records, trials, standing))
 
 
 def _tables(comparison: Comparison) -> Iterator[TextTable]:
@@ -162,12 +164,12 @@ def _cost_row(row: Row) -> tuple[TextCell, ...]:
 
 # Figures
 
-def _groups(study: StoredStudy, records: Sequence[TrialRecord], trials: Sequence[FrozenTrial]
-            ) -> dict[str, list[Card]]:
+def _groups(study: StoredStudy, records: Sequence[TrialRecord], trials: Sequence[FrozenTrial],
+            standing: Mapping[str, Standing] | None) -> dict[str, list[Card]]:
     groups: dict[str, list[Card]] = {
-        "Classes": list(class_cards(records, study.layout)),
-        "Learning curves": list(curve_cards(records, study.criterion)),
-        "Search": list(search_cards(records, trials, study.criterion)),
+        "Classes": list(class_cards(records, study.layout, standing)),
+        "Learning curves": list(curve_cards(records, study.criterion, standing)),
+        "Search": list(search_cards(records, trials, study.config.objective_name)),
         "Selection": list(criterion_cards(records)),
         "Time and cost": [
             *front_cards(records, trials, study.criterion, study.config.cost),

@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from study.comparison import Comparison, compare
+from study.comparison import Comparison, compare_tasks
 from study.config import StudyConfig, read_studies
 from study.environment import available_cpus, environment
 from study.placement import check_resources, concurrency_of
@@ -23,9 +23,7 @@ from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from study.warm_start import WarmStart, best_params, known_trials
 from trainables.checkpoint import make_writable, write_atomically
-from trainables.config import ResourcesConfig
-from trainables.criteria import SELECTORS
-from trainables.schema import look_up
+from trainables.config import ResourcesConfig, TrialConfig
 from trainables.tasks import using_data_folder
 
 log = logging.getLogger(__name__)
@@ -42,11 +40,14 @@ class StudyResult:
     name: str
     """What it goes on by: ``run_study(space, name=name, resume=True)``."""
     folder: Path
+    task: str
+    """Whose figures these are."""
     comparison: Comparison
     interrupted: bool
     """It, or the last of the others, was ended early and can go on."""
     others: tuple["StudyResult", ...] = ()
-    """Of the space's further tasks, in their order, as far as they were begun."""
+    """Of the space's further tasks, in their order, as far as they were begun. Those of a joint
+    search have the same folder."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class _Plan:
     resources: ResourcesConfig
     concurrency: int
 
+    def probe_configs(self) -> list[TrialConfig]:
+        """Trials on all tasks; see :meth:`study.space.SearchSpace.probe_configs`."""
+        return [each for config in self.space.probe_configs()
+                for each in self.study.on_each_task(config)]
+
 
 def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
               resume: bool = False, overrides: Sequence[str] = (), data: Path | None = None,
@@ -68,12 +74,14 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
               console: Console | None = None) -> StudyResult:
     """Runs a study to its end, or that of each task of a space one after the other.
 
+    Where the space's search is joint, one study is of all tasks.
+
     Args:
         space: The name of a shipped space or the path of a YAML file.
         out: The folder that holds studies and their cache.
         name: The study's own folder in ``out``; the space's name if ``None``, with a number
             where that is taken. Of several tasks, each one's study has a folder
-            ``name-task``.
+            ``name-task``, unless the search is joint.
         resume: Go on with a study that was interrupted, and with the tasks after it.
         overrides: ``section.key=value``, as of ``--set``.
         data: The folder of downloads, for tasks that name none; goes before the environment
@@ -116,10 +124,10 @@ def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: P
     results: list[StudyResult] = []
     for index, plan in enumerate(plans):
         if len(plans) > 1:
-            console.print(f"Task {index + 1} of {len(plans)}: {plan.study.task_name}",
+            console.print(f"Task {index + 1} of {len(plans)}: {plan.study.task_names[0]}",
                           markup=False, highlight=False)
         try:
-            results.append(_run_plan(plans[index:], name, space, out, data, console))
+            results += _run_plan(plans[index:], name, space, out, data, console)
             interrupted = results[-1].interrupted
         except KeyboardInterrupt:  # before its first trial
             if not results:
@@ -131,8 +139,8 @@ def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: P
 
 
 def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
-              console: Console) -> StudyResult:
-    """The first; the data of all are opened before."""
+              console: Console) -> list[StudyResult]:
+    """The first, on each of its tasks; the data of all are opened before."""
     from study.tuner import running_ray
 
     plan = plans[0]
@@ -148,33 +156,38 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(
                     running_ray(available_cpus(), plan.concurrency))
-                check_data([each.space for each in plans], cache)
+                check_data([config for each in plans for config in each.probe_configs()], cache)
         except (ValueError, KeyboardInterrupt):
             stack.close()
             remove_empty(made)
             raise
         _write_description(layout, plan.study, space)
-        return StudyResult(name, layout.root, *_conduct(plan, cache, console, wait_for_ray))
+        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray)
+        return [StudyResult(name, layout.root, task, comparison, interrupted)
+                for task, comparison in comparisons.items()]
 
 
 def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None]
-             ) -> tuple[Comparison, bool]:
-    """Runs the session under Ray with everyone watching; also says whether it was interrupted."""
+             ) -> tuple[dict[str, Comparison], bool]:
+    """Runs the session under Ray with everyone watching.
+
+    Returns:
+        The figures by task, and whether it was interrupted.
+    """
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
     from study.tuner import Interruption, run
 
     study, space, layout = plan.study, plan.space, plan.layout
     tensorboard = TensorBoard(layout, list(space.tree.parameters()))
-    criterion = study.criterion.name
-    with Display(console, criterion, plan.concurrency) as display:
+    with Display(console, study.criterion.name, plan.concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
         shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
             if study.share_records else None
         session = Session(study, space, layout, observers, shared)
         plan.beginning.apply(session.search)
         display.session = session
-        tensorboard.describe(layout.space.read_text(), lambda: _pictures(space, cache))
+        tensorboard.describe(layout.space.read_text(), lambda: _pictures(plan, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
@@ -182,22 +195,22 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
                 run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",
                     interruption)
     tensorboard.close()
-    comparison = compare(session.records, criterion,
-                         look_up(SELECTORS, criterion, "criterion").reads_target_labels,
-                         study.cost)
-    write_atomically(layout.result, json.dumps(as_json(comparison), indent=1).encode())
+    comparisons = compare_tasks(session.records, study)
+    result = {task: as_json(comparison) for task, comparison in comparisons.items()}
+    write_atomically(layout.result, json.dumps(
+        result if study.joint else result[study.task_names[0]], indent=1).encode())
     if session.is_over and all(record.outcome == "failed" for record in session.records):
         raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
                           f"{session.records[0].reason}")
-    return comparison, not session.is_over
+    return comparisons, not session.is_over
 
 
-def _pictures(space: SearchSpace, cache: Path) -> dict[str, Tensor]:
+def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
     """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
     from study.pictures import batch_pictures
 
     try:
-        return batch_pictures(list(space.probe_configs()), cache)
+        return batch_pictures(plan.probe_configs(), cache)
     except ValueError as error:
         log.warning("no pictures of the data: %s", error)
         return {}

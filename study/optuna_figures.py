@@ -56,7 +56,8 @@ def search_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], 
         trials: Of the storage.
         criterion: The name of what is maximised.
     """
-    conditions = {record.id: record.condition for record in records if record.stage == "search"}
+    conditions = {record.trial: record.condition for record in records
+                  if record.stage == "search"}
     ended = [trial for trial in trials if search_id(trial.number) in conditions]
     done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
     if not done:
@@ -73,7 +74,7 @@ def search_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], 
 def front_cards(records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], criterion: str,
                 cost: Cost | None) -> Iterator[Card]:
     """Criterion against cost, where the study minimises one."""
-    own = {record.id for record in records if record.stage == "search"}
+    own = {record.trial for record in records if record.stage == "search"}
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE
             and search_id(trial.number) in own]
     if cost is not None and done:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.config import Cost
-from study.ranks import objectives_of
+from study.ranks import standings
 from study.records import TrialRecord
 
 
@@ -43,7 +43,7 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
     Equal trials are all on it; those that took over the figures of another one did not run and
     are left out.
     """
-    objectives = objectives_of(records)
+    objectives = {name: standing.value for name, standing in standings(records).items()}
     ran = [r for r in records if r.id in objectives and r.outcome == "complete"
            and r.same_as is None]
     front: list[FrontTrial] = []

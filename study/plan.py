@@ -48,7 +48,7 @@ def print_plan(space: str, overrides: list[str], console: Console) -> None:
                           for k, v in trial.params.items())
         console.print(f"example {number + 1}: {shown or 'nothing is searched'}", markup=False)
     num_conditions = len(study.conditions(search_space).combinations)
-    tasks = [each.task_name for each, _ in studies]
+    tasks = [name for each, _ in studies for name in each.task_names]
     console.print(_cost(study, num_conditions, config, tasks), markup=False)
 
 
@@ -57,7 +57,9 @@ def _cost(study: StudyConfig, num_conditions: int, config: TrialConfig, tasks: S
     schedule = config.schedule
     length = f"{schedule.num_epochs} epochs" if schedule.num_epochs else \
         f"{schedule.num_steps} steps"
-    each = f" for each of the tasks {', '.join(tasks)}" if len(tasks) > 1 else ""
-    return (f"cost{each}: at most {study.num_trials} trials × {length}, and "
-            f"{study.final_seeds} final runs for each of {num_conditions} conditions. Nothing "
-            "was run.")
+    of_tasks = f" each of the tasks {', '.join(tasks)}" if len(tasks) > 1 else ""
+    each = f" for{of_tasks}" if of_tasks and study.joint is None else ""
+    on_each = f" on{of_tasks}" if study.joint else ""
+    return (f"cost{each}: at most {study.num_trials} trials × {length}{on_each}, and "
+            f"{study.final_seeds} final runs for each of {num_conditions} conditions{on_each}. "
+            "Nothing was run.")

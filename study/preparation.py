@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
 from study.session import Layout
-from study.space import SearchSpace
 from trainables.checks import check_trials, fetch_weights
+from trainables.config import TrialConfig
 
 
 def choose_folders(out: Path, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
@@ -18,7 +18,7 @@ def choose_folders(out: Path, name: str, studies: Sequence[StudyConfig], resume:
     """The studies' name and folders: with one of them to resume, else none of which exists."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
-    ends = [f"-{study.task_name}" for study in studies] if len(studies) > 1 else [""]
+    ends = [f"-{study.task_names[0]}" for study in studies] if len(studies) > 1 else [""]
     names = [name, *(f"{name}-{i}" for i in range(2, 10_000))] if fresh else [name]
     numbered = {each: [out / f"{each}{end}" for end in ends] for each in names}
     if resume:
@@ -51,9 +51,8 @@ def check_same_study(layout: Layout, study: StudyConfig) -> None:
                          f"--name {layout.root.name}, or choose another --name.")
 
 
-def check_data(spaces: Sequence[SearchSpace], cache: Path) -> None:
+def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:
     """Opens the data and fetches the weights, so that errors come before the first trial."""
-    configs = [config for space in spaces for config in space.probe_configs()]
     check_trials(configs, cache)
     fetch_weights(configs)
 

@@ -3,13 +3,14 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from study.search import Outcome, cut_torn_line
+from trainables.config import SelectionConfig
 from trainables.schema import BaseConfig, validate
 
 Stage = Literal["search", "final"]
@@ -29,7 +30,8 @@ class TrialRecord(BaseConfig):
     """Everything about a trial that ended."""
 
     id: str
-    """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run."""
+    """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run; in a joint search,
+    which makes one record for each task, with the task's name: ``0007-s2rda49``."""
     stage: Stage
     condition: str
     """What it is compared as: ``dann``, or ``imagenet · dann`` where a space says so."""
@@ -47,6 +49,8 @@ class TrialRecord(BaseConfig):
     """The whole configuration; ``trainables.run --record`` runs it again."""
     objective: float | None = None
     """The criterion at the selected checkpoint; absent if the trial failed before one."""
+    least_objective: float | None = None
+    """Below it, the source of that checkpoint is not learned; absent if there is none."""
     best_evaluation: int = 0
     """Which evaluation that was, counted from 1."""
     num_evaluations: int = 0
@@ -63,6 +67,21 @@ class TrialRecord(BaseConfig):
     same_as: str | None = None
     """The trial of the same configuration whose figures these are, ``0003`` of this study or
     ``digits/0003`` of another; this one did not run."""
+
+    @property
+    def task(self) -> str:
+        """Its name."""
+        return str(next(iter(self.config["task"])))
+
+    @property
+    def trial(self) -> str:
+        """Of a search, what its records on all tasks have in common: ``0007``."""
+        return self.id.partition("-")[0]
+
+    @property
+    def selection(self) -> SelectionConfig:
+        """How its checkpoint was chosen."""
+        return SelectionConfig.model_validate(self.config["selection"])
 
     def selected(self) -> dict[str, float]:
         """The metrics of the selected checkpoint; empty if there is none."""
@@ -92,6 +111,8 @@ class RecordFile:
         """The first trial of each configuration that did not fail."""
         self.conditions: set[str] = set()
         """Those that have a trial of the search that may win."""
+        self.num_searched = 0
+        """Those of the search."""
         self.epochs = 0.0
         """What trials of the search have trained themselves."""
         if path.exists():
@@ -114,6 +135,7 @@ class RecordFile:
         if record.outcome != "failed":
             self.by_identity.setdefault(record.identity, record)
         if record.stage == "search":
+            self.num_searched += 1
             if record.objective is not None and record.outcome != "failed":
                 self.conditions.add(record.condition)
             if record.evaluations and record.same_as is None:
@@ -129,6 +151,14 @@ def read_records(path: Path) -> list[TrialRecord]:
         ValueError: A line is not a record; the message gives its number.
     """
     return list(_read(path))
+
+
+def by_task(records: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """The records of each task, in the order of the first one of each."""
+    tasks: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        tasks.setdefault(record.task, []).append(record)
+    return tasks
 
 
 def _read(path: Path) -> Iterator[TrialRecord]:

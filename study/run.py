@@ -103,16 +103,18 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
                        warm_start=options.warm_start, warm_start_best=options.warm_start_best,
                        known_results=options.known_results)
     results = (result, *result.others)
+    folders = list(dict.fromkeys(each.folder for each in results))
     for each in results:
         if result.others:
-            console.print(f"\n{each.folder.name}", style="bold", markup=False, highlight=False)
+            title = each.folder.name if len(folders) > 1 else f"Task {each.task}"
+            console.print(f"\n{title}", style="bold", markup=False, highlight=False)
         print_summary(each.comparison, console)
-        folder = each.folder
+    for folder in folders:
         console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
                       f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
                       f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
     if result.others and not result.interrupted:
-        console.print(side_by_side(across(read_all([each.folder for each in results]))))
+        console.print(side_by_side(across(read_all(folders))))
     if result.interrupted:
         command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
                    "--out", str(options.out), "--name", result.name, "--resume",

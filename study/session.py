@@ -3,7 +3,11 @@
 A study has two stages. The search draws trials until its number is reached. Then the winner of
 each condition, chosen by the criterion, runs again on fresh seeds with the test sets opened: a
 search's best score is optimistic. The final runs of a condition start as soon as its own part of
-the search is over.
+the search is over; where ranks choose, when all of it is.
+
+In a joint search a trial has a run on every task. It is worth something after evaluations that all
+its runs have reached, is stopped as a whole, and fails as soon as one of them does. In every other
+search a trial has one run.
 """
 
 import time
@@ -17,14 +21,14 @@ from study.budget import Budget, UnderWay
 from study.conditions import file_name
 from study.config import StudyConfig
 from study.pareto import cost_of
-from study.ranks import objectives_of, ranked_report
-from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord
+from study.ranks import ranked_report, standings, value_of, winners
+from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord, by_task
 from study.search import Outcome, Search, Suggestion
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder
-from trainables.config import TrialConfig
-from trainables.selection import is_average
+from trainables.config import SelectionConfig, TrialConfig
+from trainables.selection import Metrics, is_average
 from trainables.trial import Report
 
 
@@ -76,7 +80,7 @@ class Layout:
 
 @dataclass
 class LiveTrial:
-    """A trial that has been handed out and has not ended."""
+    """A trial's run that has not ended."""
 
     id: str
     stage: Stage
@@ -100,6 +104,30 @@ class LiveTrial:
     def identity(self) -> str:
         """The configuration's digest."""
         return self.config.identity()
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self.config.task.name
+
+    @property
+    def selection(self) -> SelectionConfig:
+        """How checkpoints are chosen."""
+        return self.config.selection
+
+    @property
+    def evaluations(self) -> list[Report]:
+        """Its reports of training."""
+        return [report for report in self.reports if report.phase == "training"]
+
+    @property
+    def least_objective(self) -> float | None:
+        """See :class:`study.records.TrialRecord`."""
+        return self.reports[-1].least_objective if self.reports else None
+
+    @property
+    def outcome(self) -> None:
+        """None yet."""
 
 
 class Observer(Protocol):
@@ -131,6 +159,7 @@ class Session:
                  observers: Sequence[Observer] = (), shared: SharedRecords | None = None,
                  clock: Callable[[], float] = time.monotonic) -> None:
         self.study = study
+        self.num_tasks = len(study.task_names)
         self.layout = layout
         self.observers = observers
         self.file = RecordFile(layout.records)
@@ -138,33 +167,99 @@ class Session:
         self.budget = Budget(study, self.search, clock)
         self.shared = shared
         self.live: dict[str, LiveTrial] = {}
-        self.to_resume: list[Suggestion] = []
-        self.waiting: list[Suggestion] = []
-        """Drawn, and the same as a trial under way."""
-        self.best: tuple[int, dict[str, TrialRecord]] = 0, {}
+        self.queue: list[LiveTrial] = []
+        """Drawn, or to go on, and not handed out yet."""
+        self.waiting: list[LiveTrial] = []
+        """Drawn, and the same as one under way."""
+        self.told: dict[int, int] = {}
+        """The last evaluation of trials under way that Optuna was told by this process."""
+        self.best: tuple[int, list[list[TrialRecord]]] = 0, []
         """Winners, and of how many records."""
         self._catch_up()
 
     def _catch_up(self) -> None:
         """Tells Optuna what the records know; what neither knows to be over goes on."""
         for suggestion in self.search.unfinished():
-            record = self.file.records.get(search_id(suggestion.number))
-            if record is None:
-                self.to_resume.append(suggestion)
+            left = [run for run in self._runs(suggestion) if run.id not in self.file.records]
+            known = self._runs_so_far(suggestion.number)
+            failed = next((run.id for run in known if run.outcome == "failed"), None)
+            if failed is not None:
+                for run in left:
+                    if self.layout.trial(run.id).exists():  # killed before it was written down
+                        self.file.append(make_record(run, "failed", f"{failed} failed"))
+                        self._tidy(run.id, run.stage)
+            if failed is not None or not left:
+                self._tell(suggestion.number)
             else:
-                self._tell(suggestion.number, record)
+                self.queue += left
 
-    def _tell(self, number: int, record: TrialRecord) -> None:
-        """Tells Optuna the whole of a trial."""
-        for evaluation in record.evaluations:
-            self.search.report(number, evaluation.evaluation, evaluation.objective)
-        self._finish(number, record)
+    # What Optuna is told
 
-    def _finish(self, number: int, record: TrialRecord) -> None:
-        """Tells Optuna how a trial ended, at the cost of the one whose figures it has."""
-        ran = self.file.records.get(record.same_as or record.id, record)
-        self.search.finish(number, record.outcome, record.objective, record.reason,
-                           cost_of(ran, self.study.cost) if self.study.cost else None)
+    def _tell(self, number: int) -> None:
+        """Tells all that there is to tell of a trial."""
+        self._tell_evaluations(number)
+        self._tell_end(number)
+
+    def _tell_evaluations(self, number: int) -> bool:
+        """Tells what all runs of a trial have reached; says whether it should stop."""
+        runs = self._runs_so_far(number)
+        if len(runs) < self.num_tasks:
+            return False
+        reached = set.intersection(*({e.evaluation for e in run.evaluations} for run in runs))
+        for evaluation in sorted(reached):
+            if evaluation > self.told.get(number, 0):
+                self.told[number] = evaluation
+                if self.search.report(number, evaluation, self._value(runs, evaluation)):
+                    return True
+        # one that was stopped with others, of which a kill left no record
+        return any(run.outcome == "stopped" and run.evaluations[-1].evaluation in reached
+                   for run in runs)
+
+    def _tell_end(self, number: int) -> None:
+        """Tells how a trial ended, if it has: on all tasks, or it failed on one."""
+        runs = self._runs_so_far(number)
+        failed = [run for run in runs if run.outcome == "failed"]
+        if failed:
+            self.search.finish(number, "failed", None, failed[0].reason)
+        elif [run.outcome for run in runs].count(None) == 0 and len(runs) == self.num_tasks:
+            is_complete = all(run.outcome == "complete" for run in runs)
+            self.search.finish(number, "complete" if is_complete else "stopped",
+                               self._value(runs), None, self._cost(runs[0].id))
+        self.told.pop(number, None)
+
+    def _value(self, runs: Sequence["LiveTrial | TrialRecord"], evaluation: int | None = None
+               ) -> float:
+        return value_of(runs, self.study.joint, self._evaluated, evaluation)
+
+    def _cost(self, trial_id: str) -> float | None:
+        """Of the trial whose figures these are."""
+        if self.study.cost is None:
+            return None
+        record = self.file.records[trial_id]
+        return cost_of(self.file.records.get(record.same_as or record.id, record), self.study.cost)
+
+    def _evaluated(self, task: str) -> list[Metrics]:
+        """Metrics of all evaluations of the search on a task."""
+        runs: list[LiveTrial | TrialRecord] = [*self.records, *self.live.values()]
+        return [e.metrics for run in runs if run.stage == "search" and run.task == task
+                for e in run.evaluations]
+
+    def _runs(self, suggestion: Suggestion) -> list["LiveTrial"]:
+        """Those of a trial that was drawn."""
+        number, params = suggestion.number, suggestion.params
+        condition = self.search.conditions.name(params)
+        return [LiveTrial(name, "search", condition, config, params, number)
+                for name, config in zip(self._ids(number), self.study.on_each_task(
+                    suggestion.config), strict=True)]
+
+    def _runs_so_far(self, number: int) -> list["LiveTrial | TrialRecord"]:
+        """Those of a trial that have been handed out, ended ones too."""
+        found = (self.live.get(name) or self.file.records.get(name) for name in self._ids(number))
+        return [run for run in found if run is not None]
+
+    def _ids(self, number: int) -> list[str]:
+        return [search_id(number, task if self.study.joint else None)
+                for task in self.study.task_names]
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -175,7 +270,7 @@ class Session:
 
     def next_trial(self) -> LiveTrial | None:
         """Hands out a trial; ``None`` if there is none now."""
-        trial = self._resumed() or self._searched() or self._final()
+        trial = self._queued() or self._searched() or self._final()
         if trial is not None:
             self.live[trial.id] = trial
             for observer in self.observers:
@@ -185,7 +280,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether everything that there is to do has ended."""
-        return (not self.live and not self.to_resume and not self.waiting
+        return (not self.live and not self.queue and not self.waiting
                 and self._search_is_over()
                 and not self._missing_finals())
 
@@ -200,15 +295,17 @@ class Session:
                  for trial in self.live.values() if trial.stage == "search"])
 
     def num_planned(self) -> int:
-        """Trials of both stages, as far as can be said now."""
+        """Runs of both stages, as far as can be said now."""
+        to_draw = 0 if self._search_is_over() else \
+            max(self.study.num_trials - self.search.num_asked(), 0)
+        drawn = self.file.num_searched + len(self.queue) + len(self.waiting) \
+            + sum(trial.stage == "search" for trial in self.live.values())
         conditions = self._searching() | self.file.conditions
-        drawn = self.search.num_asked()
-        return (drawn if self._search_is_over() else max(self.study.num_trials, drawn)) \
-            + self.study.final_seeds * len(conditions)
+        return drawn + self.num_tasks * (to_draw + self.study.final_seeds * len(conditions))
 
-    def _resumed(self) -> LiveTrial | None:
-        while self.to_resume:
-            trial = self._to_run(self.to_resume.pop(0))
+    def _queued(self) -> LiveTrial | None:
+        while self.queue:
+            trial = self._to_run(self.queue.pop(0))
             if trial is not None:
                 return trial
         return None
@@ -216,22 +313,23 @@ class Session:
     def _searched(self) -> LiveTrial | None:
         while self.budget.allows(*self._of_budget()):
             self.budget.note_time()
-            trial = self._to_run(self.search.ask())
+            self.queue += self._runs(self.search.ask())
+            trial = self._queued()
             if trial is not None:
                 return trial
         return None
 
-    def _to_run(self, suggestion: Suggestion) -> LiveTrial | None:
+    def _to_run(self, trial: LiveTrial) -> LiveTrial | None:
         """The trial, unless one of the same configuration has run, here or elsewhere, or runs."""
-        identity = suggestion.config.identity()
+        identity = trial.identity
         known = self._known(identity)
         if known is not None:
-            self._take_over(suggestion, known)
+            self._take_over(trial, known)
             return None
-        if any(trial.identity == identity for trial in self.live.values()):
-            self.waiting.append(suggestion)
+        if any(other.identity == identity for other in self.live.values()):
+            self.waiting.append(trial)
             return None
-        return self._of_search(suggestion)
+        return trial
 
     def _known(self, identity: str) -> TrialRecord | None:
         if identity in self.file.by_identity:
@@ -240,26 +338,21 @@ class Session:
             return None
         return self.shared.find(identity) if self.shared is not None else None
 
-    def _take_over(self, suggestion: Suggestion, known: TrialRecord) -> None:
+    def _take_over(self, trial: LiveTrial, known: TrialRecord) -> None:
         """Ends a trial with the figures of another one."""
-        trial = self._of_search(suggestion)
+        assert trial.number is not None
         record = known.model_copy(update={
             "id": trial.id, "condition": trial.condition, "params": trial.params, "seconds": 0.0,
             "cpu_seconds": 0.0, "restarts": 0, "same_as": known.id})
         for observer in self.observers:
             observer.on_start(trial)
         self.file.append(record)
-        self._tell(suggestion.number, record)
+        self._tell(trial.number)
         for observer in self.observers:
             observer.on_end(trial, record)
 
-    def _of_search(self, suggestion: Suggestion) -> LiveTrial:
-        return LiveTrial(search_id(suggestion.number), "search",
-                         self.search.conditions.name(suggestion.params), suggestion.config,
-                         suggestion.params, suggestion.number)
-
     def _final(self) -> LiveTrial | None:
-        if self.to_resume or self.waiting or not self._search_is_over():
+        if self.queue or self.waiting or not self._search_is_over():
             return None
         missing = self._missing_finals()
         return missing[0] if missing else None
@@ -267,20 +360,27 @@ class Session:
     def _missing_finals(self) -> list[LiveTrial]:
         """Final runs that can start and have not, condition by condition."""
         searching = self._searching()
-        finals = []
-        for winner in self._winners().values():
-            if winner.condition in searching:
-                continue
-            for seed in range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds):
-                trial = final_run(winner, seed)
-                if trial.id not in self.file.records and trial.id not in self.live:
-                    finals.append(trial)
-        return finals
+        if searching and self.study.ranks_trials:
+            return []  # ranks still change
+        seeds = range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds)
+        return [trial for runs in self._winners() if runs[0].condition not in searching
+                for seed in seeds for trial in self._finals(runs, seed)
+                if trial.id not in self.file.records and trial.id not in self.live]
 
-    def _winners(self) -> dict[str, TrialRecord]:
-        """Of the records so far, looked for again only when there are more."""
+    def _finals(self, runs: Sequence[TrialRecord], seed: int) -> list[LiveTrial]:
+        return [final_run(run, seed, run.task if self.study.joint else None) for run in runs]
+
+    def _winners(self) -> list[list[TrialRecord]]:
+        """The winning trial of each condition, by its records on all tasks.
+
+        They are looked for again only when there are more records.
+        """
         if self.best[0] != len(self.file.records):
-            self.best = len(self.file.records), winners(self.records)
+            standing = standings(self.records, self.study.joint, self.num_tasks)
+            of_tasks = by_task([record for record in self.records if record.stage == "search"])
+            best = [winners(of_tasks.get(task, []), standing) for task in self.study.task_names]
+            self.best = len(self.file.records), [
+                [of_task[condition] for of_task in best] for condition in best[0]]
         return self.best[1]
 
     def _searching(self) -> set[str]:
@@ -293,6 +393,8 @@ class Session:
         """Takes a report; says whether the trial has ended (by itself or by the pruner)."""
         trial = self.live.get(trial_id)
         if trial is None:
+            if trial_id in self.file.records:  # ended with others, and has gone on until now
+                self._tidy(trial_id, self.file.records[trial_id].stage)
             return True
         known = trial.reports[-1] if trial.reports else None
         repeated = report.phase != "pretraining" and known is not None and (
@@ -306,25 +408,29 @@ class Session:
             trial.reports.append(report)
         for observer in self.observers:
             observer.on_report(trial, report)
-        stop = report.phase == "training" and trial.number is not None and self.search.report(
-            trial.number, report.evaluation, report.objective)
+        stop = report.phase == "training" and trial.number is not None \
+            and self._tell_evaluations(trial.number)
+        others = self._others(trial) if stop else []
         if report.finished:
-            self._end(trial, "complete")
+            self._end({trial.id: "complete", **dict.fromkeys(others, "stopped")})
         elif stop:
-            self._end(trial, "stopped")
+            self._end(dict.fromkeys([trial.id, *others], "stopped"))
         return stop or report.finished
+
+    def _others(self, trial: LiveTrial) -> list[str]:
+        """Other runs of the same trial that are under way."""
+        return [other.id for other in self.live.values()
+                if other is not trial and trial.number is not None
+                and other.number == trial.number]
 
     def _ranked(self, trial: LiveTrial, report: Report) -> Report:
         """The report, its objective a rank in the whole search where the criterion is one."""
         selection = trial.config.selection
         if trial.stage != "search" or report.phase != "training" or not is_average(selection):
             return report
-        own = [known.metrics for known in trial.reports] + [report.metrics]
-        others = [e.metrics for record in self.records if record.stage == "search"
-                  for e in record.evaluations]
-        others += [known.metrics for other in self.live.values() if other is not trial
-                   and other.stage == "search" for known in other.reports]
-        return ranked_report(report, selection, own, others)
+        own = [known.metrics for known in trial.evaluations] + [report.metrics]
+        return ranked_report(report, selection, own,
+                             [*self._evaluated(trial.task), report.metrics])
 
     def on_restart(self, trial_id: str) -> None:
         """A trial's worker was lost and it goes on from its checkpoint."""
@@ -335,69 +441,62 @@ class Session:
         """A trial failed for good."""
         trial = self.live.get(trial_id)
         if trial is not None:
-            self._end(trial, "failed", " ".join(reason.split()))
+            others = self._others(trial)
+            self.queue = [other for other in self.queue if other.number != trial.number]
+            self.waiting = [other for other in self.waiting if other.number != trial.number]
+            self._end(dict.fromkeys([trial_id, *others], "failed"), " ".join(reason.split()))
 
-    def _end(self, trial: LiveTrial, outcome: Outcome, reason: str | None = None) -> None:
-        record = make_record(trial, outcome, reason)
-        self.file.append(record)
+    def _end(self, outcomes: Mapping[str, Outcome], reason: str | None = None) -> None:
+        """Ends runs of one trial; the first, which is the cause, for a reason if it failed."""
+        trials = [self.live.pop(name) for name in outcomes]
+        for trial in trials:
+            self.file.append(make_record(trial, outcomes[trial.id], reason))
+            if reason is not None:
+                reason = f"{trials[0].id} failed"
         self.budget.note_time()
-        if trial.number is not None:
-            self._finish(trial.number, record)
-        del self.live[trial.id]
-        self._end_waiting(record)
-        folder = TrialFolder(self.layout.trial(trial.id))
+        if trials[0].number is not None:
+            self._tell_end(trials[0].number)
+        for trial in trials:
+            record = self.file.records[trial.id]
+            self._end_waiting(record)
+            self._tidy(trial.id, trial.stage)
+            for observer in self.observers:
+                observer.on_end(trial, record)
+
+    def _tidy(self, trial_id: str, stage: Stage) -> None:
+        """Removes what a run that has ended needs no more."""
+        folder = TrialFolder(self.layout.trial(trial_id))
         folder.discard_latest()
-        if trial.stage == "search":
+        if stage == "search":
             folder.best.unlink(missing_ok=True)  # the winners' are those of the final runs
-        for observer in self.observers:
-            observer.on_end(trial, record)
 
     def _end_waiting(self, record: TrialRecord) -> None:
         """Looks after the trials that waited for one of the same configuration."""
-        same = [s for s in self.waiting if s.config.identity() == record.identity]
-        self.waiting = [s for s in self.waiting if s not in same]
-        self.to_resume += same
+        same = [trial for trial in self.waiting if trial.identity == record.identity]
+        self.waiting = [trial for trial in self.waiting if trial not in same]
+        self.queue += same
 
 
-def search_id(number: int) -> str:
-    """The id of a trial of the search."""
-    return f"{number:04d}"
+def search_id(number: int, task: str | None = None) -> str:
+    """The id of a trial of the search, or of its run on one of several tasks."""
+    return f"{number:04d}" if task is None else f"{number:04d}-{task}"
 
 
-def winners(records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
-    """The best trial of the search of each condition, by the criterion.
-
-    Trials that ran to their end go before those that were stopped; at equal values the earlier
-    one wins. A condition all of whose trials failed has no winner.
-    """
-    objectives = objectives_of(records)
-    best: dict[str, TrialRecord] = {}
-    for record in sorted(records, key=lambda r: r.id):
-        if record.id in objectives and record.outcome != "failed":
-            current = best.get(record.condition)
-            if current is None or rank(record, objectives) > rank(current, objectives):
-                best[record.condition] = record
-    return best
-
-
-def rank(record: TrialRecord, objectives: Mapping[str, float]) -> tuple[bool, float]:
-    """By what trials that came to a value are ordered: complete ones before stopped ones.
+def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTrial:
+    """The winner's configuration on another seed, with the test sets opened at the end.
 
     Args:
-        record: One of those that have a value.
-        objectives: As of :func:`study.ranks.objectives_of`.
+        winner: Of the search.
+        seed: A fresh one.
+        task: The name of its task, where a trial has several.
     """
-    return record.outcome == "complete", objectives[record.id]
-
-
-def final_run(winner: TrialRecord, seed: int) -> LiveTrial:
-    """The winner's configuration on another seed, with the test sets opened at the end."""
     config = TrialConfig.model_validate({
         **winner.config, "seed": seed,
         "evaluation": {**winner.config["evaluation"], "test": True},
     })
-    return LiveTrial(f"final-{file_name(winner.condition)}-seed{seed}", "final",
-                     winner.condition, config, winner.params)
+    name = f"final-{file_name(winner.condition)}-seed{seed}"
+    return LiveTrial(name if task is None else f"{name}-{task}", "final", winner.condition,
+                     config, winner.params)
 
 
 def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
@@ -411,6 +510,7 @@ def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> Trial
         identity=trial.identity,
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
+        least_objective=trial.least_objective,
         best_evaluation=last.best_evaluation if last else 0,
         num_evaluations=last.num_evaluations if last else 0,
         evaluations=[

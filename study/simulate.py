@@ -250,6 +250,9 @@ def print_simulation(study: StudyConfig, space: SearchSpace, curves: Path, conso
     Raises:
         ValueError: The curves are not there or not of this space.
     """
+    if study.joint is not None:
+        raise ValueError(f"{curves}: learning curves are of a single task. Choose one by --set "
+                         f"joint=null --set tasks=[{study.task_names[0]}].")
     if study.cost is not None:
         raise ValueError(f"{curves}: learning curves say nothing about cost. Add --set cost=null.")
     try:

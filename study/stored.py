@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from study.comparison import Comparison, Row, compare
+from study.comparison import Comparison, Row, compare_tasks
 from study.config import StudyConfig
+from study.ranks import Standing, standings
 from study.records import TrialRecord, read_records
 from study.session import Layout
 from trainables.criteria import SELECTORS
@@ -33,21 +34,21 @@ class StoredStudy:
         """The name of what selected checkpoints and winners."""
         return self.config.criterion.name
 
+    def standing(self) -> dict[str, Standing]:
+        """Of the trials of its search."""
+        return standings(self.records, self.config.joint, len(self.config.task_names))
+
     def run_of(self, row: Row, task: str) -> TrialRecord | None:
         """A run that a row's figures are of: final, or the winner of a study without."""
-        own = [run for run in self.records if run.condition == row.name and task_of(run) == task]
+        own = [run for run in self.records if run.condition == row.name and run.task == task]
         return next((run for run in own if run.stage == "final" or run.id == row.winner), None)
 
     def progress(self) -> str:
         """How much of the study there is, in a line."""
-        search = sum(record.stage == "search" for record in self.records)
-        finals = len(self.records) - search
-        return f"{search} of {self.config.num_trials} trials and {finals} final runs have ended"
-
-
-def task_of(record: TrialRecord) -> str:
-    """The name of a trial's task."""
-    return str(next(iter(record.config["task"])))
+        search = [record for record in self.records if record.stage == "search"]
+        trials = len({record.trial for record in search})
+        finals = len(self.records) - len(search)
+        return f"{trials} of {self.config.num_trials} trials and {finals} final runs have ended"
 
 
 def read_stored(folder: Path) -> StoredStudy:
@@ -57,26 +58,32 @@ def read_stored(folder: Path) -> StoredStudy:
         ValueError: It is not one, or no trial has ended; in one line.
     """
     layout = Layout(folder)
+    config = read_config(layout)
+    records = read_records(layout.records)
+    if not records:
+        raise ValueError(f"{folder}: no trial of this study has ended yet. Try again later.")
+    reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
+    return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels,
+                       compare_tasks(records, config))
+
+
+def read_config(layout: Layout) -> StudyConfig:
+    """What a study was to be.
+
+    Raises:
+        ValueError: The folder holds no study; in one line.
+    """
+    folder = layout.root
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.")
     if not layout.space.exists():
         raise ValueError(f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
                          "folder that study.run has made, such as runs/digits.")
     try:
-        config = validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
+        return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
     except (InvalidConfig, yaml.YAMLError) as error:
         reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
         raise ValueError(f"{layout.space}: not a study ({reason}).") from error
-    records = read_records(layout.records)
-    if not records:
-        raise ValueError(f"{folder}: no trial of this study has ended yet. Try again later.")
-    reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
-    by_task: dict[str, list[TrialRecord]] = {}
-    for record in records:
-        by_task.setdefault(task_of(record), []).append(record)
-    return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels, {
-        task: compare(own, config.criterion.name, reads_labels, config.cost)
-        for task, own in by_task.items()})
 
 
 def read_all(folders: Sequence[Path]) -> list[StoredStudy]:

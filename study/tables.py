@@ -1,7 +1,8 @@
 """Several studies in one table: methods × tasks. Pure; writing it is :mod:`study.tabular`'s."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from study.comparison import TARGET, Comparison, Spread
 from study.published import Published
@@ -9,6 +10,8 @@ from study.stored import StoredStudy
 
 METRICS = {"accuracy": "accuracy", "mean_class_accuracy": "mean class"}
 """Of each test set, and their headings."""
+MEAN = "mean"
+"""In the place of a task, where a figure is the mean over all of a joint search."""
 FIRST = "no_adaptation"
 """What others are compared with stands above them."""
 
@@ -84,9 +87,38 @@ def across(studies: Sequence[StoredStudy], published: Published | None = None) -
                 columns.append(column)
                 for name, cell in _column(comparison, column, study, published).items():
                     cells[name][column] = cell
+    for study in studies:
+        for column, spreads in _means(study):
+            columns.append(column)
+            best = max(spreads, key=lambda name: spreads[name].mean)
+            for name, spread in spreads.items():
+                cells[name][column] = Cell(spread, name == best)
     return Table(tuple(columns), {
         name: tuple(row.get(column, Cell()) for column in columns)
         for name, row in cells.items()}, heading_of([comparison for *_, comparison in parts]))
+
+
+def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
+    """The means over the tasks of a joint search, of each condition: one a seed."""
+    if study.config.joint is None:
+        return
+    tags = [[f"{name}/{metric}" for name in main_sets(comparison) for metric in METRICS]
+            for comparison in study.comparisons.values()]
+    finals = [r for r in study.records if r.stage == "final" and r.outcome == "complete"]
+    for tag in tags[0]:
+        spreads: dict[str, Spread] = {}
+        for name in dict.fromkeys(run.condition for run in finals):
+            seeds: dict[int, list[float]] = {}
+            for run in finals:
+                if run.condition == name and tag in run.test:
+                    seeds.setdefault(run.seed, []).append(run.test[tag])
+            means = tuple(fmean(of_tasks) for _, of_tasks in sorted(seeds.items())
+                          if len(of_tasks) == len(study.comparisons))
+            if means:
+                spreads[name] = Spread(means)
+        if spreads and all(tag in own for own in tags):
+            test_set, _, metric = tag.partition("/")
+            yield Column(study.name, MEAN, test_set, metric, MEAN), spreads
 
 
 def heading_of(comparisons: Sequence[Comparison]) -> str:

@@ -126,6 +126,7 @@ class SessionSearcher(_LeftOut, Searcher):
         """The next trial, ``None`` for not now, or that it is over."""
         if self.session.is_over:
             return str(Searcher.FINISHED)
+        self.again = [trial for trial in self.again if trial.id in self.session.live]
         trial = self.again.pop(0) if self.again else self._next()
         if trial is None:
             return None
@@ -184,9 +185,7 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
     def _take(self, trial: Trial, result: dict[str, Any]) -> bool:
         """Passes a result on; says whether the trial has ended."""
         trial_id = trial.config["id"]
-        if trial_id not in self.session.live:
-            return True
-        if result["training_iteration"] == 1:
+        if result["training_iteration"] == 1 and trial_id in self.session.live:
             log.info("%s runs in process %d", trial_id, result["pid"])
         report = report_of(result)
         if report is not None:

@@ -14,10 +14,11 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from study.config import StudyConfig, read_study
-from study.ranks import objectives_of
+from study.ranks import standings
 from study.records import TrialRecord, read_records
 from study.search import Search
-from study.session import Layout, rank
+from study.session import Layout
+from study.stored import read_config
 from study.space import SearchSpace
 from study.tree import Params, Scalar
 from trainables.criteria import RankAverage
@@ -60,8 +61,10 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
     places: list[tuple[int, TrialRecord]] = []
     seen: dict[str, int] = {}
     finished = _finished(folder)
-    objectives = objectives_of(finished)
-    for record in sorted(finished, key=lambda r: rank(r, objectives), reverse=True):
+    earlier = read_config(Layout(folder))
+    standing = standings(finished, earlier.joint, len(earlier.task_names))
+    trials = {record.trial: record for record in finished if record.id in standing}
+    for record in sorted(trials.values(), key=lambda r: standing[r.id], reverse=True):
         places.append((seen.setdefault(record.condition, 0), record))
         seen[record.condition] += 1
     chosen: list[Params] = []
@@ -85,13 +88,16 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
     if isinstance(study.criterion.config, RankAverage.Config):
         raise ValueError(f"{folder}: ranks are among the trials of one study, so its results say "
                          "nothing here. Its configurations can be tried: --warm-start.")
+    if study.joint is not None:
+        raise ValueError(f"{folder}: what a trial is worth on several tasks is not in its results "
+                         "on each. Its configurations can be tried: --warm-start.")
     if study.cost is not None:
         raise ValueError(f"{folder}: seconds there were measured under another load, so its "
                          "results say nothing here. Its configurations can be tried: "
                          "--warm-start.")
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
-    different = [key for key in ("task", "criterion", "seed", "fixed")
+    different = [key for key in ("task", "joint", "criterion", "seed", "fixed")
                  if earlier.model_dump()[key] != study.model_dump()[key]]
     if different:
         raise ValueError(f"{folder}: its results are of another study; it differs in "

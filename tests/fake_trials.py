@@ -52,7 +52,7 @@ def training_report(config: TrialConfig, evaluation: int) -> Report:
         phase="training", evaluation=evaluation, num_evaluations=NUM_EVALUATIONS,
         epoch=float(evaluation), num_epochs=float(NUM_EVALUATIONS), objective=value,
         best_evaluation=evaluation, finished=last, seconds=2.0 * evaluation,
-        cpu_seconds=1.5 * evaluation,
+        cpu_seconds=1.5 * evaluation, least_objective=0.0,
         metrics={"loss/classification": 1 - value, "criterion/bnm": value,
                  "criterion/oracle": value / 2, "source_val/accuracy": 0.5 + value / 2})
 

@@ -115,6 +115,7 @@ def test_pretraining_is_called_so(plain: Shown) -> None:
 
 def test_the_test_s_line_shows_test_accuracies(plain: Shown) -> None:
     trial = plain.start()
+    plain.report(trial, 4, finished=False)
     plain.printed()
     plain.session.on_report(trial.id, final_report(trial.config))
     assert plain.printed()[0] \

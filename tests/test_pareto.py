@@ -18,10 +18,11 @@ from study.comparison import compare
 from study.config import Cost, parse_studies
 from study.html import as_html
 from study.pareto import pareto_front
+from study.ranks import winners
 from study.records import TrialRecord
 from study.report import as_json, print_summary
 from study.search import Search
-from study.session import LiveTrial, Session, winners
+from study.session import LiveTrial, Session
 from study.simulate import print_simulation
 from study.stored import read_all
 from study.warm_start import known_trials
@@ -169,7 +170,7 @@ def test_a_trial_whose_record_is_written_is_over_though_optuna_was_not_told(
         patch.setattr(Search, "finish", lambda *_: None)
         finish(open_session(tmp_path, **TWO), 0.5, 7.0)
     assert stored(tmp_path).trials[0].state == TrialState.RUNNING
-    assert not open_session(tmp_path, **TWO).to_resume
+    assert not open_session(tmp_path, **TWO).queue
     assert stored(tmp_path).trials[0].values == [0.5, 7.0]
 
 

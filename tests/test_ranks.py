@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from optuna.trial import FrozenTrial
 
-from study.ranks import objectives_of, worth_among
+from study.ranks import standings, winners, worth_among
 from study.records import TrialRecord
-from study.session import Session, winners
+from study.session import Session
 from tests.fake_trials import make_record, open_session, training_report
 from tests.spy_tasks import timeless, tiny
 from trainables.checkpoint import load_tensors
@@ -172,13 +172,14 @@ def record(name: str, scores: list[tuple[float, float]], *, best: int = 1, objec
 def test_winners_are_found_by_ranks_among_all_in_the_end() -> None:
     records = [record("0000", [(1.0, 1.0)], objective=0.9),
                record("0001", [(2.0, 2.0), (0.0, 0.0)], objective=0.1)]
-    assert objectives_of(records) == {"0000": pytest.approx(0.5), "0001": pytest.approx(5 / 6)}
+    assert standings(records) == {"0000": (True, pytest.approx(0.5)),
+                                  "0001": (True, pytest.approx(5 / 6))}
     assert {name: r.id for name, r in winners(records).items()} == {"dann": "0001"}
 
 
 def test_one_criterion_s_objectives_are_the_records_own() -> None:
     records = [make_record("0000", [0.3, 0.2]), make_record("0001", [], outcome="failed")]
-    assert objectives_of(records) == {"0000": 0.3}
+    assert standings(records) == {"0000": (True, 0.3)}
 
 
 def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None:

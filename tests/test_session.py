@@ -12,9 +12,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from study.ranks import winners
 from study.records import RecordFile, TrialRecord
 from study.search import STATES, Search
-from study.session import LiveTrial, Session, winners
+from study.session import LiveTrial, Session
 from tests.fake_trials import NUM_EVALUATIONS, REASON, Driver, make_record, objective
 from tests.fake_trials import open_session, run_to_end, training_report
 from trainables.trial import Report

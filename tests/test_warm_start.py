@@ -12,16 +12,13 @@ from study.session import Layout, Session
 from study.tree import Params
 from study.warm_start import WarmStart, best_params, known_trials
 from tests.fake_trials import STUDY, make_record, make_study, run_to_end
+from tests.stored_studies import store
 
 LR = "optimizer/learning_rate"
 
 
 def write_study(folder: Path, *records: TrialRecord) -> Path:
-    folder.mkdir()
-    file = RecordFile(Layout(folder).records)
-    for record in records:
-        file.append(record)
-    return folder
+    return store(folder, records)
 
 
 def record(name: str, value: float, method: str, rate: float, **more: Any) -> TrialRecord:

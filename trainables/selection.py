@@ -28,10 +28,17 @@ def objectives(selection: SelectionConfig, num_classes: int, evaluations: Sequen
     if is_average(selection):
         return average_ranks(selection, evaluations, evaluations)
     name = selection.criterion.name
-    least = look_up(CRITERIA, name, "criterion")().lower_bound(num_classes)
+    least = least_objective(selection, num_classes)
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
     return [least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
             for shortfall, evaluation in zip(shortfalls, evaluations, strict=True)]
+
+
+def least_objective(selection: SelectionConfig, num_classes: int) -> float:
+    """What an evaluation is worth at least, if only the source is learned."""
+    if is_average(selection):
+        return 0.0
+    return look_up(CRITERIA, selection.criterion.name, "criterion")().lower_bound(num_classes)
 
 
 def average_ranks(selection: SelectionConfig, evaluations: Sequence[Metrics],

@@ -36,7 +36,7 @@ from trainables.optimization import set_learning_rate, training_progress
 from trainables.randomness import seed_everything
 from trainables.runtime import Runtime
 from trainables.schema import Choice, look_up
-from trainables.selection import objectives
+from trainables.selection import least_objective, objectives
 from trainables.tasks import TASKS, Domains
 from trainables.weights import load_backbone
 
@@ -73,6 +73,9 @@ class Report:
     """Processor time of its worker processes so far."""
     finished: bool
     """Whether this is the trial's last report."""
+    least_objective: float | None = None
+    """Below it, the source of the best checkpoint is not learned; unknown in reports of earlier
+    versions."""
 
 
 def run_trial(config: TrialConfig, folder: Path, cache: Path,
@@ -328,7 +331,8 @@ class _Training:
             objective=self.progress.objective, best_evaluation=self.progress.best_evaluation,
             metrics=metrics, seconds=self.progress.seconds,
             cpu_seconds=self.progress.cpu_seconds,
-            finished=last and (phase == "test" or not self.config.evaluation.test))
+            finished=last and (phase == "test" or not self.config.evaluation.test),
+            least_objective=least_objective(self.config.selection, len(self.domains.classes)))
         self.progress.reports.append(asdict(report))
         return report
 
