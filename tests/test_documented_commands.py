@@ -172,6 +172,17 @@ TABLE: dict[str, Entry] = {
     "python -m trainables.run --config FILE": Run(
         "training epoch 2/2", "python -m trainables.run --config own.yaml --out runs/own"),
     "python -m trainables.backbones.table > docs/backbones.md": Run(""),
+    # docs/scaling.md
+    "python -m benchmarks.scale": Elsewhere(
+        "ten thousand trials by Ray; test_scale_benchmark.py runs a few without it"),
+    "python -m benchmarks.scale --alone": Run(
+        "bytes a trial", "python -m benchmarks.scale --alone --trials 5"),
+    "python -m benchmarks.scale --alone --sampler tpe --trials 1000": Run(
+        "bytes a trial", "python -m benchmarks.scale --alone --sampler tpe --trials 12"),
+    "python -m benchmarks.scale --alone --space s2rda_search --concurrency 64": Run(
+        "24 trials", "python -m benchmarks.scale --alone --space s2rda_search --trials 6"),
+    "python -m benchmarks.checkpoints": Run(
+        "disclusterda", "python -m benchmarks.checkpoints --backbone small_cnn --classes 2"),
 }
 
 
