@@ -4,7 +4,7 @@ python -m benchmarks.criteria_trust [--curves FILE|STUDY]
 
 Each seed's trials are one search; a search of two thirds of them, drawn at random a hundred times,
 says what a choice loses. The best criterion (one, or the average of two or three ranks) is chosen
-on the first half of the seeds and reported on the other half, which had no say in it.
+on the first two thirds of the seeds and reported on the others, which had no say in it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ NUM_DRAWS = 100
 AVERAGED = (2, 3)
 """Of how many criteria ranks are averaged."""
 NUM_SHOWN = 3
-"""Single criteria, and averages, that the first half would choose."""
+"""Single criteria, and averages, that the first seeds would choose."""
 
 
 def scores_of(seed: pd.DataFrame) -> dict[str, Floats]:
@@ -96,14 +96,14 @@ def main() -> None:
     found = [(regrets_of(seed), correlations_of(seed)) for seed in seeds]
     regrets = {name: np.array([r[name] for r, _ in found]) for name in found[0][0]}
     correlations = {name: np.array([c[name] for _, c in found]) for name in found[0][1]}
-    console, half = Console(), len(seeds) // 2
+    console, first = Console(), 2 * len(seeds) // 3
     console.print(trust_table(regrets, correlations))
-    chosen = sorted(regrets, key=lambda name: regrets[name][:half].mean())
-    console.print(f"Chosen on seeds 1 to {half}, reported on the other {len(seeds) - half}:")
+    chosen = sorted(regrets, key=lambda name: regrets[name][:first].mean())
+    console.print(f"Chosen on seeds 1 to {first}, reported on the other {len(seeds) - first}:")
     for what, averaged in (("single", False), ("average of ranks", True)):
         for name in [name for name in chosen if (" + " in name) == averaged][:NUM_SHOWN]:
-            console.print(f"  {what} {name}: {100 * regrets[name][:half].mean():.1f} points "
-                          f"there, {with_interval(regrets[name][half:], 100)} here",
+            console.print(f"  {what} {name}: {100 * regrets[name][:first].mean():.1f} points "
+                          f"there, {with_interval(regrets[name][first:], 100)} here",
                           highlight=False)
 
 

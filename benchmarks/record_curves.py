@@ -33,7 +33,7 @@ def record(seed: int, num_trials: int, out: Path, console: Console) -> pd.DataFr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record learning curves of random trials.")
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--trials", type=int, default=27, help="of each seed")
     parser.add_argument("--out", type=Path, default=Path("runs/curves"))
     options = parser.parse_args()

@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.record_curves import TABLE
 from study.config import read_study
 from study.curves import read_curves
-from study.pruners import PRUNERS, ASHAConfig
+from study.pruners import PRUNERS
 from study.samplers import SAMPLERS, TPEConfig
 from study.simulate import Surrogate, efficiencies, efficiency_table
 from trainables.schema import Choice, default_choice
@@ -29,17 +29,16 @@ def main() -> None:
     study, space = read_study("digits", [])
     surrogate = Surrogate(read_curves(options.curves), space)
     tpe, random = default_choice(SAMPLERS, "tpe"), default_choice(SAMPLERS, "random")
-    none = default_choice(PRUNERS, "none")
-    early = Choice("asha", ASHAConfig(min_evaluations=1, reduction_factor=2))
+    none, asha = default_choice(PRUNERS, "none"), default_choice(PRUNERS, "asha")
+    early = Choice("tpe", TPEConfig(num_startup_trials=4))
     searches: dict[str, dict[str, object]] = {
-        "random, ASHA": {"sampler": random, "pruner": study.pruner},
+        "random, ASHA": {"sampler": random, "pruner": asha},
         "TPE, full length": {"sampler": tpe, "pruner": none},
-        "TPE, ASHA": {"sampler": tpe, "pruner": study.pruner},
-        "TPE, ASHA from evaluation 1": {"sampler": tpe, "pruner": early},
-        "TPE, ASHA, methods by TPE": {"sampler": tpe, "pruner": study.pruner,
-                                      "equal_budget": False},
-        "TPE from trial 16, ASHA": {"sampler": Choice("tpe", TPEConfig(num_startup_trials=16)),
-                                    "pruner": study.pruner},
+        "TPE, ASHA (the defaults)": {"sampler": tpe, "pruner": asha},
+        "TPE, the space's ASHA": {"sampler": tpe, "pruner": study.pruner},
+        "TPE, ASHA, methods by TPE": {"sampler": tpe, "pruner": asha, "equal_budget": False},
+        "TPE from trial 4, ASHA, methods by TPE": {
+            "sampler": early, "pruner": asha, "equal_budget": False},
     }
     found = efficiencies(
         study, space, surrogate,
