@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
 from study.session import Layout
-from study.space import SearchSpace
 from trainables.checks import check_trials, fetch_weights
+from trainables.config import TrialConfig
 
 
 def choose_folders(out: Path, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
@@ -51,9 +51,8 @@ def check_same_study(layout: Layout, study: StudyConfig) -> None:
                          f"--name {layout.root.name}, or choose another --name.")
 
 
-def check_data(spaces: Sequence[SearchSpace], cache: Path) -> None:
+def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:
     """Opens the data and fetches the weights, so that errors come before the first trial."""
-    configs = [config for space in spaces for config in space.probe_configs()]
     check_trials(configs, cache)
     fetch_weights(configs)
 

@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of downloads, for tasks that name none (default: the "
                              "environment variable SYN2REAL_DATA)")
+    parser.add_argument("--address", metavar="ADDRESS",
+                        help="run trials on the Ray cluster that this machine is part of: auto, "
+                             "or HOST:PORT of its head")
     parser.add_argument("--warm-start", type=Path, metavar="STUDY",
                         help="the folder of an earlier study whose best configurations are tried "
                              "first, as far as the space has and allows their values")
@@ -101,7 +104,7 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
     result = run_study(options.space, out=options.out, name=options.name, resume=options.resume,
                        overrides=overrides, data=options.data, console=console,
                        warm_start=options.warm_start, warm_start_best=options.warm_start_best,
-                       known_results=options.known_results)
+                       known_results=options.known_results, address=options.address)
     results = (result, *result.others)
     for each in results:
         if result.others:
@@ -117,6 +120,7 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
         command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
                    "--out", str(options.out), "--name", result.name, "--resume",
                    *(["--data", str(options.data)] if options.data else []),
+                   *(["--address", options.address] if options.address else []),
                    *(part for text in overrides for part in ("--set", text))]
         console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
                       highlight=False, soft_wrap=True)

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
      "study.shared_records"),
     ("study.pareto",),
-    ("study.session",),
+    ("study.session", "study.placement"),
     ("study.comparison",),
     ("study.published", "study.stored"),
     ("study.cards", "study.pictures", "study.tables"),
@@ -56,7 +56,7 @@ EXCEPTIONS = {
 }
 """Further imports: from a module or package, of a module or package."""
 
-RAY = ("study.tuner", "study.submit", "trainables.ray_trainable", "cluster")
+RAY = ("study.tuner", "study.ray_host", "study.submit", "trainables.ray_trainable", "cluster")
 """Who may name Ray."""
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
