@@ -210,8 +210,7 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]
 def _most_machines(say: Callable[[str], None]) -> Cluster:
     """What the cluster may become, by its autoscaler's configuration."""
     on_head = ray.remote(num_cpus=0, resources={HEAD: 0.001})(_autoscaling)
-    autoscaling: dict[str, Any] | None = ray.get(
-        on_head.remote(ray.get_runtime_context().gcs_address))
+    autoscaling: dict[str, Any] | None = ray.get(on_head.remote())
     deadline = time.monotonic() + JOIN_SECONDS
     while autoscaling and (missing := num_awaited(autoscaling) - len(_machines()[1])) > 0:
         if time.monotonic() > deadline:
@@ -229,7 +228,7 @@ def _machines() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
     return head, [each for each in there if each is not head]
 
 
-def _autoscaling(gcs_address: str) -> dict[str, Any] | None:
+def _autoscaling() -> dict[str, Any] | None:
     """The configuration of a cluster's autoscaler, where this runs on the head.
 
     Ray reports it nowhere: on Kubernetes the operator's resource has it, elsewhere the file that
@@ -240,12 +239,13 @@ def _autoscaling(gcs_address: str) -> dict[str, Any] | None:
     """
     if "RAY_CLUSTER_NAME" in os.environ and KUBERNETES.exists():
         return _autoscaling_by_kuberay(os.environ["RAY_CLUSTER_NAME"], KUBERNETES.read_text())
+    gcs = f"--gcs-address={ray.get_runtime_context().gcs_address}"
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             arguments = process.read_bytes().decode(errors="replace").split("\0")
         except OSError:  # gone, or another user's
             continue
-        if f"--gcs-address={gcs_address}" in arguments:
+        if gcs in arguments:
             for argument in arguments:
                 name, _, value = argument.partition("=")
                 if name == "--autoscaling-config":

@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.model_card",),
     ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
     ("study.html", "study.tabular"),
-    ("study.launch", "study.compare"),
+    ("study.launch", "study.compare", "study.submit"),
     ("study", "study.run"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
