@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned
-from trainables.ray_trainable import SLOT
+from trainables.config import SLOT
 from trainables.schema import Place
 
 CLUSTER: Place = ("spec", "rayClusterSpec")

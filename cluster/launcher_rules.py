@@ -16,7 +16,7 @@ import ray.autoscaler
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned, texts
-from trainables.ray_trainable import SLOT
+from trainables.config import SLOT
 from trainables.schema import Place
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

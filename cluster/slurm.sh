@@ -2,7 +2,6 @@
 # A study on a Slurm allocation: starts Ray on its nodes, runs the study, stops Ray.
 #   sbatch cluster/slurm.sh --space s2rda49 --storage /scratch/me/runs --name s2rda49
 #   sbatch cluster/slurm.sh … --resume             goes on, also after the time limit
-# study.run does not know --address and --storage yet (README.md).
 # Submit from the repository's root, with .venv there and all of it visible to every node.
 #SBATCH --job-name=syn2real
 #SBATCH --nodes=2

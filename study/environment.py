@@ -14,6 +14,13 @@ import torch
 from trainables.tasks import DATA_VARIABLE
 
 
+REVISION_VARIABLE = "SYN2REAL_REVISION"
+"""Environment variable with the revision of source that has left its repository."""
+
+MODIFIED = "-modified"
+"""The end of the revision of source that was changed by hand."""
+
+
 def available_cpus() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
@@ -27,8 +34,8 @@ def environment() -> dict[str, Any]:
         "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in packages},
-        "git_revision": _git("rev-parse", "HEAD"),
-        "git_modified": bool(_git("status", "--porcelain")),
+        "git_revision": revision().removesuffix(MODIFIED) or None,
+        "git_modified": revision().endswith(MODIFIED),
         "directory": os.getcwd(),
         "data": os.environ.get(DATA_VARIABLE),
         "platform": platform.platform(),
@@ -36,6 +43,13 @@ def environment() -> dict[str, Any]:
         "cpus": available_cpus(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }
+
+
+def revision() -> str:
+    """Of this source: git's, whether it was changed by hand, or nothing if nobody knows."""
+    if REVISION_VARIABLE in os.environ:
+        return os.environ[REVISION_VARIABLE]
+    return (_git("rev-parse", "HEAD") or "") + (MODIFIED if _git("status", "--porcelain") else "")
 
 
 def _version(package: str) -> str | None:

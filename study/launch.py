@@ -3,9 +3,10 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import optuna
 import yaml
@@ -16,7 +17,7 @@ from study.comparison import Comparison, compare_tasks
 from study.config import StudyConfig, read_studies
 from study.environment import available_cpus, environment
 from study.keeper import Keeper
-from study.placement import check_resources, concurrency_of
+from study.placement import Cluster, common_resources, concurrency_of, in_words, this_machine
 from study.preparation import check_data, check_same_study, choose_folders, only_one, remove_empty
 from study.report import as_json
 from study.session import Layout, Observer, Session
@@ -64,6 +65,8 @@ class _Plan:
     beginning: WarmStart
     resources: ResourcesConfig
     concurrency: int
+    room: str
+    """Where that many trials find room."""
 
     def probe_configs(self) -> list[TrialConfig]:
         """Trials on all tasks; see :meth:`study.space.SearchSpace.probe_configs`."""
@@ -71,10 +74,51 @@ class _Plan:
                 for each in self.study.on_each_task(config)]
 
 
+class Host(Protocol):
+    """The Ray that trials run on."""
+
+    cluster: Cluster
+    """The machines that it has, or may get."""
+
+    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
+        """Starts it, for so many trials of several workers at a time; yields what waits for it."""
+
+    def call(self, resources: ResourcesConfig, function: Callable[..., None],
+             *arguments: object) -> None:
+        """Calls a function where trials run that occupy such resources."""
+
+
+class _OwnRay:
+    """One that begins and ends with the study, on this machine; see :class:`Host`."""
+
+    def __init__(self) -> None:
+        self.cluster = this_machine()
+
+    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
+        from study.ray_host import own_ray
+
+        return own_ray(available_cpus(), num_slots)
+
+    def call(self, resources: ResourcesConfig, function: Callable[..., None],
+             *arguments: object) -> None:
+        function(*arguments)
+
+
+def _ray_of(address: str | None, data: Path | None, console: Console
+            ) -> AbstractContextManager[Host]:
+    if address is None:
+        return nullcontext(_OwnRay())
+    from study.ray_host import joined_ray
+
+    return joined_ray(address, data, lambda line: console.print(
+        line, markup=False, highlight=False, soft_wrap=True))
+
+
 def run_study(space: str | Path, *, out: Path | None = None, storage: str | None = None,
               name: str | None = None, resume: bool = False, overrides: Sequence[str] = (),
               data: Path | None = None, warm_start: str | Path | None = None,
               warm_start_best: int = 3, known_results: str | Path | None = None,
+              address: str | None = None,
               console: Console | None = None) -> StudyResult:
     """Runs a study to its end, or that of each task of a space one after the other.
 
@@ -98,6 +142,8 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
         warm_start_best: How many of each of its conditions.
         known_results: The folder, or URI, of an earlier study of the same task and fixed
             settings whose results are told to the sampler.
+        address: Of the Ray cluster that this machine is part of, to run trials on: ``auto`` or
+            ``HOST:PORT``; ``None``: on this machine alone, by a Ray of its own.
         console: Where to show progress; nowhere if ``None``.
 
     Returns:
@@ -114,24 +160,27 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
     place = open_storage(storage, out)
     chosen, layouts = choose_folders(place, name or Path(space).stem,
                                      [study for study, _ in studies], resume, fresh=name is None)
-    plans: list[_Plan] = []
-    with local_copies([warm_start] if warm_start else []) as tried, \
+    with _ray_of(address, data, console) as host, \
+            local_copies([warm_start] if warm_start else []) as tried, \
             local_copies([known_results] if known_results else []) as known:
+        plans: list[_Plan] = []
         for (study, search_space), layout in zip(studies, layouts, strict=True):
             check_copy(layout)
             if layout.description() is not None:
                 check_same_study(layout, study)
-            resources = check_resources(search_space)
+            resources = common_resources(search_space)
             beginning = WarmStart(
                 best_params(tried[0], warm_start_best, search_space) if tried else (),
                 known_trials(known[0], study, search_space) if known else ())
-            plans.append(_Plan(study, search_space, layout, beginning, resources,
-                               concurrency_of(study, resources)))
-    return _run_plans(plans, chosen, str(space), place.out, data, console)
+            concurrency = concurrency_of(study, resources, host.cluster)
+            plans.append(_Plan(study, search_space, layout, beginning, resources, concurrency,
+                               f"{concurrency} at a time, each on {in_words(resources)}: "
+                               f"{host.cluster}"))
+        return _run_plans(plans, host, chosen, str(space), place.out, data, console)
 
 
-def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
-               console: Console) -> StudyResult:
+def _run_plans(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Path,
+               data: Path | None, console: Console) -> StudyResult:
     """One after the other; what is interrupted, or fails, ends all."""
     results: list[StudyResult] = []
     for index, plan in enumerate(plans):
@@ -139,7 +188,7 @@ def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: P
             console.print(f"Task {index + 1} of {len(plans)}: {plan.study.task_names[0]}",
                           markup=False, highlight=False)
         try:
-            results += _run_plan(plans[index:], name, space, out, data, console)
+            results += _run_plan(plans[index:], host, name, space, out, data, console)
             interrupted = results[-1].interrupted
         except KeyboardInterrupt:  # before its first trial
             if not results:
@@ -150,11 +199,9 @@ def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: P
     return replace(results[0], interrupted=interrupted, others=tuple(results[1:]))
 
 
-def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
-              console: Console) -> list[StudyResult]:
+def _run_plan(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Path,
+              data: Path | None, console: Console) -> list[StudyResult]:
     """The first, on each of its tasks; the data of all are opened before."""
-    from study.tuner import running_ray
-
     plan = plans[0]
     layout, cache = plan.layout, out / "cache"
     made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
@@ -167,9 +214,10 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             keeper = stack.enter_context(keeping(layout))
             stack.enter_context(_logging_to(layout.log))
             with console.status("Opening data and starting Ray …"):
-                wait_for_ray = stack.enter_context(
-                    running_ray(available_cpus(), plan.concurrency))
-                check_data([config for each in plans for config in each.probe_configs()], cache)
+                wait_for_ray = stack.enter_context(host.running(plan.concurrency))
+                host.call(plan.resources, check_data,
+                          [config for each in plans for config in each.probe_configs()],
+                          cache.absolute())
         except (ValueError, KeyboardInterrupt):
             stack.close()
             remove_empty(made)
@@ -204,6 +252,7 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
         tensorboard.describe(layout.space.read_text(), lambda: _pictures(plan, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
+            console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
             wait_for_ray()
             with Interruption(keeper.check) as interruption:
                 run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",

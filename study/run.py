@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.config import read_study
+from study.config import read_studies, read_study
 from study.launch import StudyFailed, run_study
 from study.mirror import StorageFailed
 from study.plan import print_plan, print_spaces
@@ -18,6 +18,9 @@ from study.stored import read_all
 from study.tables import across
 from study.tabular import side_by_side
 from trainables.store import StoreFailed
+
+
+CLUSTER = Path("cluster/cluster.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             print_simulation(*read_study(options.space, overrides), options.simulate, console)
             return 0
+        if options.cluster or "://" in (options.address or ""):
+            return _submit(options, overrides)
         return _run(options, overrides, console)
     except (ValueError, StoreFailed) as error:
         print(error, file=sys.stderr)
@@ -79,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of downloads, for tasks that name none (default: the "
                              "environment variable SYN2REAL_DATA)")
+    parser.add_argument("--address", metavar="ADDRESS",
+                        help="run on a Ray cluster: auto or HOST:PORT of the one that this "
+                             "machine is part of; http://HOST:PORT of another one's job server")
+    parser.add_argument("--cluster", type=Path, metavar="FILE", nargs="?", const=CLUSTER,
+                        help="run on the cluster that `ray up FILE` has started (default: "
+                             "%(const)s)")
     parser.add_argument("--warm-start", metavar="STUDY",
                         help="the folder or URI of an earlier study whose best configurations "
                              "are tried first, as far as the space has and allows their values")
@@ -109,12 +120,41 @@ def _overrides(options: argparse.Namespace) -> list[str]:
             *options.set]
 
 
+def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Runs the study as a job of a cluster."""
+    from study.submit import Submission, submit
+
+    if options.cluster and options.address:
+        raise ValueError("--cluster and --address: give one of them.")
+    storage = options.storage or ""
+    if "://" not in storage and not Path(storage).is_absolute():
+        raise ValueError("--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
+                         "absolute path of a folder that all its machines see, got "
+                         f"'{storage}'.")
+    read_studies(options.space, overrides)  # mistakes show here, not there
+    earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
+    return submit(
+        Submission(
+            options.space, options.name or Path(options.space).stem, storage,
+            options.resume, ("--storage", storage, *_passed_on(options, overrides)),
+            tuple((option, str(study)) for option, study in earlier if study)),
+        options.address, options.cluster, lambda line: print(line, file=sys.stderr))
+
+
+def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:
+    """Arguments that mean the same wherever they are given."""
+    return [*(["--name", options.name] if options.name else []),
+            *(["--data", str(options.data)] if options.data else []),
+            "--warm-start-best", str(options.warm_start_best),
+            *(part for text in overrides for part in ("--set", text))]
+
+
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
     result = run_study(options.space, out=options.out, storage=options.storage,
                        name=options.name, resume=options.resume, overrides=overrides,
                        data=options.data, console=console,
                        warm_start=options.warm_start, warm_start_best=options.warm_start_best,
-                       known_results=options.known_results)
+                       known_results=options.known_results, address=options.address)
     results = (result, *result.others)
     folders = list(dict.fromkeys(each.folder for each in results))
     for each in results:
@@ -129,16 +169,22 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
     if result.others and not result.interrupted:
         console.print(side_by_side(across(read_all(folders))))
     if result.interrupted:
-        command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
-                   *(["--storage", options.storage] if options.storage else []),
-                   *(["--out", str(options.out or OUT)] if options.out or not options.storage
-                     else []), "--name", result.name, "--resume",
-                   *(["--data", str(options.data)] if options.data else []),
-                   *(part for text in overrides for part in ("--set", text))]
-        console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,
+        console.print(_how_to_go_on(options, overrides, result.name), markup=False,
                       highlight=False, soft_wrap=True)
         return 130
     return 0
+
+
+def _how_to_go_on(options: argparse.Namespace, overrides: list[str], name: str) -> str:
+    if options.address:  # it was started by whoever started Ray, or as a job
+        return f"Interrupted. To go on, start it in the same way, with --name {name} --resume."
+    command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
+               *(["--storage", options.storage] if options.storage else []),
+               *(["--out", str(options.out or OUT)] if options.out or not options.storage
+                 else []), "--name", name, "--resume",
+               *(["--data", str(options.data)] if options.data else []),
+               *(part for text in overrides for part in ("--set", text))]
+    return f"Interrupted. To go on:\n  {shlex.join(command)}"
 
 
 if __name__ == "__main__":

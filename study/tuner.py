@@ -11,17 +11,12 @@ import os
 import pickle
 import shutil
 import signal
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import ray
-from filelock import FileLock, Timeout
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.execution import class_cache
@@ -29,27 +24,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.placement import worker_of
 from study.session import LiveTrial, Session
-from trainables.config import ResourcesConfig
-from trainables.ray_trainable import POLL_SECONDS, SLOT, Assignment, TrialTrainable
-from trainables.ray_trainable import WorkersTrainable, free_workers, report_of
+from trainables.config import SLOT, ResourcesConfig
+from trainables.ray_trainable import Assignment, TrialTrainable, WorkersTrainable, free_workers
+from trainables.ray_trainable import report_of
 
 log = logging.getLogger(__name__)
-
-SCRATCH_PREFIX = "s2r-"
-"""Of the folders of Ray's own files; short, for the sockets in them."""
-
-ACTOR_NAME = ":actor_name:"
-"""How Ray marks a process's output."""
-
-PROCESSES = ("TrialTrainable", "WorkersTrainable", "RayTrainWorker", "TrainController")
-"""Those whose output the study's log keeps."""
-
-GRACE_SECONDS = 0.3
-"""Before Ray is started: bad data mostly show themselves sooner."""
-
-MAX_LINES = 1000
-"""Of each process's output that it keeps."""
 
 
 class _LeftOut:
@@ -231,81 +212,6 @@ class SessionCallback(_LeftOut, tune.Callback):
             self.session.on_failure(trial.config["id"], text.splitlines()[-1])
 
 
-@contextmanager
-def running_ray(num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
-    """A Ray of this study's own on this machine, quiet, gone afterwards.
-
-    It starts in the background, so that data can be opened meanwhile; and after a moment, in which
-    the data may turn out to be no good.
-
-    Args:
-        num_cpus: CPU cores that trials may occupy.
-        num_slots: Trials of several workers at a time.
-
-    Yields:
-        What waits until Ray runs. It raises a ``ValueError`` if Ray does not start.
-    """
-    if ray.is_initialized():
-        raise ValueError("a study starts a Ray of its own, and this process uses one already. "
-                         "Call ray.shutdown() first.")
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
-    _remove_leftovers()
-    scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX))
-    over = threading.Event()
-
-    def start() -> None:
-        if not over.wait(GRACE_SECONDS):
-            _start_ray(num_cpus, num_slots, scratch)
-
-    with FileLock(scratch / "lock"), ThreadPoolExecutor(1) as background:
-        started = background.submit(start)
-        try:
-            yield started.result
-        finally:
-            over.set()
-            wait([started])
-            ray.shutdown()
-            _keep_output(scratch)
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _start_ray(num_cpus: int, num_slots: int, scratch: Path) -> None:
-    try:
-        ray.init(address="local", num_cpus=num_cpus, resources={SLOT: num_slots},
-                 include_dashboard=False, object_store_memory=200_000_000,
-                 logging_level=logging.ERROR, log_to_driver=False, _temp_dir=str(scratch))
-    except Exception as error:
-        raise ValueError(f"Ray does not start: {error}") from error
-    # What its loggers say goes to the root logger, that is to the study's log.
-    logger = logging.getLogger("ray")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-    logger.propagate = True
-    logger.setLevel(logging.WARNING)
-    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # misses files we don't want
-
-
-def _remove_leftovers() -> None:
-    """Removes Ray's files of studies that were killed: nobody holds their locks."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        try:
-            if (folder / "lock").exists():
-                with FileLock(folder / "lock", timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-        except (Timeout, OSError):  # in use, or another user's
-            continue
-
-
-def _keep_output(scratch: Path) -> None:
-    """Copies what the trials' processes printed into the study's log."""
-    for path in sorted(scratch.glob("session_latest/logs/worker-*")):
-        lines = path.read_text(errors="replace").splitlines()
-        actor = next((line for line in lines if line.startswith(ACTOR_NAME)), "")
-        printed = [line for line in lines if line and not line.startswith(":")]
-        if printed and actor.removeprefix(ACTOR_NAME) in PROCESSES:
-            log.info("%s:\n%s", path.name, "\n".join(printed[-MAX_LINES:]))
-
-
 def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: Path,
         scratch: Path, interruption: Interruption) -> None:
     """Runs a session to its end or to an interruption.
@@ -320,7 +226,7 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
     """
     send_no_keys()
     several = resources.workers > 1
-    slots = [{"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}]
+    slots = [worker_of(resources)]
     if several:  # the process that waits for the workers takes no CPU from them
         slots = [{"CPU": 0, SLOT: 1}]
     trainable = WorkersTrainable if several else TrialTrainable

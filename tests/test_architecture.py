@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
      "study.shared_records"),
     ("study.pareto",),
-    ("study.session",),
+    ("study.session", "study.placement"),
     ("study.mirror",),
     ("study.storage",),
     ("study.comparison",),
@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.model_card",),
     ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
     ("study.html", "study.tabular"),
-    ("study.launch", "study.compare"),
+    ("study.launch", "study.compare", "study.submit"),
     ("study", "study.run"),
 )
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
@@ -59,7 +59,7 @@ EXCEPTIONS = {
 }
 """Further imports: from a module or package, of a module or package."""
 
-RAY = ("study.tuner", "study.submit", "trainables.ray_trainable", "cluster")
+RAY = ("study.tuner", "study.ray_host", "study.submit", "trainables.ray_trainable", "cluster")
 """Who may name Ray."""
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)

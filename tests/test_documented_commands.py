@@ -116,6 +116,8 @@ TABLE: dict[str, Entry] = {
         "a second study by Ray; test_warm_start.py runs what it does"),
     "python -m study.run --space FILE --resume": Run(
         "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL),
+    "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml": Elsewhere(
+        "needs machines; test_submit.py submits a study, cluster_e2e opens tunnels"),
     "tensorboard --logdir runs/digits/tensorboard": Elsewhere(
         "serves pages until it is stopped; test_tensorboard_page.py opens them"),
     "python -m trainables.run --record runs/digits/records.jsonl --trial 0007": Run(

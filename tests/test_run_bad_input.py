@@ -161,21 +161,31 @@ def test_no_space_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 # The machine
 
+REMEDY = "Lower workers, cpus_per_worker or gpus_per_worker, or take more or larger machines."
+
+
+def here(cpus: int) -> str:
+    gpus = torch.cuda.device_count()
+    return f"1 × this machine ({cpus} CPU{f', {gpus} GPU' if gpus else ''})"
+
 
 def test_more_workers_than_cpus(place: Place) -> None:
     cpus = len(os.sched_getaffinity(0))
     place.change("schedule:", "batch_size: 5040\n  schedule:")
     assert place.fails("--workers", "5040") \
-        == f"resources: a trial needs 5040 workers × 1 CPUs, and this machine has {cpus}."
+        == (f"resources: a trial needs 5040 workers of 1 CPU each, and there is room for {cpus}: "
+            f"{here(cpus)}. {REMEDY}")
     assert place.fails("--set", f"fixed.resources.cpus_per_worker={cpus + 1}") \
-        == f"resources: a trial needs 1 workers × {cpus + 1} CPUs, and this machine has {cpus}."
+        == (f"resources: a trial needs {cpus + 1} CPU, and no machine has that: {here(cpus)}. "
+            f"{REMEDY}")
     assert not place.out.exists()
 
 
 def test_more_gpus_than_there_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert place.fails("--set", "fixed.resources.gpus_per_worker=0.5") \
-        == "resources: a trial needs 1 workers × 0.5 GPUs, and this machine has 0."
+        == ("resources: a trial needs 1 CPU and 0.5 GPU, and no machine has that: "
+            f"{here(len(os.sched_getaffinity(0)))}. {REMEDY}")
 
 
 def test_resources_are_not_searched(place: Place) -> None:

@@ -29,7 +29,7 @@ from trainables.trial import open_domains
 
 
 class FakeTuner(ModuleType):
-    """Runs trials by formula, up to a number of events."""
+    """Runs trials by formula, up to a number of events; also stands for what starts Ray."""
 
     def __init__(self) -> None:
         super().__init__("study.tuner")
@@ -40,7 +40,7 @@ class FakeTuner(ModuleType):
         self.Interruption = nullcontext
 
     @contextmanager
-    def running_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
+    def own_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
         """Counts how often Ray would have been waited for."""
         def wait() -> None:
             self.starts += 1
@@ -86,7 +86,8 @@ class Place:
 @pytest.fixture
 def tuner(monkeypatch: pytest.MonkeyPatch) -> FakeTuner:
     tuner = FakeTuner()
-    monkeypatch.setitem(sys.modules, "study.tuner", tuner)
+    for module in ("study.tuner", "study.ray_host"):
+        monkeypatch.setitem(sys.modules, module, tuner)
     monkeypatch.setenv("COLUMNS", "80")
     return tuner
 
@@ -261,14 +262,14 @@ def test_ctrl_c_between_tasks_can_go_on(
     place: Place, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folders = of_two_tasks(place)
-    ray, calls = tuner.running_ray, iter((False, True))
+    ray, calls = tuner.own_ray, iter((False, True))
 
     def interrupt(*arguments: Any) -> Any:
         if next(calls):
             raise KeyboardInterrupt
         return ray(*arguments)
 
-    monkeypatch.setattr(tuner, "running_ray", interrupt)
+    monkeypatch.setattr(tuner, "own_ray", interrupt)
     code, said, _ = place.run("--trials", "4")
     assert code == 130 and "Interrupted. To go on:" in said and "--name formula --resume" in said
     assert [folder.exists() for folder in folders] == [True, False]
@@ -280,5 +281,5 @@ def test_ctrl_c_before_the_trials_ends_with_code_130(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuner, "running_ray", interrupt)
+    monkeypatch.setattr(tuner, "own_ray", interrupt)
     assert place.run()[0] == 130

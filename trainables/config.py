@@ -116,6 +116,10 @@ class EvaluationConfig(BaseConfig):
     this off; final runs turn it on."""
 
 
+SLOT = "trial_slot"
+"""The resource, as Ray names it, of a process that waits for a trial's workers."""
+
+
 class ResourcesConfig(BaseConfig):
     """What one trial occupies."""
 
@@ -136,6 +140,9 @@ class ResourcesConfig(BaseConfig):
                              "for no other.")
         if self.workers > 1 and self.gpus_per_worker not in (0, 1):
             raise ValueError("gpus_per_worker must be 0 or 1 with several workers.")
+        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
+            raise ValueError("gpus_per_worker must be a whole number above 1, "
+                             f"got {self.gpus_per_worker:g}.")
         return self
 
 

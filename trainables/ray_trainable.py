@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypedDict
 
+import ray
 import ray.train
 import ray.train.torch
 import torch
@@ -27,7 +28,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.queue import Queue
 
 from trainables.checkpoint import TrialFolder
-from trainables.config import TrialConfig
+from trainables.config import SLOT, TrialConfig
 from trainables.runtime import Runtime, current_runtime
 from trainables.schema import validate
 from trainables.store import Store, StoreFailed, Stores
@@ -43,9 +44,6 @@ POLL_SECONDS = 0.5
 
 END_SECONDS = 60.0
 """That workers are given to end after they were told to."""
-
-SLOT = "trial_slot"
-"""The resource that a process occupies which waits for workers."""
 
 GO_ON = "go on"
 """The order to workers that is not another trial or the end."""
@@ -260,8 +258,9 @@ def free_workers() -> None:
 
     The workers of other trials go with them, and start again where they were: it is rare.
     """
+    own = ray.get_runtime_context().get_job_id()  # of a cluster that others use too
     for key, group in placement_group_table().items():
-        if not any(SLOT in bundle for bundle in group["bundles"].values()):
+        if key.endswith(own) and not any(SLOT in each for each in group["bundles"].values()):
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
