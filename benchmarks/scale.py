@@ -19,7 +19,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from study.display import Display, LogBook
 from study.records import TrialRecord
 from study.session import Layout, LiveTrial, Session
 from study.tensorboard import TensorBoard
+from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig
 from trainables.ray_trainable import Assignment, TrialTrainable
 from trainables.schema import validate
@@ -60,11 +61,11 @@ class TrivialTrainable(TrialTrainable):
 
     def setup(self, config: Assignment) -> None:  # type: ignore[override]
         """Makes the reports up."""
-        self.folder = Path(config["folder"])
+        self.files = TrialFolder(Path(config["folder"]))
         self.reports = made_up(validate(TrialConfig, config["trial"]))
 
 
-def made_up(config: TrialConfig) -> Iterator[Report]:
+def made_up(config: TrialConfig) -> Generator[Report, None, None]:
     """Reports of a trial, one for each epoch; its worth is its learning rate."""
     num_epochs = config.schedule.num_epochs
     assert num_epochs is not None

@@ -8,9 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from study.published import Published
+from study.storage import local_copies
 from study.stored import StoredStudy, read_all
 from study.tabular import WIDTH, as_csv, as_json_text, as_latex, terminal
 from trainables.checkpoint import write_atomically
+from trainables.store import StoreFailed
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
@@ -24,10 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.format not in FORMATS:
             raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got "
                              f"'{options.format}'.")
-        studies = read_all(options.studies)
         published = Published.read() if options.published else None
-        _write(studies, published, options.format, options.out)
-    except ValueError as error:
+        with local_copies(options.studies) as folders:
+            _write(read_all(folders), published, options.format, options.out)
+    except (ValueError, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -36,8 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m study.compare", description="Compare studies, finished or running.")
-    parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY",
-                        help="a study's folder, such as runs/digits")
+    parser.add_argument("studies", nargs="+", metavar="STUDY",
+                        help="a study's folder, such as runs/digits, or its URI in a store, such "
+                             "as s3://bucket/prefix/digits")
     parser.add_argument("--format", default="table", metavar="|".join(FORMATS),
                         help="html is one file that opens offline (default: %(default)s)")
     parser.add_argument("--published", action="store_true",

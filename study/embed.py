@@ -20,11 +20,13 @@ from torch.utils.tensorboard import SummaryWriter
 from study.conditions import file_name
 from study.records import TrialRecord, by_task, read_records
 from study.session import Layout
+from study.storage import local_copies
 from trainables.config import TrialConfig
 from trainables.images import Images, ImageSubset
 from trainables.measuring import Meter
 from trainables.randomness import generator
 from trainables.schema import validate
+from trainables.store import StoreFailed
 from trainables.trained import load_trained
 from trainables.trial import open_domains
 
@@ -57,7 +59,9 @@ def embed(record: TrialRecord, layout: Layout, cache: Path) -> Embedding:
     domains = open_domains(config, cache)
     if domains.target_train is None:
         raise ValueError(f"{record.id}: its task has no target to draw.")
-    meter = load_trained(config, layout.trial(record.id), domains)
+    files = layout.files(record.id)
+    files.fetch(files.best)
+    meter = load_trained(config, files.path, domains)
     source = domains.source_val
     chosen = _sample(len(source), record.seed)
     features, labels = [_features(meter, source.images, chosen)[0]], [source.labels[chosen]]
@@ -120,22 +124,27 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(prog="python -m study.embed",
                                      description="Draw the features of a study's winners.")
-    parser.add_argument("study", type=Path, help="a study's folder")
+    parser.add_argument("study", help="a study's folder, or its URI in a store")
     options = parser.parse_args(arguments)
-    layout = Layout(options.study)
     try:
-        finals = [record for record in read_records(layout.records)
-                  if record.stage == "final" and record.outcome == "complete"]
-        if not finals:
-            raise ValueError(f"{options.study}: no final run of a study has ended here.")
-        several = len(by_task(finals)) > 1
-        for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
-            _write(record, layout, f"{record.condition}-{record.task}" if several
-                   else record.condition)
-    except ValueError as error:
+        with local_copies([options.study]) as (folder,):
+            _embed_winners(Layout.at(folder))
+    except (ValueError, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _embed_winners(layout: Layout) -> None:
+    """The first final run of each condition on each task."""
+    finals = [record for record in read_records(layout.records)
+              if record.stage == "final" and record.outcome == "complete"]
+    if not finals:
+        raise ValueError(f"{layout.place}: no final run of a study has ended here.")
+    several = len(by_task(finals)) > 1
+    for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
+        _write(record, layout, f"{record.condition}-{record.task}" if several
+               else record.condition)
 
 
 def _write(record: TrialRecord, layout: Layout, name: str) -> None:
@@ -145,12 +154,18 @@ def _write(record: TrialRecord, layout: Layout, name: str) -> None:
          record.seed)
     rows = [[embedding.classes[label], "target" if is_target else "source"] for label, is_target
             in zip(embedding.labels.tolist(), embedding.is_target.tolist(), strict=True)]
-    with SummaryWriter(str(layout.tensorboard / record.id)) as writer:
+    events = layout.tensorboard / record.id
+    before = set(events.rglob("*"))
+    with SummaryWriter(str(events)) as writer:
         writer.add_embedding(embedding.features, rows, metadata_header=["class", "domain"],
                              tag="features")
         writer.add_image("embedding", np.asarray(Image.open(path).convert("RGB")),
                          record.best_evaluation, dataformats="HWC")
-    print(path)
+    if layout.store is not None:
+        for made in (path, *set(events.rglob("*")) - before):
+            if made.is_file():
+                layout.store.write(made.relative_to(layout.root).as_posix(), made.read_bytes())
+    print(f"{layout.place}/{path.name}")
 
 
 if __name__ == "__main__":

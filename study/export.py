@@ -16,11 +16,13 @@ from study.model_card import model_card
 from study.ranks import worth_among
 from study.records import TrialRecord, by_task, read_records
 from study.session import Layout
+from study.storage import local_copies
 from trainables.augmentations import Geometry
-from trainables.checkpoint import TrialFolder, load_tensors, make_writable, write_atomically
+from trainables.checkpoint import load_tensors, make_writable, write_atomically
 from trainables.classifier import ModelFolder, save_model
 from trainables.config import TrialConfig
 from trainables.schema import nearest, validate
+from trainables.store import StoreFailed, is_uri
 
 
 def export(study: Path, out: Path | None = None, task: str | None = None,
@@ -40,10 +42,12 @@ def export(study: Path, out: Path | None = None, task: str | None = None,
     Raises:
         ValueError: There is no such final run, or the folder holds something else.
     """
-    layout = Layout(study)
+    layout = Layout.at(study)
     winner, peers = _winner(layout, task, method)
     config = validate(TrialConfig, winner.config)
-    checkpoint = TrialFolder(layout.trial(winner.id)).best
+    trial = layout.files(winner.id)
+    checkpoint = trial.best
+    trial.fetch(checkpoint)
     state = load_tensors(checkpoint)
     if not {"networks", "classes", "geometry"} <= state.keys():
         raise ValueError(f"{checkpoint}: must hold networks, classes and geometry, and has "
@@ -62,8 +66,8 @@ def _winner(layout: Layout, task: str | None, method: str | None
     finals = [record for record in read_records(layout.records)
               if record.stage == "final" and record.outcome == "complete"]
     if not finals:
-        raise ValueError(f"{layout.root}: no final run of a study has ended here. Only final runs "
-                         "keep their weights (final_seeds must be above 0).")
+        raise ValueError(f"{layout.place}: no final run of a study has ended here. Only final "
+                         "runs keep their weights (final_seeds must be above 0).")
     finals = _with(finals, "task", task, lambda record: (record.task,))
     tasks = list(by_task(finals))
     if len(tasks) > 1:
@@ -99,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m study.export",
         description="Write a study's winner as a folder: weights, classes, test transform, "
                     "configuration and model card.")
-    parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder")
+    parser.add_argument("study", metavar="STUDY", help="a study's folder, or its URI in a store")
     parser.add_argument("--task", help="the winner on this task, where the study has several")
     parser.add_argument("--method",
                         help="the winner of this method or condition (default: of all)")
@@ -107,8 +111,11 @@ def main(arguments: list[str] | None = None) -> int:
                         help="the folder to write (default: STUDY/export)")
     options = parser.parse_args(arguments)
     try:
-        folder = export(options.study, options.out, options.task, options.method)
-    except ValueError as error:
+        if is_uri(options.study) and options.out is None:
+            raise ValueError(f"--out: must be given for {options.study}, a study in a store.")
+        with local_copies([options.study]) as (study,):
+            folder = export(study, options.out, options.task, options.method)
+    except (ValueError, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 2
     print(folder)

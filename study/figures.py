@@ -9,7 +9,6 @@ from study.comparison import Spread
 from study.ranks import Standing, winners
 from study.records import TrialRecord
 from study.session import Layout
-from trainables.checkpoint import TrialFolder
 
 MAX_CURVES = 120
 """Trials of the search whose curves are drawn."""
@@ -134,7 +133,7 @@ def class_cards(records: Sequence[TrialRecord], layout: Layout,
         counts: dict[str, list[list[list[int]]]] = {}
         classes: list[str] = []
         for run in finals:
-            found = TrialFolder(layout.trial(run.id)).read_confusion(test_set)
+            found = layout.files(run.id).read_confusion(test_set)
             if found is not None:
                 classes = found[0]
                 counts.setdefault(run.condition, []).append(found[1])

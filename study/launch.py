@@ -15,12 +15,14 @@ from torch import Tensor
 from study.comparison import Comparison, compare_tasks
 from study.config import StudyConfig, read_studies
 from study.environment import available_cpus, environment
+from study.keeper import Keeper
 from study.placement import check_resources, concurrency_of
 from study.preparation import check_data, check_same_study, choose_folders, only_one, remove_empty
 from study.report import as_json
 from study.session import Layout, Observer, Session
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
+from study.storage import check_copy, keeping, local_copies, open_storage
 from study.warm_start import WarmStart, best_params, known_trials
 from trainables.checkpoint import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
@@ -40,6 +42,8 @@ class StudyResult:
     name: str
     """What it goes on by: ``run_study(space, name=name, resume=True)``."""
     folder: Path
+    place: str
+    """Where they are kept, should that folder be gone: the folder itself, or a URI."""
     task: str
     """Whose figures these are."""
     comparison: Comparison
@@ -67,10 +71,10 @@ class _Plan:
                 for each in self.study.on_each_task(config)]
 
 
-def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None = None,
-              resume: bool = False, overrides: Sequence[str] = (), data: Path | None = None,
-              warm_start: Path | None = None, warm_start_best: int = 3,
-              known_results: Path | None = None,
+def run_study(space: str | Path, *, out: Path | None = None, storage: str | None = None,
+              name: str | None = None, resume: bool = False, overrides: Sequence[str] = (),
+              data: Path | None = None, warm_start: str | Path | None = None,
+              warm_start_best: int = 3, known_results: str | Path | None = None,
               console: Console | None = None) -> StudyResult:
     """Runs a study to its end, or that of each task of a space one after the other.
 
@@ -78,7 +82,10 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
 
     Args:
         space: The name of a shipped space or the path of a YAML file.
-        out: The folder that holds studies and their cache.
+        out: The folder that holds studies and their cache; ``runs`` if ``None``.
+        storage: The same, for several machines: a folder that all of them see, instead of
+            ``out``, or that of an object store, ``s3://bucket/prefix``; ``out`` then holds
+            working copies, on each machine's own disk.
         name: The study's own folder in ``out``; the space's name if ``None``, with a number
             where that is taken. Of several tasks, each one's study has a folder
             ``name-task``, unless the search is joint.
@@ -86,10 +93,11 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
         overrides: ``section.key=value``, as of ``--set``.
         data: The folder of downloads, for tasks that name none; goes before the environment
             variable SYN2REAL_DATA.
-        warm_start: The folder of an earlier study whose best configurations are tried first.
+        warm_start: The folder, or URI, of an earlier study whose best configurations are tried
+            first.
         warm_start_best: How many of each of its conditions.
-        known_results: The folder of an earlier study of the same task and fixed settings whose
-            results are told to the sampler.
+        known_results: The folder, or URI, of an earlier study of the same task and fixed
+            settings whose results are told to the sampler.
         console: Where to show progress; nowhere if ``None``.
 
     Returns:
@@ -99,23 +107,27 @@ def run_study(space: str | Path, *, out: Path = Path("runs"), name: str | None =
     Raises:
         ValueError: Something about the input is wrong; one line a problem. Nothing was made.
         StudyFailed: Every trial failed.
+        StorageFailed: The storage could no longer be reached; what is there can be resumed.
     """
     console = console or Console(quiet=True)
     studies = read_studies(str(space), list(overrides))
-    chosen, folders = choose_folders(
-        out, name or Path(space).stem, [study for study, _ in studies], resume, fresh=name is None)
+    place = open_storage(storage, out)
+    chosen, layouts = choose_folders(place, name or Path(space).stem,
+                                     [study for study, _ in studies], resume, fresh=name is None)
     plans: list[_Plan] = []
-    for (study, search_space), folder in zip(studies, folders, strict=True):
-        layout = Layout(folder)
-        if layout.space.exists():
-            check_same_study(layout, study)
-        beginning = WarmStart(
-            best_params(warm_start, warm_start_best, search_space) if warm_start else (),
-            known_trials(known_results, study, search_space) if known_results else ())
-        resources = check_resources(search_space)
-        plans.append(_Plan(study, search_space, layout, beginning, resources,
-                           concurrency_of(study, resources)))
-    return _run_plans(plans, chosen, str(space), out, data, console)
+    with local_copies([warm_start] if warm_start else []) as tried, \
+            local_copies([known_results] if known_results else []) as known:
+        for (study, search_space), layout in zip(studies, layouts, strict=True):
+            check_copy(layout)
+            if layout.description() is not None:
+                check_same_study(layout, study)
+            resources = check_resources(search_space)
+            beginning = WarmStart(
+                best_params(tried[0], warm_start_best, search_space) if tried else (),
+                known_trials(known[0], study, search_space) if known else ())
+            plans.append(_Plan(study, search_space, layout, beginning, resources,
+                               concurrency_of(study, resources)))
+    return _run_plans(plans, chosen, str(space), place.out, data, console)
 
 
 def _run_plans(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Path | None,
@@ -152,6 +164,7 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             make_writable(layout.root)
             make_writable(cache)
             stack.enter_context(only_one(layout))
+            keeper = stack.enter_context(keeping(layout))
             stack.enter_context(_logging_to(layout.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(
@@ -162,13 +175,14 @@ def _run_plan(plans: Sequence[_Plan], name: str, space: str, out: Path, data: Pa
             remove_empty(made)
             raise
         _write_description(layout, plan.study, space)
-        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray)
-        return [StudyResult(name, layout.root, task, comparison, interrupted)
+        keeper.begin()
+        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray, keeper)
+        return [StudyResult(name, layout.root, layout.place, task, comparison, interrupted)
                 for task, comparison in comparisons.items()]
 
 
-def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None]
-             ) -> tuple[dict[str, Comparison], bool]:
+def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None],
+             keeper: Keeper) -> tuple[dict[str, Comparison], bool]:
     """Runs the session under Ray with everyone watching.
 
     Returns:
@@ -184,17 +198,20 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
         observers: list[Observer] = [tensorboard, display, LogBook()]
         shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
             if study.share_records else None
-        session = Session(study, space, layout, observers, shared)
+        session = Session(study, space, layout, observers, shared, keeper=keeper)
         plan.beginning.apply(session.search)
         display.session = session
         tensorboard.describe(layout.space.read_text(), lambda: _pictures(plan, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             wait_for_ray()
-            with Interruption() as interruption:
+            with Interruption(keeper.check) as interruption:
                 run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",
                     interruption)
     tensorboard.close()
+    if session.is_over:
+        keeper.sweep(path for record in session.records
+                     for path in session.spent(record.id, record.stage))
     comparisons = compare_tasks(session.records, study)
     result = {task: as_json(comparison) for task, comparison in comparisons.items()}
     write_atomically(layout.result, json.dumps(

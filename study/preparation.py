@@ -8,47 +8,53 @@ import yaml
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.session import Layout
+from study.session import NOTE, Layout
+from study.storage import Storage
 from trainables.checks import check_trials, fetch_weights
 from trainables.config import TrialConfig
 
 
-def choose_folders(out: Path, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
-                   ) -> tuple[str, list[Path]]:
+def choose_folders(storage: Storage, name: str, studies: Sequence[StudyConfig], resume: bool,
+                   fresh: bool) -> tuple[str, list[Layout]]:
     """The studies' name and folders: with one of them to resume, else none of which exists."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
     ends = [f"-{study.task_names[0]}" for study in studies] if len(studies) > 1 else [""]
     names = [name, *(f"{name}-{i}" for i in range(2, 10_000))] if fresh else [name]
-    numbered = {each: [out / f"{each}{end}" for end in ends] for each in names}
+    present = storage.names()
+    there = {each: [f"{each}{end}" for end in ends if f"{each}{end}" in present] for each in names}
+
+    def layouts(chosen: str) -> list[Layout]:
+        return [storage.layout(f"{chosen}{end}") for end in ends]
+
     if resume:
-        begun = [each for each, folders in numbered.items()
-                 if any(Layout(folder).space.exists() for folder in folders)]
-        if not begun:
-            raise ValueError(f"{numbered[name][0]}: no study to resume here. Without --resume a "
-                             "new one starts.")
-        return begun[-1], numbered[begun[-1]]
-    taken = {each: there for each, folders in numbered.items()
-             if (there := [folder for folder in folders if folder.exists()])}
-    if taken and not fresh:
-        raise ValueError(f"{taken[name][0]}: exists already. Choose another --name, or go on with "
-                         "the study there by --resume.")
-    free = next(each for each in names if each not in taken)
-    return free, numbered[free]
+        begun = next((each for each in reversed(names)
+                      if any(storage.layout(folder).description() is not None
+                             for folder in there[each])), None)
+        if begun is None:
+            raise ValueError(f"{layouts(name)[0].place}: no study to resume here. Without "
+                             "--resume a new one starts.")
+        return begun, layouts(begun)
+    if there[name] and not fresh:
+        raise ValueError(f"{storage.layout(there[name][0]).place}: exists already. Choose another "
+                         "--name, or go on with the study there by --resume.")
+    free = next(each for each in names if not there[each])
+    return free, layouts(free)
 
 
 def check_same_study(layout: Layout, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
-    stored = yaml.safe_load(layout.space.read_text())
+    stored = yaml.safe_load(layout.description() or "")
     given = study.model_dump(mode="json")
     free = ("num_trials", "time_limit", "epoch_limit", "concurrency", "final_seeds",
             "max_restarts")
     different = sorted(key for key in {*stored, *given}
                        if key not in free and stored.get(key) != given.get(key))
     if different:
-        raise ValueError(f"{layout.root}: holds another study; it differs in "
-                         f"{', '.join(different)}. Resume it with --space {layout.space} "
-                         f"--name {layout.root.name}, or choose another --name.")
+        own = f"{'' if layout.store is None else 'a copy of '}{layout.place}/{layout.space.name}"
+        raise ValueError(f"{layout.place}: holds another study; it differs in "
+                         f"{', '.join(different)}. Resume it with --space {own} --name "
+                         f"{layout.root.name}, or choose another --name.")
 
 
 def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:
@@ -60,11 +66,11 @@ def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:
 def remove_empty(folders: Sequence[Path]) -> None:
     """Removes what was made in vain; a cache that images have been checked for stays."""
     for folder in folders:
-        if folder.is_dir():
-            for name in (".lock", "study.log"):
-                (folder / name).unlink(missing_ok=True)
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        left = list(folder.iterdir()) if folder.is_dir() else []
+        if folder.is_dir() and {path.name for path in left} <= {".lock", NOTE, "study.log"}:
+            for path in left:
+                path.unlink()
+            folder.rmdir()
 
 
 def only_one(layout: Layout) -> Any:

@@ -9,12 +9,15 @@ from rich.console import Console
 
 from study.config import read_study
 from study.launch import StudyFailed, run_study
+from study.mirror import StorageFailed
 from study.plan import print_plan, print_spaces
 from study.report import print_summary
 from study.session import Layout
+from study.storage import OUT
 from study.stored import read_all
 from study.tables import across
 from study.tabular import side_by_side
+from trainables.store import StoreFailed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,11 +40,15 @@ def main(arguments: list[str] | None = None) -> int:
             print_simulation(*read_study(options.space, overrides), options.simulate, console)
             return 0
         return _run(options, overrides, console)
-    except ValueError as error:
+    except (ValueError, StoreFailed) as error:
         print(error, file=sys.stderr)
         return 2
     except StudyFailed as error:
         print(f"The study failed: {error}", file=sys.stderr)
+        return 1
+    except StorageFailed as error:
+        print(f"The study ended, since what it finds is no longer kept: {error} What is there "
+              "can go on: give the same command with --resume.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -61,21 +68,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
     parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR",
-                        help="the folder of studies (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help=f"the folder of studies (default: {OUT})")
+    parser.add_argument("--storage", metavar="DIR|s3://…",
+                        help="where a study on several machines is kept: a folder that all of "
+                             "them see, instead of --out, or one of an object store, whose "
+                             "working copies are then in --out")
     parser.add_argument("--name", help="the study's folder in --out (default: the space's name, "
                                        "numbered where it is taken)")
     parser.add_argument("--data", type=Path, metavar="DIR",
                         help="the folder of downloads, for tasks that name none (default: the "
                              "environment variable SYN2REAL_DATA)")
-    parser.add_argument("--warm-start", type=Path, metavar="STUDY",
-                        help="the folder of an earlier study whose best configurations are tried "
-                             "first, as far as the space has and allows their values")
+    parser.add_argument("--warm-start", metavar="STUDY",
+                        help="the folder or URI of an earlier study whose best configurations "
+                             "are tried first, as far as the space has and allows their values")
     parser.add_argument("--warm-start-best", type=int, default=3, metavar="K",
                         help="how many of each of its conditions (default: %(default)s)")
-    parser.add_argument("--known-results", type=Path, metavar="STUDY",
-                        help="the folder of an earlier study of the same task and fixed settings; "
-                             "the sampler is told its results, and nothing of it runs again")
+    parser.add_argument("--known-results", metavar="STUDY",
+                        help="the folder or URI of an earlier study of the same task and fixed "
+                             "settings; the sampler is told its results, and nothing of it runs "
+                             "again")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
@@ -98,8 +110,9 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
-    result = run_study(options.space, out=options.out, name=options.name, resume=options.resume,
-                       overrides=overrides, data=options.data, console=console,
+    result = run_study(options.space, out=options.out, storage=options.storage,
+                       name=options.name, resume=options.resume, overrides=overrides,
+                       data=options.data, console=console,
                        warm_start=options.warm_start, warm_start_best=options.warm_start_best,
                        known_results=options.known_results)
     results = (result, *result.others)
@@ -109,15 +122,17 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
             title = each.folder.name if len(folders) > 1 else f"Task {each.task}"
             console.print(f"\n{title}", style="bold", markup=False, highlight=False)
         print_summary(each.comparison, console)
-    for folder in folders:
-        console.print(f"Records, TensorBoard events and checkpoints are in {folder}\n"
-                      f"(tensorboard --logdir {folder / 'tensorboard'}); the full log is "
+    for folder, place in {each.folder: each.place for each in results}.items():
+        console.print(f"Records, TensorBoard events and checkpoints are in {place}\n"
+                      f"(tensorboard --logdir {place}/tensorboard); the full log is "
                       f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
     if result.others and not result.interrupted:
         console.print(side_by_side(across(read_all(folders))))
     if result.interrupted:
         command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
-                   "--out", str(options.out), "--name", result.name, "--resume",
+                   *(["--storage", options.storage] if options.storage else []),
+                   *(["--out", str(options.out or OUT)] if options.out or not options.storage
+                     else []), "--name", result.name, "--resume",
                    *(["--data", str(options.data)] if options.data else []),
                    *(part for text in overrides for part in ("--set", text))]
         console.print(f"Interrupted. To go on:\n  {shlex.join(command)}", markup=False,

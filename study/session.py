@@ -10,6 +10,7 @@ its runs have reached, is stopped as a whole, and fails as soon as one of them d
 search a trial has one run.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Protocol
 from study.budget import Budget, UnderWay
 from study.conditions import file_name
 from study.config import StudyConfig
+from study.keeper import Disk, Keeper
 from study.pareto import cost_of
 from study.ranks import ranked_report, standings, value_of, winners
 from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord, by_task
@@ -29,7 +31,12 @@ from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder
 from trainables.config import SelectionConfig, TrialConfig
 from trainables.selection import Metrics, is_average
+from trainables.store import Store
 from trainables.trial import Report
+
+
+NOTE = ".store"
+"""The file of a working copy that says what it is a copy of."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,22 @@ class Layout:
     """The files of a study's folder."""
 
     root: Path
+    store: Store | None = None
+    """The same folder where it outlives this machine, of which ``root`` is a working copy."""
+
+    @classmethod
+    def at(cls, root: Path) -> "Layout":
+        """A study's folder, or the working copy of one in a store."""
+        try:
+            note = json.loads((root / NOTE).read_text())
+        except FileNotFoundError:
+            return cls(root)
+        return cls(root, Store.open(note["store"]))
+
+    @property
+    def place(self) -> str:
+        """Where the study is kept: a path or a URI."""
+        return str(self.root if self.store is None else self.store)
 
     @property
     def space(self) -> Path:
@@ -73,9 +96,42 @@ class Layout:
         """The final table."""
         return self.root / "result.json"
 
+    @property
+    def growing(self) -> tuple[Path, ...]:
+        """The files to whose ends lines are added."""
+        return self.records, self.journal, self.log
+
+    @property
+    def whole(self) -> tuple[Path, ...]:
+        """The files that are written as a whole."""
+        return self.space, self.environment, self.result
+
     def trial(self, trial_id: str) -> Path:
         """A trial's own folder."""
         return self.root / "trials" / trial_id
+
+    def files(self, trial_id: str) -> TrialFolder:
+        """What is in that folder, or in the store."""
+        own = None if self.store is None else self.store / "trials" / trial_id
+        return TrialFolder(self.trial(trial_id), own)
+
+    def has_trial(self, trial_id: str) -> bool:
+        """Whether a trial has left something."""
+        if self.store is None:
+            return self.trial(trial_id).exists()
+        return bool((self.store / "trials" / trial_id).files())
+
+    def workplace(self, trial_id: str) -> Path:
+        """Where a trial's process has its files: its folder, or, beside a store, any disk."""
+        return self.trial(trial_id) if self.store is None else self.root / ".trials" / trial_id
+
+    def description(self) -> str | None:
+        """The study's configuration as it is kept, YAML; ``None`` if no study is."""
+        try:
+            return self.space.read_text() if self.store is None else self.store.read(
+                self.space.name).decode()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
 @dataclass
@@ -153,15 +209,19 @@ class Session:
         observers: Told of everything, also of what a resumed study finds done.
         shared: Records of other studies that may be taken over.
         clock: For its time limit.
+        keeper: Of what is written: a trial begins when its draw is kept, and has ended when its
+            record is.
     """
 
     def __init__(self, study: StudyConfig, space: SearchSpace, layout: Layout,
                  observers: Sequence[Observer] = (), shared: SharedRecords | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, keeper: Keeper | None = None
+                 ) -> None:
         self.study = study
         self.num_tasks = len(study.task_names)
         self.layout = layout
         self.observers = observers
+        self.keeper = keeper or Disk()
         self.file = RecordFile(layout.records)
         self.search = Search(study, space, layout.journal, layout.root.name)
         self.budget = Budget(study, self.search, clock)
@@ -185,8 +245,9 @@ class Session:
             failed = next((run.id for run in known if run.outcome == "failed"), None)
             if failed is not None:
                 for run in left:
-                    if self.layout.trial(run.id).exists():  # killed before it was written down
+                    if self.layout.has_trial(run.id):  # killed before it was written down
                         self.file.append(make_record(run, "failed", f"{failed} failed"))
+                        self.keeper.keep(self.layout.records)
                         self._tidy(run.id, run.stage)
             if failed is not None or not left:
                 self._tell(suggestion.number)
@@ -272,6 +333,7 @@ class Session:
         """Hands out a trial; ``None`` if there is none now."""
         trial = self._queued() or self._searched() or self._final()
         if trial is not None:
+            self.keeper.keep(self.layout.journal)
             self.live[trial.id] = trial
             for observer in self.observers:
                 observer.on_start(trial)
@@ -347,6 +409,7 @@ class Session:
         for observer in self.observers:
             observer.on_start(trial)
         self.file.append(record)
+        self.keeper.keep(self.layout.records)
         self._tell(trial.number)
         for observer in self.observers:
             observer.on_end(trial, record)
@@ -453,6 +516,7 @@ class Session:
             self.file.append(make_record(trial, outcomes[trial.id], reason))
             if reason is not None:
                 reason = f"{trials[0].id} failed"
+        self.keeper.keep(self.layout.records)
         self.budget.note_time()
         if trials[0].number is not None:
             self._tell_end(trials[0].number)
@@ -465,10 +529,15 @@ class Session:
 
     def _tidy(self, trial_id: str, stage: Stage) -> None:
         """Removes what a run that has ended needs no more."""
+        for path in self.spent(trial_id, stage):
+            self.keeper.discard(path)
+
+    def spent(self, trial_id: str, stage: Stage) -> list[Path]:
+        """A run's files that nobody needs when it has ended."""
         folder = TrialFolder(self.layout.trial(trial_id))
-        folder.discard_latest()
-        if stage == "search":
-            folder.best.unlink(missing_ok=True)  # the winners' are those of the final runs
+        if stage == "search":  # the winners' weights are those of the final runs
+            return [folder.latest, folder.best]
+        return [folder.latest]
 
     def _end_waiting(self, record: TrialRecord) -> None:
         """Looks after the trials that waited for one of the same configuration."""

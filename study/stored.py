@@ -57,11 +57,11 @@ def read_stored(folder: Path) -> StoredStudy:
     Raises:
         ValueError: It is not one, or no trial has ended; in one line.
     """
-    layout = Layout(folder)
+    layout = Layout.at(folder)
     config = read_config(layout)
     records = read_records(layout.records)
     if not records:
-        raise ValueError(f"{folder}: no trial of this study has ended yet. Try again later.")
+        raise ValueError(f"{layout.place}: no trial of this study has ended yet. Try again later.")
     reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
     return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels,
                        compare_tasks(records, config))
@@ -98,6 +98,6 @@ def read_all(folders: Sequence[Path]) -> list[StoredStudy]:
         if study.name in studies:
             raise ValueError(
                 f"{folder}: two studies are named '{study.name}', the other one is "
-                f"{studies[study.name].layout.root}. Name each once, or rename a folder.")
+                f"{studies[study.name].layout.place}. Name each once, or rename a folder.")
         studies[study.name] = study
     return list(studies.values())

@@ -13,7 +13,6 @@ from study.comparison import TARGET
 from study.pictures import confusion_picture
 from study.records import TrialRecord
 from study.session import Layout, LiveTrial
-from trainables.checkpoint import TrialFolder
 from trainables.trial import Report
 
 STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,
@@ -130,7 +129,7 @@ class TensorBoard:
     def _add_confusion(self, writer: SummaryWriter, record: TrialRecord) -> None:
         """Draws the confusion matrices that a final run has left."""
         for name in record.test_sets():
-            found = TrialFolder(self.layout.trial(record.id)).read_confusion(name)
+            found = self.layout.files(record.id).read_confusion(name)
             if found is not None:
                 picture = confusion_picture(*found, f"{record.id} on {name}: images")
                 writer.add_image(f"confusion/{name}", picture, record.best_evaluation,

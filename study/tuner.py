@@ -63,14 +63,18 @@ class Interrupted(KeyboardInterrupt):
     """A signal came: Ray and the trials under way are left as they are."""
 
 
-class Interruption(tune.Stopper):
+class Interruption(_LeftOut, tune.Stopper):
     """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later.
 
     The signal is noted and acted upon between two events, so that records and Optuna's storage
     are whole. A second signal is as if there were nobody to take it.
+
+    Args:
+        check: Raises what else is to end the run; called between the same events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self.check = check
         self.requested = False
         self.before: dict[int, Any] = {}
 
@@ -101,6 +105,7 @@ class Interruption(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
+        self.check()
         if self.requested:
             raise Interrupted
         return False
@@ -130,11 +135,16 @@ class SessionSearcher(_LeftOut, Searcher):
         trial = self.again.pop(0) if self.again else self._next()
         if trial is None:
             return None
-        assignment = Assignment(
+        return dict(self._assignment(trial))
+
+    def _assignment(self, trial: LiveTrial) -> Assignment:
+        layout = self.session.layout
+        return Assignment(
             id=trial.id, attempt=trial.restarts, trial=trial.config.model_dump(mode="json"),
-            folder=str(self.session.layout.trial(trial.id).absolute()),
-            cache=str(self.cache.absolute()), scratch=str(self.scratch.absolute()))
-        return dict(assignment)
+            folder=str(layout.workplace(trial.id).absolute()),
+            cache=str(self.cache.absolute()), scratch=str(self.scratch.absolute()),
+            store=str(layout.store / "trials" / trial.id) if layout.store else None,
+            shared_store=str(layout.store.parent / "cache") if layout.store else None)
 
     def _next(self) -> LiveTrial | None:
         if len(self.session.live) >= self.concurrency:

@@ -167,6 +167,14 @@ TABLE: dict[str, Entry] = {
     "python -m study.run --space own-study.yaml --dry-run": Run("EntropyMinimization"),
     "python -m study.run --space own-study.yaml": Trials(
         "final-mypackage.mymethod.EntropyMinimization-seed1", more=SMALL),
+    # docs/howto-storage.md
+    **{f"python -m study.run --space FILE --storage {place}": Elsewhere(
+        "test_storage_end_to_end.py runs such studies") for place in (
+            "/shared/runs", "s3://bucket/runs", "s3://bucket/runs --resume")},
+    "python -m study.compare s3://bucket/runs/digits": Elsewhere(
+        "test_storage_end_to_end.py reads a bucket"),
+    "tensorboard --logdir s3://bucket/runs/digits/tensorboard": Elsewhere(
+        "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket"),
     # docs/reference.md, docs/backbones.md
     "python -m study.reference > docs/reference.md": Run(""),
     "python -m trainables.run --config FILE": Run(

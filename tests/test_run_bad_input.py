@@ -16,6 +16,7 @@ from study.config import question_of, read_studies, read_study, shipped_spaces
 from study.launch import run_study
 from study.run import main
 from study.session import Layout
+from study.storage import Storage
 from tests.image_files import write_image, write_tree
 from trainables.backbones import BACKBONES, resnet
 from trainables.criteria import SELECTORS
@@ -412,7 +413,7 @@ def test_a_cache_that_is_not_writable_leaves_no_study(place: Place) -> None:
 
 def named(place: Place, *overrides: str, resume: bool, fresh: bool) -> str:
     studies = [study for study, _ in read_studies(str(place.space), list(overrides))]
-    return preparation.choose_folders(place.out, "space", studies, resume, fresh)[0]
+    return preparation.choose_folders(Storage(place.out), "space", studies, resume, fresh)[0]
 
 
 @pytest.mark.parametrize("existing, chosen", [

@@ -9,9 +9,10 @@ results: a report, or that the trial failed, or that a worker of it was lost.
 import json
 import logging
 import os
+import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
@@ -25,10 +26,11 @@ from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.queue import Queue
 
-from trainables.checkpoint import write_atomically
+from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig
 from trainables.runtime import Runtime, current_runtime
 from trainables.schema import validate
+from trainables.store import Store, StoreFailed, Stores
 from trainables.trial import Report, TrialFailed, run_trial
 
 log = logging.getLogger(__name__)
@@ -59,25 +61,31 @@ class Assignment(TypedDict):
     trial: dict[str, Any]
     """Its configuration."""
     folder: str
-    """Its own folder, on storage that every worker sees."""
+    """Its own folder: where every node sees it, or a node's own beside a store."""
     cache: str
-    """The folder that trials share."""
+    """The folder that trials share, likewise."""
+    store: str | None
+    """The URI of the trial's folder in a store, which is then the one that lasts."""
+    shared_store: str | None
+    """Of what trials share there."""
     scratch: str
-    """Where Ray Train may write what nobody reads, on such storage too."""
+    """Where Ray Train may write what nobody reads; it makes no checkpoints, which all nodes would
+    have to see."""
 
 
 class TrialTrainable(tune.Trainable):
     """One trial at a time in this process."""
 
-    reports: Iterator[Report]
+    reports: Generator[Report, None, None]
 
     def setup(self, config: Assignment) -> None:  # type: ignore[override]
         """Starts, or goes on with, a trial."""
-        self.folder = Path(config["folder"])
+        self.files = _files(config)
         self.reports = _reports(config)
 
     def reset_config(self, new_config: Assignment) -> bool:  # type: ignore[override]
         """Takes on the next trial."""
+        self.reports.close()
         self.setup(new_config)
         return True
 
@@ -85,22 +93,41 @@ class TrialTrainable(tune.Trainable):
         """Runs to the next report."""
         try:
             return as_result(next(self.reports))
+        except StoreFailed as error:
+            return as_loss(str(error))
         except Exception as error:
-            return as_failure(_reason(error, self.folder))
+            return as_failure(_reason(error, self.files))
 
     def cleanup(self) -> None:
         """Lets go of the trial's data and networks."""
-        self.reports = iter(())
+        self.reports.close()
 
 
-def _reports(assignment: Assignment, runtime: Runtime | None = None) -> Iterator[Report]:
+def _files(assignment: Assignment) -> TrialFolder:
+    store = assignment["store"]
+    return TrialFolder(Path(assignment["folder"]), Store.open(store) if store else None)
+
+
+def _stores(assignment: Assignment) -> Stores | None:
+    own, shared = assignment["store"], assignment["shared_store"]
+    return Stores(Store.open(own), Store.open(shared)) if own and shared else None
+
+
+def _reports(assignment: Assignment, runtime: Runtime | None = None
+             ) -> Generator[Report, None, None]:
+    """Runs a trial. A node's own folder is removed afterwards: the store has what lasts."""
     logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("trainables").setLevel(logging.INFO)
     config = validate(TrialConfig, assignment["trial"])
     torch.set_num_threads(config.resources.cpus_per_worker)
     if runtime is None:  # Ray shows an actor no other GPU than its own
         runtime = Runtime(torch.device("cuda" if config.resources.gpus_per_worker else "cpu"))
-    yield from run_trial(config, Path(assignment["folder"]), Path(assignment["cache"]), runtime)
+    folder, stores = Path(assignment["folder"]), _stores(assignment)
+    try:
+        yield from run_trial(config, folder, Path(assignment["cache"]), runtime, stores)
+    finally:
+        if stores is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 # Results as Tune carries them: a report as text, since Tune flattens dictionaries
@@ -125,7 +152,7 @@ def report_of(result: dict[str, Any]) -> Report | None:
     return Report(**json.loads(result["report"])) if "report" in result else None
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def _reason(error: Exception, files: TrialFolder) -> str:
     """Why a trial raised, in a line; the whole of it goes into the trial's folder.
 
     An error that leaves the GPU unusable ends the process instead: the trial is then tried again
@@ -133,7 +160,7 @@ def _reason(error: Exception, folder: Path) -> str:
     """
     text = "".join(traceback.format_exception(error))
     log.warning("%s", text)
-    write_atomically(folder / "error.txt", text.encode())
+    files.write_error(text)
     if torch.cuda.is_initialized():
         try:
             torch.cuda.synchronize()
@@ -244,14 +271,16 @@ def _worker(given: dict[str, Any]) -> None:
     resources = validate(TrialConfig, given["assignment"]["trial"]).resources
     runtime = current_runtime(ray.train.torch.get_device(), resources.sync_batchnorm)
     while assignment is not None:
-        folder = Path(assignment["folder"])
+        files = _files(assignment)
         try:
             assignment = _run(assignment, given["orders"], given["results"], runtime)
+        except StoreFailed:  # another worker may do better
+            raise
         except Exception as error:
             if not isinstance(error, (TrialFailed, ValueError)):
                 # It may come of another worker's death: let Ray Train see that first.
                 time.sleep(4 * POLL_SECONDS)
-            raise _TrialRaised(_reason(error, folder)) from None
+            raise _TrialRaised(_reason(error, files)) from None
 
 
 def _run(assignment: Assignment, orders: Queue, results: Queue, runtime: Runtime

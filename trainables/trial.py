@@ -22,7 +22,7 @@ from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consiste
 from trainables.augmentations import normalize
 from trainables.backbones import BACKBONES
 from trainables.batch import Batch
-from trainables.checkpoint import TrialFolder, load_tensors, save_tensors, write_atomically
+from trainables.checkpoint import TrialFolder, load_tensors
 from trainables.config import CheckpointConfig, TrialConfig, criteria_of, pretraining_trial
 from trainables.criteria import CRITERIA, Criterion, LabelReadingCriterion
 from trainables.evaluation import Evaluation, OracleEvaluation
@@ -37,6 +37,7 @@ from trainables.randomness import seed_everything
 from trainables.runtime import Runtime
 from trainables.schema import Choice, look_up
 from trainables.selection import least_objective, objectives
+from trainables.store import Stores
 from trainables.tasks import TASKS, Domains
 from trainables.weights import load_backbone
 
@@ -78,8 +79,8 @@ class Report:
     versions."""
 
 
-def run_trial(config: TrialConfig, folder: Path, cache: Path,
-              runtime: Runtime | None = None) -> Iterator[Report]:
+def run_trial(config: TrialConfig, folder: Path, cache: Path, runtime: Runtime | None = None,
+              stores: Stores | None = None) -> Generator[Report, None, None]:
     """Runs a trial, or goes on with it.
 
     Args:
@@ -87,6 +88,8 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path,
         folder: The trial's own; where it keeps its checkpoints.
         cache: Shared between trials: rendered images, pre-trained backbones.
         runtime: Device and workers; one process on the CPU by default.
+        stores: Where both folders are kept, if this machine may be gone tomorrow. All that the
+            last report tells of is there before it is given.
 
     Yields:
         A report after each evaluation of pre-training, training and test.
@@ -94,18 +97,23 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path,
     Raises:
         ValueError: The data or weights are not as they should be.
         TrialFailed: A loss is no longer finite.
+        StoreFailed: A store does not take, or give, the trial's files.
     """
     runtime = runtime or Runtime()
     cache.mkdir(parents=True, exist_ok=True)
-    files = TrialFolder(folder)
-    if runtime.is_main:
-        write_atomically(files.config, config.to_yaml().encode())
-    domains = open_domains(config, cache)
-    backbone = yield from _initialized_backbone(config, cache, runtime)
-    training = _Training(config, domains, backbone, files, runtime)
-    yield from training.reports()
-    if config.evaluation.test and not training.is_finished:
-        yield training.test_report()
+    files = TrialFolder(folder, stores.trial if stores else None)
+    try:
+        files.begin()
+        if runtime.is_main:
+            files.write_config(config.to_yaml())
+        domains = open_domains(config, cache)
+        backbone = yield from _initialized_backbone(config, cache, runtime, stores)
+        training = _Training(config, domains, backbone, files, runtime)
+        yield from training.reports()
+        if config.evaluation.test and not training.is_finished:
+            yield training.test_report()
+    finally:
+        files.close()
 
 
 def open_domains(config: TrialConfig, cache: Path) -> Domains:
@@ -149,8 +157,8 @@ def usable_criteria(config: TrialConfig, domains: Domains
     return {name: entry() for name, entry in entries.items()}
 
 
-def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime
-                          ) -> Generator[Report, None, Backbone]:
+def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime,
+                          stores: Stores | None) -> Generator[Report, None, Backbone]:
     """Builds the backbone and fills it; pre-training happens here, once for all trials."""
     seed_everything(config.seed, "backbone")
     architecture = look_up(BACKBONES, config.backbone.name, "backbone")
@@ -159,30 +167,31 @@ def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime
     if isinstance(choice.config, CheckpointConfig):
         load_backbone(backbone, Path(choice.config.path).expanduser())
     elif choice.name == "pretraining":
-        load_backbone(backbone, (yield from _pretrained(config, cache, runtime)))
+        load_backbone(backbone, (yield from _pretrained(config, cache, runtime, stores)))
     return backbone.to(memory_format=torch.channels_last)  # faster convolutions
 
 
-def _pretrained(config: TrialConfig, cache: Path, runtime: Runtime
+def _pretrained(config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
                 ) -> Generator[Report, None, Path]:
     """The file of a pre-trained backbone, made here unless another trial has made it.
 
-    A lock lets one trial at a time make it; if that trial dies, the next one that waits goes on
-    from its checkpoint.
+    A lock lets one trial at a time make it, on each machine where the cache is a machine's own;
+    if that trial dies, the next one that waits goes on from its checkpoint.
     """
     pretraining = pretraining_trial(config)
-    files = TrialFolder(cache / "pretraining" / pretraining.identity())
-    done = files.path / "done"
-    if runtime.share(done.exists()):
-        return files.best
-    with _lock_of_main(files.path, runtime):
-        if not runtime.share(done.exists()):
-            for report in run_trial(pretraining, files.path, cache, runtime):
-                yield replace(report, phase="pretraining", finished=False)
-            if runtime.is_main:
-                files.discard_latest()
-                write_atomically(done, b"")
-            runtime.share(None)
+    folder = cache / "pretraining" / pretraining.identity()
+    if stores is not None:
+        stores = replace(stores, trial=stores.cache / "pretraining" / folder.name)
+    files = TrialFolder(folder, stores.trial if stores else None)
+    if not runtime.share(files.obtain()):
+        with _lock_of_main(folder, runtime):
+            if not runtime.share(files.obtain()):
+                for report in run_trial(pretraining, folder, cache, runtime, stores):
+                    yield replace(report, phase="pretraining", finished=False)
+                if runtime.is_main:
+                    files.finish()
+                runtime.share(None)
+    files.obtain()  # where another machine's worker has made it
     return files.best
 
 
@@ -280,7 +289,7 @@ class _Training:
         evaluation, accuracies = self.meter.evaluation()
         metrics = {**losses, **self._scores(evaluation), **accuracies}
         if self._choose(metrics) and self.runtime.is_main:
-            save_tensors(self.files.best, {
+            self.files.save_best({
                 "networks": self.method.networks.state_dict(),
                 "classes": list(self.domains.classes),
                 "geometry": asdict(self.domains.geometry)})
@@ -376,6 +385,11 @@ class _Training:
 
     def test_report(self) -> Report:
         """Measures the selected checkpoint on the task's test sets: their only use."""
+        if self.runtime.is_main:
+            self.files.wait()
+        self.runtime.share(None)
+        if not self.runtime.is_main:  # another machine has saved it
+            self.files.fetch(self.files.best)
         state = load_tensors(self.files.best, self.runtime.device)
         self.method.networks.load_state_dict(state["networks"])
         predictions = self.meter.target_predictions()
@@ -393,9 +407,11 @@ class _Training:
 
     def _save(self) -> None:
         if self.runtime.is_main:
-            save_tensors(self.files.latest, {
+            self.files.save_latest({
                 "config": self.config.identity(), "progress": asdict(self.progress),
                 "method": self.method.state_dict()})
+            if self.is_finished:
+                self.files.wait()
 
     def _restore(self) -> None:
         if not self.runtime.share(self.files.latest.exists()):
