@@ -204,9 +204,9 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]
                  logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # of many types, and of several lines
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ValueError(f"--address {address}: this machine is part of no such cluster "
-                         f"({reason}). From elsewhere, give the address of its jobs, http://HOST:8265, or "
-                         "--cluster.") from error
+        raise ValueError(
+            f"--address {address}: this machine is part of no such cluster ({reason}). From "
+            "elsewhere, give the address of its jobs, http://HOST:8265, or --cluster.") from error
     _log_quietly()
     try:
         yield JoinedRay(_most_machines(say), say)
