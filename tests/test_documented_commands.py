@@ -158,6 +158,8 @@ TABLE: dict[str, Entry] = {
             ("csv", "csv"), ("json", "json"), ("latex", "tex"))},
     "optuna-dashboard runs/first/optuna.journal": Elsewhere(
         "serves pages until it is stopped; test_dashboard.py asks it for the trials"),
+    # docs/criteria.md
+    "python -m benchmarks.criteria_trust": Run("Chosen on seeds 1 to 8"),
     # docs/howto-own-images.md
     "python -m study.run --space photos.yaml --dry-run": Run("at most 24 trials × 10 epochs"),
     PHOTOS: Trials("final-no_adaptation-seed1", more=SMALL_PHOTOS),

@@ -1,5 +1,6 @@
 """AWS on this machine: moto answers, and each instance that it lists becomes a machine."""
 
+import logging
 import time
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -29,6 +30,7 @@ class Cloud:
     error: list[BaseException] = field(default_factory=list)
 
     def __enter__(self) -> "Cloud":
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
         self.server = ThreadedMotoServer(ip_address=BRIDGE_ADDRESS, port=PORT, verbose=False)
         self.server.start()
         return self
@@ -50,7 +52,7 @@ class Cloud:
 
     def _follow(self) -> None:
         try:
-            while not self.is_over.wait(0.3):
+            while not self.is_over.wait(0.5):
                 self._step()
         except BaseException as error:
             self.error.append(error)

@@ -16,6 +16,7 @@ import ray
 from ray import tune
 
 from study.config import read_study
+from study.tuner import send_no_keys
 from tests.studies import TINY
 from trainables.checkpoint import TrialFolder, load_tensors
 from trainables.ray_trainable import Assignment, TrialTrainable, report_of
@@ -68,6 +69,7 @@ def main() -> None:
         time.sleep(0.2)
     _, space = read_study(str(TINY), [
         f"fixed.schedule.num_epochs={options.epochs}", "fixed.initialization=none"])
+    send_no_keys()
     config = next(space.probe_configs()).model_dump(mode="json")
     assignments = [dict(Assignment(
         id=f"{number:04}", attempt=0, trial={**config, "seed": number},

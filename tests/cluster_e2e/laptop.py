@@ -20,6 +20,9 @@ from tests.cluster.files import ROOT
 PORT = 18265
 """Of the tunnel to the dashboard."""
 
+SECONDS = 900.0
+"""For anything to happen, on a machine that is busy with something else."""
+
 
 @dataclass
 class Laptop:
@@ -28,12 +31,16 @@ class Laptop:
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def __enter__(self) -> "Laptop":
         self.scratch = tempfile.TemporaryDirectory(prefix="s2r-")
         return self
 
     def __exit__(self, *exception: object) -> None:
+        for process in self.started:
+            if process.stdout is not None and not process.stdout.closed:
+                self.kill(process)
         self.scratch.cleanup()
 
     @property
@@ -44,7 +51,7 @@ class Laptop:
                 "RAY_TMPDIR": self.scratch.name, "RAY_AUTH_MODE": "token", "LC_ALL": "C.UTF-8",
                 "PYTHONUNBUFFERED": "1", **self.environment}
 
-    def run(self, *command: str, seconds: float = 240) -> str:
+    def run(self, *command: str, seconds: float = SECONDS) -> str:
         """A command that must succeed; returns what it printed."""
         process = self.start(*command)
         output = self.finish(process, seconds)
@@ -53,19 +60,27 @@ class Laptop:
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A command that goes on meanwhile."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command], cwd=ROOT, env=self.all_environment,
             text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT)
+        self.started.append(process)
+        return process
 
-    def finish(self, process: "subprocess.Popen[str]", seconds: float) -> str:
+    def finish(self, process: "subprocess.Popen[str]", seconds: float = SECONDS) -> str:
         """Waits for a command; returns what it printed."""
         try:
             output, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
+            raise AssertionError(f"not finished in time:\n{self.kill(process)[-6000:]}") from None
+        self.said.append(output)
+        return output
+
+    def kill(self, process: "subprocess.Popen[str]") -> str:
+        """Ends a command and what it has started; returns what it printed."""
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            output, _ = process.communicate()
-            raise AssertionError(f"not finished in time:\n{output[-6000:]}") from None
+        output, _ = process.communicate()
         self.said.append(output)
         return output
 
@@ -75,15 +90,14 @@ class Laptop:
         process = self.start("ray", "dashboard", "--port", str(PORT), "--no-config-cache",
                              str(cluster))
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + SECONDS
             while status(None) is None:
                 assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline, "no tunnel"
                 time.sleep(0.2)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            self.said.append(process.communicate()[0])
+            self.kill(process)
 
     def submit(self, *entrypoint: str) -> "subprocess.Popen[str]":
         """Submits a job from the repository and follows it."""

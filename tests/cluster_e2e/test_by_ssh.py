@@ -9,10 +9,10 @@ import pytest
 
 from tests.cluster.files import filled
 from tests.cluster_e2e.hosts import PREFIX, Hosts, run
-from tests.cluster_e2e.laptop import Laptop, outcome_of, status
+from tests.cluster_e2e.laptop import SECONDS, Laptop, outcome_of, status
 from tests.cluster_e2e.leaks import ProcessList, files_with, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 ADDRESSES = {f"host{number}": f"{PREFIX}.{number}" for number in (11, 12, 13)}
 
@@ -57,14 +57,14 @@ def live(folder: Path, laptop: Laptop) -> Course:
             storage = folder / "shared"
             course.outcome = outcome_of(laptop.finish(laptop.submit(
                 "python", "-m", "tests.cluster_e2e.job", "--storage", str(storage),
-                "--trials", "3", "--epochs", "3", "--cpus", "1", "--nodes", "3"), 300))
+                "--trials", "3", "--epochs", "3", "--cpus", "1", "--nodes", "3")))
         course.leaks = files_with([token], [
             path for name in ADDRESSES for path in hosts.written_by(name)], but=["auth_token"])
         course.leaks += [text[:60] for text in laptop.said if token in text]
         assert of_ray(hosts)
         laptop.run("ray", "down", "--yes", str(cluster))
         # Workers end when they have missed the head for a minute.
-        wait_for(lambda: not of_ray(hosts), 120, "the end of Ray's processes")
+        wait_for(lambda: not of_ray(hosts), SECONDS, "the end of Ray's processes")
         course.in_process_lists = processes.found
     return course
 

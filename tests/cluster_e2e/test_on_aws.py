@@ -17,10 +17,10 @@ from tests.cluster.clouds import BUCKET, REGION, set_up_account
 from tests.cluster.files import filled
 from tests.cluster_e2e.ec2 import ENDPOINT, Cloud
 from tests.cluster_e2e.hosts import PREFIX, Hosts
-from tests.cluster_e2e.laptop import Laptop, outcome_of, status
+from tests.cluster_e2e.laptop import SECONDS, Laptop, outcome_of, status
 from tests.cluster_e2e.leaks import DECOY, ProcessList, files_with, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 
 @dataclass
@@ -54,7 +54,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             cluster.write_text(without_container(filled(
                 "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
                 SecurityGroupIds=account.group), home))
-            secrets = give_keys(cloud) + [(home / ".ray" / "auth_token").read_text().strip()]
+            private_key = (home / ".ssh" / "syn2real").read_text().splitlines()[-2]
+            token = (home / ".ray" / "auth_token").read_text().strip()
+            secrets = [*give_keys(cloud), private_key, token]
             cloud.follow()
             with ProcessList(secrets) as processes, Laptop(home) as laptop:
                 yield live(laptop, cluster, cloud, hosts, secrets, processes)
@@ -104,19 +106,19 @@ def live(laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts, secrets: lis
                            "right": status(token)}
         job = laptop.submit("python", "-m", "tests.cluster_e2e.job",
                             "--storage", f"s3://{BUCKET}/runs")
-        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, 600,
+        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, SECONDS,
                  "two trials' checkpoints")
         assert job.poll() is None, laptop.finish(job, 1)
         course.lost = next(iter(cloud.instances("worker")))
         cloud.take_away(course.lost)
         course.stranger = join_without_token(hosts, head_address(cloud))
-        output = laptop.finish(job, 600)
+        output = laptop.finish(job)
         course.outcome = outcome_of(output)
     look_for_leaks(course, cloud, hosts, secrets, laptop)
     course.stored = stored(cloud, "")
     course.lifecycles = lifecycles(cloud)
     laptop.run("ray", "down", "--yes", str(cluster))
-    cloud.wait_until_empty(60)
+    cloud.wait_until_empty(SECONDS)
     course.launched = dict(cloud.launched)
     course.in_process_lists = processes.found
     assert not cloud.error
@@ -151,7 +153,7 @@ def look_for_leaks(course: Course, cloud: Cloud, hosts: Hosts, secrets: list[str
     hosts.running[head].run(f"echo {DECOY} > /tmp/ray/session_latest/logs/decoy; sleep 1")
     for name in set(cloud.launched) & set(hosts.running):
         course.leaks += files_with(secrets, hosts.written_by(name),
-                                   but=["auth_token", ".bash_profile"])
+                                   but=["auth_token", ".bash_profile", "ray_bootstrap_key.pem"])
     s3 = cloud.client("s3")
     for key in stored(cloud, ""):
         content = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
