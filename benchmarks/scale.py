@@ -27,10 +27,10 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-import study.ray_host
 import study.tuner
 from study.config import StudyConfig, read_studies
 from study.display import Display, LogBook
+from study.ray_host import own_ray
 from study.records import TrialRecord
 from study.session import Layout, LiveTrial, Session
 from study.tensorboard import TensorBoard
@@ -174,7 +174,7 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     root = session.layout.root
     resources = next(session.study.space().probe_configs()).resources
     setattr(study.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
-    with study.ray_host.own_ray(concurrency, concurrency) as wait_for_ray:
+    with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
         with study.tuner.Interruption() as interruption:
             study.tuner.run(session, resources, concurrency, root / "cache", root / ".tune",

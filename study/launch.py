@@ -118,8 +118,7 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
               name: str | None = None, resume: bool = False, overrides: Sequence[str] = (),
               data: Path | None = None, warm_start: str | Path | None = None,
               warm_start_best: int = 3, known_results: str | Path | None = None,
-              address: str | None = None,
-              console: Console | None = None) -> StudyResult:
+              address: str | None = None, console: Console | None = None) -> StudyResult:
     """Runs a study to its end, or that of each task of a space one after the other.
 
     Where the space's search is joint, one study is of all tasks.
@@ -160,10 +159,10 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
     place = open_storage(storage, out)
     chosen, layouts = choose_folders(place, name or Path(space).stem,
                                      [study for study, _ in studies], resume, fresh=name is None)
+    plans: list[_Plan] = []
     with _ray_of(address, data, console) as host, \
             local_copies([warm_start] if warm_start else []) as tried, \
             local_copies([known_results] if known_results else []) as known:
-        plans: list[_Plan] = []
         for (study, search_space), layout in zip(studies, layouts, strict=True):
             check_copy(layout)
             if layout.description() is not None:
@@ -173,9 +172,9 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
                 best_params(tried[0], warm_start_best, search_space) if tried else (),
                 known_trials(known[0], study, search_space) if known else ())
             concurrency = concurrency_of(study, resources, host.cluster)
-            plans.append(_Plan(study, search_space, layout, beginning, resources, concurrency,
-                               f"{concurrency} at a time, each on {in_words(resources)}: "
-                               f"{host.cluster}"))
+            room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
+            plans.append(
+                _Plan(study, search_space, layout, beginning, resources, concurrency, room))
         return _run_plans(plans, host, chosen, str(space), place.out, data, console)
 
 

@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from study.config import StudyConfig
 from study.session import NOTE, Layout
 from study.storage import Storage
+from trainables.checkpoint import make_writable
 from trainables.checks import check_trials, fetch_weights
 from trainables.config import TrialConfig
 
@@ -59,6 +60,7 @@ def check_same_study(layout: Layout, study: StudyConfig) -> None:
 
 def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:
     """Opens the data and fetches the weights, so that errors come before the first trial."""
+    make_writable(cache)  # on another machine than the study's
     check_trials(configs, cache)
     fetch_weights(configs)
 

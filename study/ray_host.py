@@ -206,7 +206,8 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
             f"--address {address}: this machine is part of no such cluster ({reason}). From "
-            "elsewhere, give the address of its jobs, http://HOST:8265, or --cluster.") from error
+            "elsewhere, give the address of its job server, http://HOST:8265, or --cluster."
+        ) from error
     _log_quietly()
     try:
         yield JoinedRay(_most_machines(say), say)

@@ -17,7 +17,7 @@ from study.storage import OUT
 from study.stored import read_all
 from study.tables import across
 from study.tabular import side_by_side
-from trainables.store import StoreFailed
+from trainables.store import StoreFailed, is_uri
 
 
 CLUSTER = Path("cluster/cluster.yaml")
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
 
             print_simulation(*read_study(options.space, overrides), options.simulate, console)
             return 0
+        if options.cluster or options.address:
+            _check_storage(options.storage)
         if options.cluster or "://" in (options.address or ""):
             return _submit(options, overrides)
         return _run(options, overrides, console)
@@ -120,30 +122,33 @@ def _overrides(options: argparse.Namespace) -> list[str]:
             *options.set]
 
 
+def _check_storage(place: str | None) -> None:
+    if place is None or not (is_uri(place) or Path(place).is_absolute()):
+        raise ValueError("--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
+                         f"absolute path of a folder that all its machines see, got {place}.")
+
+
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the study as a job of a cluster."""
     from study.submit import Submission, submit
 
     if options.cluster and options.address:
         raise ValueError("--cluster and --address: give one of them.")
-    storage = options.storage or ""
-    if "://" not in storage and not Path(storage).is_absolute():
-        raise ValueError("--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
-                         "absolute path of a folder that all its machines see, got "
-                         f"'{storage}'.")
     read_studies(options.space, overrides)  # mistakes show here, not there
     earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
     return submit(
         Submission(
-            options.space, options.name or Path(options.space).stem, storage,
-            options.resume, ("--storage", storage, *_passed_on(options, overrides)),
-            tuple((option, str(study)) for option, study in earlier if study)),
+            options.space, options.name or Path(options.space).stem, options.storage,
+            options.resume, tuple(_passed_on(options, overrides)),
+            tuple((option, study) for option, study in earlier if study)),
         options.address, options.cluster, lambda line: print(line, file=sys.stderr))
 
 
 def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:
     """Arguments that mean the same wherever they are given."""
-    return [*(["--name", options.name] if options.name else []),
+    return ["--storage", options.storage,
+            *(["--out", str(options.out)] if options.out else []),
+            *(["--name", options.name] if options.name else []),
             *(["--data", str(options.data)] if options.data else []),
             "--warm-start-best", str(options.warm_start_best),
             *(part for text in overrides for part in ("--set", text))]
@@ -176,8 +181,8 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
 
 
 def _how_to_go_on(options: argparse.Namespace, overrides: list[str], name: str) -> str:
-    if options.address:  # it was started by whoever started Ray, or as a job
-        return f"Interrupted. To go on, start it in the same way, with --name {name} --resume."
+    if options.address:  # it was started as a job, or by who started Ray
+        return f"Interrupted. To go on, start it in the same way with --name {name} --resume."
     command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
                *(["--storage", options.storage] if options.storage else []),
                *(["--out", str(options.out or OUT)] if options.out or not options.storage

@@ -2,6 +2,7 @@
 
 import study.quiet  # noqa: F401, I100 - before Ray
 import asyncio
+import logging
 import os
 import re
 import shlex
@@ -109,6 +110,8 @@ def _client(address: str) -> Any:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").handlers.clear()  # what it uploads, and which files it leaves out
+    logging.getLogger("ray").propagate = False
     os.environ["RAY_API_SERVER_ADDRESS"] = address  # goes before what is given
     try:
         return JobSubmissionClient(address)

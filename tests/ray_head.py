@@ -19,14 +19,11 @@ from pathlib import Path
 
 from ray.util import get_node_ip_address
 
+from tests.cluster.files import ROOT
 from tests.studies import DEADLINE_SECONDS
 
-PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-"""Starts machines that are processes; by its type it cannot be named in Ray's packages, which lack
-a file."""
-
 HEAD_ID = "f" * 51 + "00000"
-"""By which that provider knows the head."""
+"""By which the provider of machines knows the head."""
 
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 
@@ -55,8 +52,9 @@ class RayHead:
         config = self.scratch / "autoscaling.json"
         config.write_text(json.dumps({
             "cluster_name": "test", "max_workers": self.max_workers, "idle_timeout_minutes": 30,
-            "provider": {"type": "external", "module": PROVIDER, "gcs_address": self.address,
-                         "head_node_id": HEAD_ID, "launch_multiple": True},
+            "provider": {"type": "external", "module": "tests.ray_machines.Machines",
+                         "gcs_address": self.address, "head_node_id": HEAD_ID,
+                         "launch_multiple": True},
             "head_node_type": "ray.head.default", "available_node_types": {
                 "ray.head.default": {"resources": {"CPU": 0, "trial_slot": 2}, "node_config": {},
                                      "max_workers": 0},
@@ -95,13 +93,14 @@ class RayHead:
     def client_environment(self) -> dict[str, str]:
         """Of whoever may use it."""
         return {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token),
-                "RAY_TMPDIR": str(self.scratch)}
+                "RAY_TMPDIR": str(self.scratch), "RAY_worker_niceness": "0"}
 
     @property
     def environment(self) -> dict[str, str]:
         """Of the head itself."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**self.client_environment, "PATH": path, "RAY_FAKE_CLUSTER": "1",
+        return {**self.client_environment, "PATH": path, "PYTHONPATH": str(ROOT),
+                "RAY_FAKE_CLUSTER": "1",
                 "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1",
                 "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
 

@@ -30,13 +30,13 @@ SETTINGS = overrides(num_trials=5, final_seeds=0, concurrency="auto", pruner="no
 
 def submission(space: str, **changes: object) -> Submission:
     return Submission(**{"space": space, "name": "study", "storage": "/shared", "resume": False,
-                         "arguments": ("--out", "/shared runs"), **changes})
+                         "arguments": ("--storage", "/shared runs"), **changes})
 
 
 def test_a_space_of_one_s_own_goes_along(tmp_path: Path) -> None:
     command = pack(submission(str(TINY), resume=True), tmp_path)
     assert command == ("python -m study.run --space given/tiny.yaml --address auto "
-                       "--out '/shared runs' --resume")
+                       "--storage '/shared runs' --resume")
     assert (tmp_path / "given/tiny.yaml").read_bytes() == TINY.read_bytes()
 
 
@@ -69,8 +69,9 @@ def test_records_of_an_earlier_study_go_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments, line", [
-    (["--storage", "runs"], "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or "
-     "the absolute path of a folder that all its machines see, got 'runs'."),
+    (["--storage", "runs"],
+     "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the absolute path of a "
+     "folder that all its machines see, got runs."),
     (["--address", "http://127.0.0.1:1"], "--cluster and --address: give one of them."),
     (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
     ([], "--cluster nowhere.yaml: no such file; it is the one that `ray up` was given."),
@@ -119,14 +120,19 @@ class Client:
     def wait_for(self, what: Callable[[], object]) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not what():
-            assert self.process.poll() is None and time.monotonic() < deadline, \
-                (self.shown, self.remarks)
+            assert time.monotonic() < deadline, self.shown + self.remarks
+            if self.process.poll() is not None:
+                self.end()
+                raise AssertionError(self.shown + self.remarks)
             time.sleep(0.02)
 
     def end(self) -> int:
         code = self.process.wait(DEADLINE_SECONDS)
         for reader in self.readers:
             reader.join()
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
         return code
 
 
@@ -140,8 +146,8 @@ class Place:
 
     def study(self, *arguments: str, **environment: str) -> Client:
         return Client(subprocess.Popen(
-            [sys.executable, "-m", "study.run", "--space", str(TINY), "--storage", str(self.out),
-             "--name", "tiny", "--address", self.proxy.address, *SETTINGS, *arguments],
+            [sys.executable, "-m", "study.run", "--space", str(TINY), "--name", "tiny",
+             "--storage", str(self.out), "--address", self.proxy.address, *SETTINGS, *arguments],
             env={**self.head.client_environment, **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True))
 
@@ -252,7 +258,7 @@ class TestCourse:
 
     def test_the_token_is_in_no_file(self, course: Course) -> None:
         token = course.place.head.token.read_bytes()
-        folders = (course.place.out, course.place.head.scratch / "ray")
+        folders = (course.place.out, *course.place.head.scratch.glob("ray*"))
         found = [path for folder in folders for path in folder.rglob("*")
                  if path.is_file() and not path.is_symlink() and token in path.read_bytes()]
         assert found == []
