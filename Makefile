@@ -14,7 +14,7 @@ test: .venv/installed-test lint
 	.venv/bin/python -m pytest $(ARGS)
 
 cluster-test: .venv/installed-test
-	.venv/bin/python -m pytest -m cluster tests/cluster tests/cluster_e2e $(ARGS)
+	.venv/bin/python -m pytest -m cluster tests/cluster tests/cluster_e2e tests/test_submit.py $(ARGS)
 
 lint: .venv/installed-test
 	.venv/bin/flake8 study trainables cluster search_spaces benchmarks tests

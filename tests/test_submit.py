@@ -210,7 +210,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
         head.close()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.timeout(1200)
 class TestCourse:
     def test_without_the_token_nothing_starts(self, course: Course) -> None:
