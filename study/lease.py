@@ -72,11 +72,15 @@ class Lease:
         return ValueError(f"{self.store}: this study is running already, perhaps on another "
                           "machine.")
 
-    def release(self) -> None:
-        """Gives it back."""
+    def stop(self) -> None:
+        """Beats no more, and leaves the last beat where it is."""
         self.over.set()
         if self.thread.is_alive():
             self.thread.join()
+
+    def release(self) -> None:
+        """Gives it back."""
+        self.stop()
         if self._owner() == self.owner:
             self.store.delete(NAME)
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from study.keeper import Disk, Keeper
 from study.lease import Lease
-from study.mirror import Mirror, fetch_study
+from study.mirror import Mirror, StorageFailed, fetch_study
 from study.session import NOTE, Layout
 from trainables.checkpoint import write_atomically
 from trainables.store import Store, is_uri
@@ -97,7 +97,11 @@ def keeping(layout: Layout) -> Iterator[Keeper]:
         mirror.fetch()
         yield mirror
     finally:
-        mirror.close()
+        try:
+            mirror.close()
+        except StorageFailed:  # whoever resumes finds that the beats have ended
+            lease.stop()
+            raise
         lease.release()
 
 

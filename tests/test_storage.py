@@ -265,6 +265,7 @@ def test_a_record_that_cannot_be_kept_ends_the_study(store: Store, tmp_path: Pat
             keeper.keep(layout.records)
         finally:
             bucket.broken = False
+    assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "mirror")]
 
 
 @pytest.mark.usefixtures("impatient")
