@@ -10,9 +10,8 @@ import json
 import logging
 import os
 import shutil
-import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
@@ -29,10 +28,10 @@ from ray.util.queue import Queue
 
 from trainables.checkpoint import TrialFolder
 from trainables.config import SLOT, TrialConfig
-from trainables.runtime import Runtime, current_runtime
+from trainables.runtime import Runtime, current_runtime, is_lost_connection
 from trainables.schema import validate
 from trainables.store import Store, StoreFailed, Stores
-from trainables.trial import Report, TrialFailed, run_trial
+from trainables.trial import Report, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -220,6 +219,10 @@ class _TrialRaised(Exception):  # noqa: N818 - names what happened
     """An error of the trial's own, as text: not every error survives the way between processes."""
 
 
+class _ConnectionLost(Exception):  # noqa: N818 - names what happened
+    """Another worker cannot be reached, which says nothing against the trial."""
+
+
 def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
     """Runs workers until they are told to end, a trial of theirs fails, or one of them is lost."""
     resources = validate(TrialConfig, assignment["trial"]).resources
@@ -243,14 +246,23 @@ def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
                     controller_failure_limit=0)),
         ).fit()
     except ray.train.WorkerGroupError as error:
-        raised = [e for e in error.worker_failures.values() if isinstance(e, _TrialRaised)]
-        results.put(as_failure(str(raised[0])) if len(raised) == len(error.worker_failures)
-                    else as_loss(str(error)))
+        results.put(_ending(list(error.worker_failures.values()), str(error)))
     except ray.train.TrainingFailedError as error:
         results.put(as_loss(str(error)))
     except Exception as error:  # the process that Ray Train controls them from is gone
         free_workers()
         results.put(as_loss(str(error)))
+
+
+def _ending(errors: Sequence[Exception], text: str) -> dict[str, Any]:
+    """The result of a trial whose workers ended with errors.
+
+    The trial has failed if one of them met an error of its own and no worker is gone. Survivors of
+    one that is gone mostly notice before Ray does, and then theirs are all the errors there are.
+    """
+    raised = [error for error in errors if isinstance(error, _TrialRaised)]
+    are_all_alive = all(isinstance(error, (_TrialRaised, _ConnectionLost)) for error in errors)
+    return as_failure(str(raised[0])) if raised and are_all_alive else as_loss(text)
 
 
 def free_workers() -> None:
@@ -276,9 +288,8 @@ def _worker(given: dict[str, Any]) -> None:
         except StoreFailed:  # another worker may do better
             raise
         except Exception as error:
-            if not isinstance(error, (TrialFailed, ValueError)):
-                # It may come of another worker's death: let Ray Train see that first.
-                time.sleep(4 * POLL_SECONDS)
+            if is_lost_connection(error):
+                raise _ConnectionLost(str(error)) from None
             raise _TrialRaised(_reason(error, files)) from None
 
 

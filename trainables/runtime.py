@@ -66,6 +66,15 @@ def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = F
     )
 
 
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error only says that another worker is out of reach: dead, or about to be.
+
+    NCCL's errors have a type; gloo's are RuntimeErrors that name a file of its transport.
+    """
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "/gloo/transport/" in str(error))
+
+
 def synchronised(module: nn.Module) -> nn.Module:
     """The same module, the same parameters, with every BatchNorm inside over all workers."""
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
