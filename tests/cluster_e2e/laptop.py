@@ -1,6 +1,5 @@
 """The machine from which a cluster is started and used: commands as README.md gives them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.cluster.files import ROOT
 
@@ -76,6 +74,11 @@ class Laptop:
         self.said.append(output)
         return output
 
+    def interrupt(self, process: "subprocess.Popen[str]") -> str:
+        """Ctrl-C; returns what the command printed."""
+        os.killpg(process.pid, signal.SIGINT)
+        return self.finish(process)
+
     def kill(self, process: "subprocess.Popen[str]") -> str:
         """Ends a command and what it has started; returns what it printed."""
         if process.poll() is None:
@@ -99,11 +102,6 @@ class Laptop:
         finally:
             self.kill(process)
 
-    def submit(self, *entrypoint: str) -> "subprocess.Popen[str]":
-        """Submits a job from the repository and follows it."""
-        return self.start("ray", "job", "submit", "--address", f"http://127.0.0.1:{PORT}",
-                          "--working-dir", ".", "--", *entrypoint)
-
 
 def status(token: str | None, path: str = "/api/jobs/") -> int | None:
     """How the dashboard answers; ``None`` if it does not."""
@@ -117,11 +115,3 @@ def status(token: str | None, path: str = "/api/jobs/") -> int | None:
         return error.code
     except OSError:
         return None
-
-
-def outcome_of(output: str) -> dict[str, Any]:
-    """What the job printed last."""
-    lines = [line for line in output.splitlines() if "OUTCOME " in line]
-    assert lines, output[-6000:]
-    outcome: dict[str, Any] = json.loads(lines[-1].partition("OUTCOME ")[2])
-    return outcome

@@ -1,4 +1,4 @@
-"""cluster.yaml from ``ray up`` to ``ray down``: trials outlive a worker that AWS takes away.
+"""cluster.yaml from ``ray up`` to ``ray down``: a study outlives a worker and the head.
 
 Ray's launcher and autoscaler, ssh, authentication and storage are the real ones; the machines are
 namespaces, so the container is left out, and AWS is moto.
@@ -10,30 +10,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
-from tests.cluster.clouds import BUCKET, REGION, set_up_account
+from study.records import TrialRecord
+from tests.cluster.clouds import REGION, set_up_account
 from tests.cluster.files import filled
+from tests.cluster_e2e.bucket import NAME, STORAGE, Bucket
 from tests.cluster_e2e.ec2 import ENDPOINT, Cloud
 from tests.cluster_e2e.hosts import PREFIX, Hosts
-from tests.cluster_e2e.laptop import SECONDS, Laptop, outcome_of, status
+from tests.cluster_e2e.laptop import SECONDS, Laptop, status
 from tests.cluster_e2e.leaks import DECOY, ProcessList, files_with, wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
+
+NUM_TRIALS, NUM_EPOCHS = 3, 60
+FIRST, SECOND = "0000", "0001"
+"""The trials that are interrupted: there is room for one at a time."""
+
+
+@dataclass
+class Loss:
+    """How far a trial was before something was lost, and when it had gone on."""
+
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
 @dataclass
 class Course:
     """What was seen of one cluster."""
 
-    outcome: dict[str, Any] = field(default_factory=dict)
     statuses: dict[str, int | None] = field(default_factory=dict)
     stranger: "subprocess.CompletedProcess[str] | None" = None
-    lost: str = ""
+    lost_worker: str = ""
+    losses: list[Loss] = field(default_factory=list)
+    records_before: list[TrialRecord] = field(default_factory=list)
+    """Those of before the head was lost."""
+    records: list[TrialRecord] = field(default_factory=list)
+    result: str = ""
+    """What the study printed in the end."""
     launched: dict[str, str] = field(default_factory=dict)
+    at_the_end: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Instances before ``ray down``."""
     lifecycles: dict[str, str | None] = field(default_factory=dict)
-    stored: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     in_process_lists: dict[str, str] = field(default_factory=dict)
 
@@ -54,12 +73,27 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
             cluster.write_text(without_container(filled(
                 "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
                 SecurityGroupIds=account.group), home))
-            private_key = (home / ".ssh" / "syn2real").read_text().splitlines()[-2]
-            token = (home / ".ray" / "auth_token").read_text().strip()
-            secrets = [*give_keys(cloud), private_key, token]
+            secrets = [*give_keys(cloud), DECOY, token_of(home), private_key_of(home)]
             cloud.follow()
             with ProcessList(secrets) as processes, Laptop(home) as laptop:
-                yield live(laptop, cluster, cloud, hosts, secrets, processes)
+                life = Life(laptop, cluster, cloud, hosts, secrets)
+                life.begin()
+                life.lose_a_worker()
+                life.lose_the_head()
+                life.resume()
+                life.end()
+            life.course.in_process_lists = processes.found
+            assert not cloud.error
+            yield life.course
+
+
+def token_of(home: Path) -> str:
+    return (home / ".ray" / "auth_token").read_text().strip()
+
+
+def private_key_of(home: Path) -> str:
+    """A line of it that no other key has."""
+    return (home / ".ssh" / "syn2real").read_text().splitlines()[-2]
 
 
 def without_container(text: str, home: Path) -> str:
@@ -71,6 +105,7 @@ def without_container(text: str, home: Path) -> str:
         "ssh_user: ubuntu": "ssh_user: root",
         "~/.ssh/": f"{home}/.ssh/",  # ssh takes ~ from the system's list of users, not from HOME
         "max_workers: 4 ": "max_workers: 2 ",
+        "    min_workers: 0\n": "    min_workers: 0\n    resources: {CPU: 1}\n",
         "--disable-usage-stats": "--disable-usage-stats --object-store-memory=150000000",
     }.items():
         assert old in text
@@ -94,47 +129,97 @@ def give_keys(cloud: Cloud) -> list[str]:
     return secrets
 
 
-def live(laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts, secrets: list[str],
-         processes: ProcessList) -> Course:
-    """Starts the cluster, runs a job on it, takes a worker away, ends it."""
-    course, token = Course(), secrets[-1]
-    secrets.append(DECOY)
-    laptop.run("python", "-m", "cluster.check", str(cluster))
-    laptop.run("ray", "up", "--yes", "--no-config-cache", str(cluster))
-    with laptop.tunnel(cluster):
-        course.statuses = {"without": status(None), "wrong": status("0" * 64),
-                           "right": status(token)}
-        job = laptop.submit("python", "-m", "tests.cluster_e2e.job",
-                            "--storage", f"s3://{BUCKET}/runs")
-        wait_for(lambda: len(stored(cloud, "latest.pt")) >= 2 or job.poll() is not None, SECONDS,
-                 "two trials' checkpoints")
-        assert job.poll() is None, laptop.finish(job, 1)
-        course.lost = next(iter(cloud.instances("worker")))
-        cloud.take_away(course.lost)
-        course.stranger = join_without_token(hosts, head_address(cloud))
-        output = laptop.finish(job)
-        course.outcome = outcome_of(output)
-    look_for_leaks(course, cloud, hosts, secrets, laptop)
-    course.stored = stored(cloud, "")
-    course.lifecycles = lifecycles(cloud)
-    laptop.run("ray", "down", "--yes", str(cluster))
-    cloud.wait_until_empty(SECONDS)
-    course.launched = dict(cloud.launched)
-    course.in_process_lists = processes.found
-    assert not cloud.error
-    return course
+class Life:
+    """A cluster's; the methods are called in their order."""
 
+    def __init__(self, laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts,
+                 secrets: list[str]) -> None:
+        self.laptop = laptop
+        self.cluster = cluster
+        self.cloud = cloud
+        self.hosts = hosts
+        self.secrets = secrets
+        self.bucket = Bucket(cloud.client("s3"))
+        self.course = Course()
+        self.command = (
+            "python", "-m", "study.run", "--space", "tests/spaces/tiny.yaml", "--cluster",
+            str(cluster), "--storage", STORAGE, "--name", NAME, "--workers", "2",
+            "--trials", str(NUM_TRIALS), "--set", f"fixed.schedule.num_epochs={NUM_EPOCHS}",
+            "--set", "final_seeds=0", "--set", "pruner=none", "--set",
+            "fixed.initialization=none")
 
-def stored(cloud: Cloud, name: str) -> list[str]:
-    """Keys in the bucket that end in a name; of checkpoints, one a trial."""
-    pages = cloud.client("s3").list_objects_v2(Bucket=BUCKET).get("Contents", [])
-    keys = [page["Key"] for page in pages if page["Key"].endswith(name)]
-    return sorted({key.rpartition("/checkpoint_")[0] for key in keys}) if name else keys
+    def begin(self) -> None:
+        """Starts the cluster, tries its doors and submits the study."""
+        self.laptop.run("python", "-m", "cluster.check", str(self.cluster))
+        self._up()
+        with self.laptop.tunnel(self.cluster):
+            self.course.statuses = {
+                "without": status(None), "wrong": status("0" * 64),
+                "right": status(token_of(self.laptop.home))}
+        self.study = self.laptop.start(*self.command)
 
+    def lose_a_worker(self) -> None:
+        """AWS takes one of the two away that the first trial runs on."""
+        before = self.bucket.wait_for_evaluations(FIRST, 2, SECONDS)
+        self.course.lost_worker = next(iter(self.cloud.instances("worker")))
+        self.cloud.take_away(self.course.lost_worker)
+        self.course.stranger = join_without_token(self.hosts, self._head()[1])
+        self._note_loss(FIRST, before)
 
-def head_address(cloud: Cloud) -> str:
-    (_, address), = cloud.instances("head").values()
-    return address
+    def lose_the_head(self) -> None:
+        """While the second trial runs."""
+        wait_for(lambda: FIRST in self.bucket.records(), SECONDS, "the first trial's record")
+        before = self.bucket.wait_for_evaluations(SECOND, 2, SECONDS)
+        self.course.records_before = list(self.bucket.records().values())
+        self._look_for_leaks()
+        self.cloud.take_away(self._head()[0])
+        self.laptop.interrupt(self.study)  # it would wait for that head
+        assert self.study.returncode == 130
+        self.before_head_loss = before
+
+    def resume(self) -> None:
+        """A new head; the same command and ``--resume``."""
+        self._up()
+        self.study = self.laptop.start(*self.command, "--resume")
+        self._note_loss(SECOND, self.before_head_loss)
+        self.course.result = self.laptop.finish(self.study, SECONDS)
+        assert self.study.returncode == 0, self.course.result
+        self.course.records = list(self.bucket.records().values())
+
+    def end(self) -> None:
+        """Looks for leaks and ends the cluster."""
+        self._look_for_leaks()
+        self.course.at_the_end = self.cloud.instances()
+        self.course.lifecycles = lifecycles(self.cloud)
+        self.laptop.run("ray", "down", "--yes", str(self.cluster))
+        self.cloud.wait_until_empty(SECONDS)
+        self.course.launched = dict(self.cloud.launched)
+
+    def _up(self) -> None:
+        self.laptop.run("ray", "up", "--yes", "--no-config-cache", str(self.cluster))
+
+    def _head(self) -> tuple[str, str]:
+        """Instance and address."""
+        (instance, (_, address)), = self.cloud.instances("head").items()
+        return instance, address
+
+    def _note_loss(self, trial: str, before: dict[str, Any]) -> None:
+        """Waits until a trial has gone on; what was under way when it stopped does not count."""
+        after = self.bucket.wait_for_evaluations(trial, before["evaluation"] + 3, SECONDS)
+        self.course.losses.append(Loss(before, after))
+
+    def _look_for_leaks(self) -> None:
+        """Logs, working directories and homes of the machines, the storage, what was printed."""
+        self.hosts.running[self._head()[0]].run(
+            f"echo {DECOY} > /tmp/ray/session_latest/logs/decoy; sleep 1")
+        for name in set(self.cloud.launched) & set(self.hosts.running):
+            self.course.leaks += files_with(
+                self.secrets, self.hosts.written_by(name),
+                but=["auth_token", ".bash_profile", "ray_bootstrap_key.pem"])
+        self.course.leaks += [key for key in self.bucket.keys() if any(
+            secret.encode() in (self.bucket.read(key) or b"") for secret in self.secrets)]
+        self.course.leaks += [text[:60] for text in self.laptop.said
+                              if any(secret in text for secret in self.secrets)]
 
 
 def join_without_token(hosts: Hosts, head: str) -> "subprocess.CompletedProcess[str]":
@@ -146,51 +231,42 @@ def join_without_token(hosts: Hosts, head: str) -> "subprocess.CompletedProcess[
     return done
 
 
-def look_for_leaks(course: Course, cloud: Cloud, hosts: Hosts, secrets: list[str],
-                   laptop: Laptop) -> None:
-    """Logs, working directories and homes of the machines, the storage, what was printed."""
-    head, = cloud.instances("head")
-    hosts.running[head].run(f"echo {DECOY} > /tmp/ray/session_latest/logs/decoy; sleep 1")
-    for name in set(cloud.launched) & set(hosts.running):
-        course.leaks += files_with(secrets, hosts.written_by(name),
-                                   but=["auth_token", ".bash_profile", "ray_bootstrap_key.pem"])
-    s3 = cloud.client("s3")
-    for key in stored(cloud, ""):
-        content = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
-        course.leaks += [key for secret in secrets if secret.encode() in content]
-    course.leaks += [text[:60] for text in laptop.said if any(s in text for s in secrets)]
-
-
 def lifecycles(cloud: Cloud) -> dict[str, str | None]:
     """Whether each instance was a spot one."""
     return {instance["InstanceId"]: instance.get("InstanceLifecycle")
-            for reservation in boto3.client(
-                "ec2", endpoint_url=ENDPOINT, region_name=REGION).describe_instances()[
-                    "Reservations"] for instance in reservation["Instances"]}
+            for reservation in cloud.client("ec2").describe_instances()["Reservations"]
+            for instance in reservation["Instances"]}
 
 
-def test_all_trials_end_without_an_error(course: Course) -> None:
-    assert course.outcome["errors"] == 0
-    assert [(trial["evaluations"], trial["finished"]) for trial in course.outcome["trials"]] \
-        == [(60, True)] * 3
+def test_every_trial_ends_whole(course: Course) -> None:
+    assert [(record.id, record.outcome) for record in course.records] \
+        == [(f"{number:04}", "complete") for number in range(NUM_TRIALS)]
+    for record in course.records:
+        assert [each.evaluation for each in record.evaluations] == [*range(1, NUM_EPOCHS + 1)]
+    assert "no_adaptation" in course.result
 
 
-def test_what_ran_on_the_lost_worker_went_on_from_the_storage(course: Course) -> None:
-    resumed = [trial for trial in course.outcome["trials"] if trial["resumed_at"]]
-    assert len(resumed) == 1 and 0 < resumed[0]["resumed_at"] < 60
-    assert resumed[0]["host"] != course.lost
+def test_a_trial_that_lost_a_worker_says_so(course: Course) -> None:
+    assert [record.restarts for record in course.records_before] == [1]
+
+
+def test_what_was_trained_before_a_loss_is_not_trained_again(course: Course) -> None:
+    for loss in course.losses:
+        done = loss.before["evaluation"]
+        assert done > 0 and loss.before["reports"]
+        # With the seconds that they took.
+        assert loss.after["reports"][:len(loss.before["reports"])] == loss.before["reports"]
+    assert course.records[:len(course.records_before)] == course.records_before
 
 
 def test_workers_are_spot_machines_that_the_head_started_and_replaced(course: Course) -> None:
-    kinds = sorted(course.launched.values())
-    assert kinds == ["head", "worker", "worker", "worker"]
+    kinds = list(course.launched.values())
+    assert kinds.count("head") == 2 and kinds.count("worker") >= 3
     for instance, kind in course.launched.items():
         assert course.lifecycles[instance] == ("spot" if kind == "worker" else None)
-    assert course.lost not in course.outcome["nodes"]
-
-
-def test_checkpoints_are_in_the_bucket(course: Course) -> None:
-    assert sum(key.endswith("/latest.pt") for key in course.stored) >= 3
+    at_the_end = [kind for kind, _ in course.at_the_end.values()]
+    assert sorted(at_the_end) == ["head", "worker", "worker"]
+    assert course.lost_worker not in course.at_the_end
 
 
 def test_the_job_interface_wants_the_token(course: Course) -> None:
@@ -199,9 +275,8 @@ def test_the_job_interface_wants_the_token(course: Course) -> None:
 
 def test_a_node_without_the_token_cannot_join(course: Course) -> None:
     assert course.stranger is not None and course.stranger.returncode != 0
-    assert "stranger" not in course.outcome["nodes"]
 
 
 def test_secrets_are_nowhere(course: Course) -> None:
-    assert [Path(leak).name for leak in course.leaks] == ["decoy"]
+    assert {Path(leak).name for leak in course.leaks} == {"decoy"}, course.leaks
     assert set(course.in_process_lists) == {DECOY}, course.in_process_lists
