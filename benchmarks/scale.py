@@ -30,9 +30,11 @@ from rich.console import Console
 import study.tuner
 from study.config import StudyConfig, read_studies
 from study.display import Display, LogBook
+from study.layout import Layout
+from study.live_trial import LiveTrial
 from study.ray_host import own_ray
 from study.records import TrialRecord
-from study.session import Layout, LiveTrial, Session
+from study.session import Session
 from study.tensorboard import TensorBoard
 from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig

@@ -9,9 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from study.live_trial import LiveTrial
 from study.records import TrialRecord
 from study.search import Outcome
-from study.session import LiveTrial, Session
+from study.session import Session
 from trainables.trial import Report
 
 log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from study.conditions import file_name
+from study.layout import Layout
 from study.records import TrialRecord, by_task, read_records
-from study.session import Layout
 from study.storage import local_copies
 from trainables.config import TrialConfig
 from trainables.images import Images, ImageSubset

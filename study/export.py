@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from study.layout import Layout
 from study.model_card import model_card
 from study.ranks import worth_among
 from study.records import TrialRecord, by_task, read_records
-from study.session import Layout
 from study.storage import local_copies
 from trainables.augmentations import Geometry
 from trainables.checkpoint import load_tensors, make_writable, write_atomically

@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 
 from study.cards import COLOURS, Card, colours, thinned
 from study.comparison import Spread
+from study.layout import Layout
 from study.ranks import Standing, winners
 from study.records import TrialRecord
-from study.session import Layout
 
 MAX_CURVES = 120
 """Trials of the search whose curves are drawn."""

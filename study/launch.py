@@ -17,10 +17,11 @@ from study.comparison import Comparison, compare_tasks
 from study.config import StudyConfig, read_studies
 from study.environment import available_cpus, environment
 from study.keeper import Keeper
+from study.layout import Layout
 from study.placement import Cluster, common_resources, concurrency_of, in_words, this_machine
 from study.preparation import check_data, check_same_study, choose_folders, only_one, remove_empty
 from study.report import as_json
-from study.session import Layout, Observer, Session
+from study.session import Observer, Session
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from study.storage import check_copy, keeping, local_copies, open_storage

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from study.appended import AppendedFile, read_parts
+from study.layout import Layout
 from study.lease import Lease
-from study.session import Layout
 from trainables.store import Store, StoreFailed
 
 PARTS = ".parts"

@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from study.comparison import BATCHNORM, TARGET, Spread
+from study.layout import Layout
 from study.records import TrialRecord
 from study.report import percent
-from study.session import Layout
 from trainables.classifier import ModelDescription, ModelFolder
 from trainables.config import TrialConfig, criteria_of
 from trainables.criteria import SELECTORS

@@ -18,8 +18,8 @@ from plotly.colors import sample_colorscale
 from study.cards import SCALE, Card
 from study.comparison import condition_names
 from study.config import Cost
+from study.live_trial import search_id
 from study.records import TrialRecord
-from study.session import search_id
 
 MAX_LINES = 150
 """Of trials in parallel coordinates."""

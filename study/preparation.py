@@ -8,7 +8,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from study.config import StudyConfig
-from study.session import NOTE, Layout
+from study.layout import NOTE, Layout
 from study.storage import Storage
 from trainables.checkpoint import make_writable
 from trainables.checks import check_trials, fetch_weights

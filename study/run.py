@@ -9,10 +9,10 @@ from rich.console import Console
 
 from study.config import read_studies, read_study
 from study.launch import StudyFailed, run_study
+from study.layout import Layout
 from study.mirror import StorageFailed
 from study.plan import print_plan, print_spaces
 from study.report import print_summary
-from study.session import Layout
 from study.storage import OUT
 from study.stored import read_all
 from study.tables import across

@@ -10,180 +10,25 @@ its runs have reached, is stopped as a whole, and fails as soon as one of them d
 search a trial has one run.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from study.budget import Budget, UnderWay
-from study.conditions import file_name
 from study.config import StudyConfig
 from study.keeper import Disk, Keeper
+from study.layout import Layout
+from study.live_trial import LiveTrial, final_run, make_record, search_id
 from study.pareto import cost_of
 from study.ranks import ranked_report, standings, value_of, winners
-from study.records import EvaluationRecord, RecordFile, Stage, TrialRecord, by_task
+from study.records import RecordFile, Stage, TrialRecord, by_task
 from study.search import Outcome, Search, Suggestion
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder
-from trainables.config import SelectionConfig, TrialConfig
 from trainables.selection import Metrics, is_average
-from trainables.store import Store
 from trainables.trial import Report
-
-
-NOTE = ".store"
-"""The file of a working copy that says what it is a copy of."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The files of a study's folder."""
-
-    root: Path
-    store: Store | None = None
-    """The same folder where it outlives this machine, of which ``root`` is a working copy."""
-
-    @classmethod
-    def at(cls, root: Path) -> "Layout":
-        """A study's folder, or the working copy of one in a store."""
-        try:
-            note = json.loads((root / NOTE).read_text())
-        except FileNotFoundError:
-            return cls(root)
-        return cls(root, Store.open(note["store"]))
-
-    @property
-    def place(self) -> str:
-        """Where the study is kept: a path or a URI."""
-        return str(self.root if self.store is None else self.store)
-
-    @property
-    def space(self) -> Path:
-        """The study's configuration, resolved."""
-        return self.root / "study.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, git revision, machine and command."""
-        return self.root / "environment.json"
-
-    @property
-    def journal(self) -> Path:
-        """Optuna's storage."""
-        return self.root / "optuna.journal"
-
-    @property
-    def records(self) -> Path:
-        """One line for each trial that ended."""
-        return self.root / "records.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        """One folder of events for each trial."""
-        return self.root / "tensorboard"
-
-    @property
-    def log(self) -> Path:
-        """Everything that Ray, Optuna and the trials say."""
-        return self.root / "study.log"
-
-    @property
-    def result(self) -> Path:
-        """The final table."""
-        return self.root / "result.json"
-
-    @property
-    def growing(self) -> tuple[Path, ...]:
-        """The files to whose ends lines are added."""
-        return self.records, self.journal, self.log
-
-    @property
-    def whole(self) -> tuple[Path, ...]:
-        """The files that are written as a whole."""
-        return self.space, self.environment, self.result
-
-    def trial(self, trial_id: str) -> Path:
-        """A trial's own folder."""
-        return self.root / "trials" / trial_id
-
-    def files(self, trial_id: str) -> TrialFolder:
-        """What is in that folder, or in the store."""
-        own = None if self.store is None else self.store / "trials" / trial_id
-        return TrialFolder(self.trial(trial_id), own)
-
-    def has_trial(self, trial_id: str) -> bool:
-        """Whether a trial has left something."""
-        if self.store is None:
-            return self.trial(trial_id).exists()
-        return bool((self.store / "trials" / trial_id).files())
-
-    def workplace(self, trial_id: str) -> Path:
-        """Where a trial's process has its files: its folder, or, beside a store, any disk."""
-        return self.trial(trial_id) if self.store is None else self.root / ".trials" / trial_id
-
-    def description(self) -> str | None:
-        """The study's configuration as it is kept, YAML; ``None`` if no study is."""
-        try:
-            return self.space.read_text() if self.store is None else self.store.read(
-                self.space.name).decode()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-
-@dataclass
-class LiveTrial:
-    """A trial's run that has not ended."""
-
-    id: str
-    stage: Stage
-    condition: str
-    config: TrialConfig
-    params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
-    number: int | None = None
-    """Optuna's; absent from final runs."""
-    reports: list[Report] = field(default_factory=list)
-    """Of training and test, each once."""
-    latest: Report | None = None
-    """The last report of any phase."""
-    restarts: int = 0
-
-    @property
-    def method(self) -> str:
-        """The name of its method."""
-        return self.config.method.name
-
-    @cached_property
-    def identity(self) -> str:
-        """The configuration's digest."""
-        return self.config.identity()
-
-    @property
-    def task(self) -> str:
-        """The name of its task."""
-        return self.config.task.name
-
-    @property
-    def selection(self) -> SelectionConfig:
-        """How checkpoints are chosen."""
-        return self.config.selection
-
-    @property
-    def evaluations(self) -> list[Report]:
-        """Its reports of training."""
-        return [report for report in self.reports if report.phase == "training"]
-
-    @property
-    def least_objective(self) -> float | None:
-        """See :class:`study.records.TrialRecord`."""
-        return self.reports[-1].least_objective if self.reports else None
-
-    @property
-    def outcome(self) -> None:
-        """None yet."""
 
 
 class Observer(Protocol):
@@ -544,47 +389,3 @@ class Session:
         same = [trial for trial in self.waiting if trial.identity == record.identity]
         self.waiting = [trial for trial in self.waiting if trial not in same]
         self.queue += same
-
-
-def search_id(number: int, task: str | None = None) -> str:
-    """The id of a trial of the search, or of its run on one of several tasks."""
-    return f"{number:04d}" if task is None else f"{number:04d}-{task}"
-
-
-def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTrial:
-    """The winner's configuration on another seed, with the test sets opened at the end.
-
-    Args:
-        winner: Of the search.
-        seed: A fresh one.
-        task: The name of its task, where a trial has several.
-    """
-    config = TrialConfig.model_validate({
-        **winner.config, "seed": seed,
-        "evaluation": {**winner.config["evaluation"], "test": True},
-    })
-    name = f"final-{file_name(winner.condition)}-seed{seed}"
-    return LiveTrial(name if task is None else f"{name}-{task}", "final", winner.condition,
-                     config, winner.params)
-
-
-def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
-    """The record of a trial that ended."""
-    training = [report for report in trial.reports if report.phase == "training"]
-    test = [report.metrics for report in trial.reports if report.phase == "test"]
-    last = trial.reports[-1] if trial.reports else None
-    return TrialRecord(
-        id=trial.id, stage=trial.stage, condition=trial.condition, method=trial.method,
-        seed=trial.config.seed, outcome=outcome, reason=reason, params=trial.params,
-        identity=trial.identity,
-        config=trial.config.model_dump(mode="json"),
-        objective=last.objective if last else None,
-        least_objective=trial.least_objective,
-        best_evaluation=last.best_evaluation if last else 0,
-        num_evaluations=last.num_evaluations if last else 0,
-        evaluations=[
-            EvaluationRecord(evaluation=r.evaluation, epoch=r.epoch, objective=r.objective,
-                             metrics=r.metrics) for r in training],
-        test=test[-1] if test else {},
-        seconds=last.seconds if last else 0.0, cpu_seconds=last.cpu_seconds if last else 0.0,
-        restarts=trial.restarts)

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from study.keeper import Disk, Keeper
+from study.layout import NOTE, Layout
 from study.lease import Lease
 from study.mirror import Mirror, StorageFailed, fetch_study
-from study.session import NOTE, Layout
 from trainables.checkpoint import write_atomically
 from trainables.store import Store, is_uri
 

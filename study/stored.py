@@ -8,9 +8,9 @@ import yaml
 
 from study.comparison import Comparison, Row, compare_tasks
 from study.config import StudyConfig
+from study.layout import Layout
 from study.ranks import Standing, standings
 from study.records import TrialRecord, read_records
-from study.session import Layout
 from trainables.criteria import SELECTORS
 from trainables.schema import InvalidConfig, look_up, validate
 

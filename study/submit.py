@@ -24,7 +24,7 @@ from typing import Any
 from study.config import shipped_spaces
 from study.environment import REVISION_VARIABLE, revision
 from study.follow import JobServer, follow, refusal
-from study.session import Layout
+from study.layout import Layout
 
 SOURCE = Path(__file__).parent.parent
 PACKAGES = ("study", "trainables", "search_spaces")

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from study.comparison import TARGET
+from study.layout import Layout
+from study.live_trial import LiveTrial
 from study.pictures import confusion_picture
 from study.records import TrialRecord
-from study.session import Layout, LiveTrial
 from trainables.trial import Report
 
 STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,

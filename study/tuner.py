@@ -24,8 +24,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.live_trial import LiveTrial
 from study.placement import worker_of
-from study.session import LiveTrial, Session
+from study.session import Session
 from trainables.config import SLOT, ResourcesConfig
 from trainables.ray_trainable import Assignment, TrialTrainable, WorkersTrainable, free_workers
 from trainables.ray_trainable import report_of

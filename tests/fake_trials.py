@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from study.config import StudyConfig
+from study.layout import Layout
+from study.live_trial import LiveTrial
 from study.records import EvaluationRecord, Stage, TrialRecord
 from study.search import Outcome
-from study.session import Layout, LiveTrial, Observer, Session
+from study.session import Observer, Session
 from study.space import SearchSpace
 from trainables.config import TrialConfig
 from trainables.schema import validate

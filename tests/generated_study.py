@@ -8,9 +8,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from study.live_trial import search_id
 from study.records import EvaluationRecord, TrialRecord
 from study.search import STATES, Outcome
-from study.session import search_id
 from tests.fake_trials import make_study
 from tests.stored_studies import describe
 from trainables.checkpoint import TrialFolder

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from study.layout import Layout
 from study.records import RecordFile, TrialRecord
-from study.session import Layout
 from tests.fake_trials import make_record, make_study, open_session, run_to_end
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from study.config import read_study
+from study.layout import Layout
 from study.records import TrialRecord, read_records
-from study.session import Layout, Session
+from study.session import Session
 from trainables.run import main as run_alone
 from trainables.trial import run_trial
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from study.session import Layout, Session
+from study.layout import Layout
+from study.session import Session
 from tests.fake_trials import NUM_EVALUATIONS, Driver, make_study, training_report
 
 PLAIN: dict[str, Any] = {"pruner": "none", "sampler": "random", "final_seeds": 1, "search": {

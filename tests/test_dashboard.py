@@ -8,9 +8,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from study.layout import Layout
 from study.records import read_records
 from study.search import STATES
-from study.session import Layout
 from tests.stored_studies import run_fake
 
 pages = pytest.importorskip("benchmarks.pages", reason="playwright is missing")

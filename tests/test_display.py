@@ -10,7 +10,7 @@ from rich.console import Console
 
 from study import display as display_module
 from study.display import Display
-from study.session import LiveTrial
+from study.live_trial import LiveTrial
 from tests.fake_trials import REASON, open_session, run_to_end, training_report
 from tests.fake_trials import test_report_of as final_report
 from trainables.trial import Report

@@ -7,8 +7,9 @@ import torch
 from matplotlib import image
 
 from study.embed import Embedding, draw, embed, main
+from study.layout import Layout
+from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile, TrialRecord
-from study.session import Layout, LiveTrial, make_record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainables.config import TrialConfig
 from trainables.schema import validate

@@ -18,8 +18,9 @@ from PIL import Image
 
 from study.export import export
 from study.export import main as export_main
+from study.layout import Layout
+from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile, TrialRecord, read_records
-from study.session import Layout, LiveTrial, make_record
 from tests.image_files import write_image
 from tests.tiny_methods import CASES
 from trainables.augmentations import Geometry, evaluation_transform

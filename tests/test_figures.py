@@ -9,9 +9,9 @@ import pytest
 from study.cards import Card, colours, thinned
 from study.comparison import condition_names
 from study.figures import class_cards, cost_cards, criterion_cards, curve_cards
+from study.layout import Layout
 from study.optuna_figures import search_cards, stored_trials, timeline_cards
 from study.records import TrialRecord, read_records
-from study.session import Layout
 from tests.fake_trials import make_record, open_session
 from tests.generated_study import generate
 from tests.stored_studies import final, run_fake

@@ -12,9 +12,9 @@ import pytest
 
 from study.compare import main
 from study.html import as_html
+from study.layout import Layout
 from study.published import Published
 from study.records import read_records
-from study.session import Layout
 from study.stored import read_all
 from tests.fake_trials import make_record
 from tests.generated_study import METHODS, generate

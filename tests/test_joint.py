@@ -11,9 +11,10 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import compare_tasks
+from study.live_trial import LiveTrial
 from study.ranks import mean_over_tasks, standings
 from study.records import TrialRecord
-from study.session import LiveTrial, Session
+from study.session import Session
 from study.stored import read_all
 from study.tables import across
 from study.warm_start import best_params, known_trials

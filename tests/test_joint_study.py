@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from study import StudyResult, run_study
-from study.session import Layout
+from study.layout import Layout
 from study.stored import read_all
 from study.tables import across
 from tests.image_files import write_tree

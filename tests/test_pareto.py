@@ -17,12 +17,13 @@ from rich.console import Console
 from study.comparison import compare
 from study.config import Cost, parse_studies
 from study.html import as_html
+from study.live_trial import LiveTrial
 from study.pareto import pareto_front
 from study.ranks import winners
 from study.records import TrialRecord
 from study.report import as_json, print_summary
 from study.search import Search
-from study.session import LiveTrial, Session
+from study.session import Session
 from study.simulate import print_simulation
 from study.stored import read_all
 from study.warm_start import known_trials

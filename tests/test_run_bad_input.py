@@ -14,8 +14,8 @@ from torch import nn
 from study import launch, preparation
 from study.config import question_of, read_studies, read_study, shipped_spaces
 from study.launch import run_study
+from study.layout import Layout
 from study.run import main
-from study.session import Layout
 from study.storage import Storage
 from tests.image_files import write_image, write_tree
 from trainables.backbones import BACKBONES, resnet

@@ -12,10 +12,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from study.live_trial import LiveTrial
 from study.ranks import winners
 from study.records import RecordFile, TrialRecord
 from study.search import STATES, Search
-from study.session import LiveTrial, Session
+from study.session import Session
 from tests.fake_trials import NUM_EVALUATIONS, REASON, Driver, make_record, objective
 from tests.fake_trials import open_session, run_to_end, training_report
 from trainables.trial import Report

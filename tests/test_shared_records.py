@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from study.display import Display
+from study.layout import Layout
 from study.records import TrialRecord
-from study.session import Layout, Session
+from study.session import Session
 from study.shared_records import SharedRecords
 from study.tensorboard import TensorBoard
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

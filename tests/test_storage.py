@@ -9,9 +9,9 @@ import pytest
 
 from study import lease as leases
 from study.appended import TAIL_BYTES, AppendedFile, read_parts
+from study.layout import NOTE, Layout
 from study.lease import Lease
 from study.mirror import Mirror, StorageFailed
-from study.session import NOTE, Layout
 from study.storage import Storage, check_copy, keeping, local_copies, open_storage
 from tests.stores import BUCKET, Bucket, running_bucket
 from trainables import store as stores

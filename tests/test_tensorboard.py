@@ -9,8 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer import event_file_writer
 
+from study.layout import Layout
+from study.live_trial import LiveTrial
 from study.records import TrialRecord
-from study.session import Layout, LiveTrial, Session
+from study.session import Session
 from study.tensorboard import METRICS, TensorBoard
 from tests.fake_trials import REASON, Driver, open_session, run_to_end, training_report
 from trainables.checkpoint import TrialFolder

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from study.layout import Layout
 from study.records import EvaluationRecord, TrialRecord
 from study.search import Outcome
-from study.session import Layout
 from study.tensorboard import TensorBoard
 from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig

@@ -16,8 +16,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile
-from study.session import LiveTrial, make_record
 from tests.image_files import write_tree
 from tests.spy_tasks import Touched, timeless, tiny
 from trainables import trial as trial_module

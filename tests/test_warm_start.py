@@ -7,8 +7,9 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from study.layout import Layout
 from study.records import RecordFile, TrialRecord
-from study.session import Layout, Session
+from study.session import Session
 from study.tree import Params
 from study.warm_start import WarmStart, best_params, known_trials
 from tests.fake_trials import STUDY, make_record, make_study, run_to_end

@@ -17,7 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from study.config import read_study
-from study.session import Layout, Session
+from study.layout import Layout
+from study.session import Session
 from study.tuner import Interruption, run
 from tests.studies import TINY
 from trainables.checkpoint import load_tensors
