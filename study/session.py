@@ -133,7 +133,7 @@ class Session:
                                self._value(runs), None, self._cost(runs[0].id))
         self.told.pop(number, None)
 
-    def _value(self, runs: Sequence["LiveTrial | TrialRecord"], evaluation: int | None = None
+    def _value(self, runs: Sequence[LiveTrial | TrialRecord], evaluation: int | None = None
                ) -> float:
         return value_of(runs, self.study.joint, self._evaluated, evaluation)
 
@@ -150,7 +150,7 @@ class Session:
         return [e.metrics for run in runs if run.stage == "search" and run.task == task
                 for e in run.evaluations]
 
-    def _runs(self, suggestion: Suggestion) -> list["LiveTrial"]:
+    def _runs(self, suggestion: Suggestion) -> list[LiveTrial]:
         """Those of a trial that was drawn."""
         number, params = suggestion.number, suggestion.params
         condition = self.search.conditions.name(params)
@@ -158,7 +158,7 @@ class Session:
                 for name, config in zip(self._ids(number), self.study.on_each_task(
                     suggestion.config), strict=True)]
 
-    def _runs_so_far(self, number: int) -> list["LiveTrial | TrialRecord"]:
+    def _runs_so_far(self, number: int) -> list[LiveTrial | TrialRecord]:
         """Those of a trial that have been handed out, ended ones too."""
         found = (self.live.get(name) or self.file.records.get(name) for name in self._ids(number))
         return [run for run in found if run is not None]
