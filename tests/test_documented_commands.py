@@ -116,7 +116,9 @@ TABLE: dict[str, Entry] = {
         "a second study by Ray; test_warm_start.py runs what it does"),
     "python -m study.run --space FILE --resume": Run(
         "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL),
-    "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml": Elsewhere(
+    "python -m study.run --space s2rda49 --storage s3://BUCKET/runs": Elsewhere(
+        "needs a bucket; test_storage_end_to_end.py has one"),
+    "python -m study.run --space s2rda49 --cluster --storage s3://BUCKET/runs": Elsewhere(
         "needs machines; test_submit.py submits a study, cluster_e2e opens tunnels"),
     "tensorboard --logdir runs/digits/tensorboard": Elsewhere(
         "serves pages until it is stopped; test_tensorboard_page.py opens them"),
