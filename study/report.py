@@ -43,11 +43,12 @@ def summary(comparison: Comparison) -> RenderableType:
 
 def selection_sentence(comparison: Comparison) -> str:
     """Who chose the winners, and by what."""
+    jointly = f" (winners by its {comparison.joint} over all tasks)" if comparison.joint else ""
     if comparison.selected_by_target_labels:
-        return (f"Checkpoints and winners were selected by {comparison.criterion}, an ORACLE that "
-                "reads target labels: nobody without labels can reach these figures.")
-    return (f"Checkpoints and winners were selected by {comparison.criterion}, which reads no "
-            "target label; test labels were read once, for this table.")
+        return (f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, an "
+                "ORACLE that reads target labels: nobody without labels can reach these figures.")
+    return (f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, which "
+            "reads no target label; test labels were read once, for this table.")
 
 
 def _figures(comparison: Comparison) -> Table:

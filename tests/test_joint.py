@@ -9,12 +9,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
 
 from study.comparison import compare_tasks
 from study.live_trial import LiveTrial
 from study.ranks import mean_over_tasks, standings
 from study.records import TrialRecord
+from study.report import selection_sentence
 from study.session import Session
+from study.simulate import print_simulation
 from study.stored import read_all
 from study.tables import across
 from study.warm_start import best_params, known_trials
@@ -287,6 +290,38 @@ def test_tables_have_the_mean_over_tasks_of_each_seed(tmp_path: Path) -> None:
         for column, cell in zip(table.columns, cells, strict=True):
             assert cell.spread is not None
             assert cell.spread.values == pytest.approx((accuracies[column.tag],) * 2)
+
+
+def test_the_report_says_how_winners_were_chosen(tmp_path: Path) -> None:
+    (study,) = read_all([run_fake(tmp_path / "both", **{**JOINT, "joint": "mean_rank"})])
+    for comparison in study.comparisons.values():
+        assert "by bnm (winners by its mean_rank over all tasks)," \
+            in selection_sentence(comparison)
+    (alone,) = read_all([run_fake(tmp_path / "alone")])
+    for comparison in alone.comparisons.values():
+        assert "by bnm, which" in selection_sentence(comparison)
+
+
+@pytest.mark.parametrize("changes, line", [
+    ({"tasks": [A]}, "joint: mean is over tasks, and needs at least two of them: tasks: [s2rda49, "
+                     "s2rda_ms39]."),
+    ({"task": A, "tasks": None}, "joint: mean is over tasks, and needs at least two of them: "
+                                 "tasks: [s2rda49, s2rda_ms39]."),
+    ({"cost": "seconds", "pruner": "none"},
+     "cost: is of one task and has no meaning where the search is joint. Leave out cost or "
+     "joint."),
+])
+def test_what_has_no_meaning_for_several_tasks_is_an_error(
+    changes: dict[str, Any], line: str,
+) -> None:
+    with pytest.raises(ValueError) as raised:
+        make_study(**{**JOINT, **changes})
+    assert line in str(raised.value).splitlines()
+
+
+def test_a_joint_search_is_not_simulated(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="learning curves are of a single task. Choose one by"):
+        print_simulation(*make_study(**JOINT), tmp_path, Console(quiet=True))
 
 
 def test_a_warm_start_takes_the_best_on_all_tasks(tmp_path: Path) -> None:
