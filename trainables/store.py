@@ -27,7 +27,8 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Between attempts, each of which the store's own client has tried several times."""
 
 CHUNK_BYTES = 16 << 20
-"""That an upload reads at a time: what is larger takes a request for each."""
+"""That is in memory at a time. pyarrow sends what is larger than 10 MB in parts of that size, each
+a request, with one before and one after them."""
 
 THREADS = 16
 """For the download of many files."""
