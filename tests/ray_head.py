@@ -34,6 +34,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def answer_of(url: str, token: str | None) -> int | None:
+    """The status with which a job server answers; ``None`` if it does not."""
+    request = urllib.request.Request(url)
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
 @dataclass
 class RayHead:
     """``ray start --head`` with an autoscaler whose machines are processes on this one.
@@ -106,16 +120,7 @@ class RayHead:
 
     def status(self, token: str | None, path: str = "/api/jobs/") -> int | None:
         """How the job server answers; ``None`` if it does not."""
-        request = urllib.request.Request(f"{self.jobs}{path}")
-        if token is not None:
-            request.add_header("Authorization", f"Bearer {token}")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return int(answer.status)
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return None
+        return answer_of(f"{self.jobs}{path}", token)
 
     def processes(self) -> list[str]:
         """What its processes are called."""

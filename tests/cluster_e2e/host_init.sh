@@ -3,13 +3,15 @@
 set -euo pipefail
 name=$1 address=$2 folder=$3 host_key=$4 public_key=$5
 
+home=$(getent passwd root | cut -d: -f6)
+
 hostname "$name"
 mount --make-rprivate /
 mkdir -p "$folder/up" "$folder/work"
-mount -t overlay overlay -o "lowerdir=/root,upperdir=$folder/up,workdir=$folder/work" /root
-rm -rf /root/.ray /root/.aws /root/.ssh
-cp "$folder/profile" /root/.bash_profile
-printf '#\n' > /root/.bashrc
+mount -t overlay overlay -o "lowerdir=$home,upperdir=$folder/up,workdir=$folder/work" "$home"
+rm -rf "$home/.ray" "$home/.aws" "$home/.ssh"
+cp "$folder/profile" "$home/.bash_profile"
+printf '#\n' > "$home/.bashrc"
 
 mkdir -p /tmp/ray
 mount -t tmpfs tmpfs /tmp/ray

@@ -1,10 +1,11 @@
 """Machines on this one: each has an address, processes, a home, memory and an sshd of its own.
 
 They are network, process and mount namespaces on a bridge; their files are otherwise this
-machine's, so what is to prove that something was copied must look below /root.
+machine's, so what is to prove that something was copied must look below its home.
 """
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 
 PREFIX = "10.77.0"
 BRIDGE_ADDRESS = f"{PREFIX}.1"
+HOME = pwd.getpwnam("root").pw_dir
+"""Of the machines' administrator."""
 INIT = Path(__file__).parent / "host_init.sh"
 NEEDED = ("ip", "nsenter", "setpriv", "unshare", "mount", "/usr/sbin/sshd", "ssh", "ssh-keygen",
           "rsync")
@@ -30,7 +33,7 @@ def why_not() -> str | None:
     trial = ("ip netns add s2r-probe && ip netns exec s2r-probe unshare --mount --pid --fork "
              "--mount-proc sh -c 'mount --make-rprivate / && mount -t tmpfs tmpfs /mnt "
              "&& mkdir /mnt/up /mnt/work && mount -t overlay overlay "
-             "-o lowerdir=/root,upperdir=/mnt/up,workdir=/mnt/work /root'")
+             f"-o lowerdir={HOME},upperdir=/mnt/up,workdir=/mnt/work {HOME}'")
     done = subprocess.run(["sh", "-c", trial], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", "s2r-probe"], capture_output=True, check=False)
     if done.returncode:
@@ -63,7 +66,7 @@ class Host:
     def run(self, command: str) -> "subprocess.CompletedProcess[str]":
         """A command of the machine's administrator."""
         return subprocess.run(
-            ["nsenter", "--target", str(self.init), "--all", "env", "-i", "HOME=/root", "bash",
+            ["nsenter", "--target", str(self.init), "--all", "env", "-i", f"HOME={HOME}", "bash",
              "--login", "-c", command], capture_output=True, text=True, check=False)
 
     def files(self, path: str) -> Path:

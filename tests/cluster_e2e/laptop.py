@@ -6,14 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.files import ROOT
+from tests.ray_head import answer_of
 
 PORT = 18265
 """Of the tunnel to the dashboard."""
@@ -104,14 +103,5 @@ class Laptop:
 
 
 def status(token: str | None, path: str = "/api/jobs/") -> int | None:
-    """How the dashboard answers; ``None`` if it does not."""
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}")
-    if token is not None:
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
+    """How the dashboard answers through the tunnel; ``None`` if it does not."""
+    return answer_of(f"http://127.0.0.1:{PORT}{path}", token)

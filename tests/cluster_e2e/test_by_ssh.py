@@ -78,8 +78,9 @@ def live(folder: Path, laptop: Laptop) -> Course:
 
 def took_trial(hosts: Hosts, name: str) -> bool:
     """Whether a trial ran on a machine, by its logs."""
-    logs = hosts.running[name].files("/tmp/ray/session_latest/logs")
-    return any("TrialTrainable" in path.read_text() for path in logs.glob("worker-*.out"))
+    sessions = hosts.running[name].files("/tmp/ray")  # Ray's link to the latest one leads outside
+    return any("TrialTrainable" in path.read_text()
+               for path in sessions.glob("session_2*/logs/worker-*.out"))
 
 
 def without_container(text: str, home: Path) -> str:
