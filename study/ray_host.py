@@ -18,7 +18,7 @@ import ray
 import yaml
 from filelock import FileLock, Timeout
 from ray.autoscaler._private.util import prepare_config
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from study.placement import Cluster, joined_cluster, num_awaited, worker_of
 from study.quiet import SETTINGS
@@ -77,7 +77,7 @@ class JoinedRay:
         """Calls a function where trials run, once there is such a machine.
 
         Raises:
-            ValueError: The function raised it.
+            ValueError: The function raised it, or the cluster is gone.
         """
         worker = worker_of(resources)
         if not joined_cluster(*_machines()).places(worker):
@@ -89,6 +89,9 @@ class JoinedRay:
             if isinstance(error.cause, ValueError):
                 raise error.cause from None
             raise
+        except RayError as error:
+            raise ValueError("the cluster was lost while data were checked on it "
+                             f"({str(error).splitlines()[0].rstrip('.')}). Is it up?") from error
 
 
 @contextmanager

@@ -225,9 +225,11 @@ class Tunnel:
             assert self.process is not None
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.said.seek(0)
-                lines = self.said.read().decode(errors="replace").strip().splitlines()
-                raise ValueError(f"--cluster {self.file}: the cluster's head cannot be reached: "
-                                 f"{lines[-1] if lines else 'no answer'}")
+                raise ValueError(
+                    f"--cluster {self.file}: the cluster's head cannot be reached: "
+                    f"{reason_in(self.said.read().decode(errors='replace'))}. All that was said: "
+                    f"ray dashboard {self.file}; what may be wrong with the file: python -m "
+                    f"cluster.check {self.file}.")
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -237,6 +239,13 @@ class Tunnel:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self.said.close()
+
+
+def reason_in(output: str) -> str:
+    """The line of a command's output that is most like a reason."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    return (errors or lines or ["no answer"])[-1].rstrip(".:")
 
 
 def _answers(address: str) -> bool:

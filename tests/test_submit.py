@@ -15,7 +15,7 @@ import pytest
 
 from study.records import read_records
 from study.run import main
-from study.submit import Submission, pack
+from study.submit import Submission, pack, reason_in
 from tests.proxy import Proxy
 from tests.ray_head import RayHead, free_port
 from tests.studies import DEADLINE_SECONDS, TINY, overrides
@@ -82,6 +82,18 @@ def test_a_mistake_shows_before_anything_is_sent(
     assert main(["--space", str(TINY), "--storage", "/shared", "--cluster", "nowhere.yaml",
                  *arguments]) == 2
     assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize("output, reason", [
+    ("", "no answer"),
+    ("Attempting …\nssh: connect to host 10.0.0.1 port 22: Connection timed out\n",
+     "ssh: connect to host 10.0.0.1 port 22: Connection timed out"),
+    ("Traceback:\njsonschema.exceptions.ValidationError: 'resources' is a required property\n\n"
+     "On instance['x']:\n    {'Encrypted': True,\n     'DeleteOnTermination': True}\n",
+     "jsonschema.exceptions.ValidationError: 'resources' is a required property"),
+])
+def test_of_a_long_answer_the_reason_is_shown(output: str, reason: str) -> None:
+    assert reason_in(output) == reason
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
