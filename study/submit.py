@@ -244,7 +244,7 @@ class Tunnel:
 def reason_in(output: str) -> str:
     """The line of a command's output that is most like a reason."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception): ", line)]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
     return (errors or lines or ["no answer"])[-1].rstrip(".:")
 
 

@@ -89,7 +89,7 @@ def test_a_mistake_shows_before_anything_is_sent(
     ("Attempting …\nssh: connect to host 10.0.0.1 port 22: Connection timed out\n",
      "ssh: connect to host 10.0.0.1 port 22: Connection timed out"),
     ("Traceback:\njsonschema.exceptions.ValidationError: 'resources' is a required property\n\n"
-     "On instance['x']:\n    {'Encrypted': True,\n     'DeleteOnTermination': True}\n",
+     "On instance['x']:\n    {'Encrypted': True}\nError: Failed to forward dashboard.\n",
      "jsonschema.exceptions.ValidationError: 'resources' is a required property"),
 ])
 def test_of_a_long_answer_the_reason_is_shown(output: str, reason: str) -> None:
