@@ -1,15 +1,17 @@
 """Measures what a trial costs the study's own process, early and late in a large study.
 
-python -m benchmarks.scale [--trials N] [--sampler random|tpe] [--concurrency N] [--alone]
-    [--space NAME|FILE]
+python -m benchmarks.scale [--trials N] [--sampler random|tpe] [--concurrency N]
+    [--alone | --snapshots] [--space NAME|FILE]
 
 Everything but the training is real: Ray Tune, Optuna's journal, records, TensorBoard, the log and
 the display's lines. A trial is a report with 13 figures for each epoch, made up, at once, in a
 process of Tune's: three reports in the benchmark's own space, fewer where ASHA stops the trial.
-``--alone`` leaves Ray out, which leaves what the study itself costs. Figures are of the study's
-process: its processor time (all threads) and resident memory, without those of Ray's and of the
-trials' processes. They are printed window by window, and those of a run that is ended by Ctrl-C or
-SIGTERM hold as far as they go.
+``--alone`` leaves Ray out, which leaves what the study itself costs. ``--snapshots`` lets Tune
+write snapshots of its own state as often as it does by itself, and says how large they are; a
+study, which needs none, has it write one an hour. Figures are of the study's process: its
+processor time (all threads) and resident memory, without those of Ray's and of the trials'
+processes. They are printed window by window, and those of a run that is ended by Ctrl-C or SIGTERM
+hold as far as they go.
 """
 
 import argparse
@@ -55,6 +57,9 @@ search:
       dann: {domain_weight: {log_uniform: [0.03, 3.0]}}
 """
 
+SCRATCH = ".tune"
+"""Tune's folder in the study's."""
+
 EDGES = (0, 10, 100, 500, *range(1000, 100_000, 500))
 """Numbers of ended trials between which windows lie."""
 
@@ -96,9 +101,14 @@ class Use:
 
 
 class Meter:
-    """Prints what the process uses while trials end; an observer of a session."""
+    """Prints what the process uses while trials end; an observer of a session.
 
-    def __init__(self) -> None:
+    Args:
+        snapshots: The folder below which Tune's are, if their size is to be printed.
+    """
+
+    def __init__(self, snapshots: Path | None = None) -> None:
+        self.snapshots = snapshots
         self.num_ended = 0
         self.marks: list[tuple[int, Use]] = []
         """Trials that had ended, and what had been used; a window lies between two of them."""
@@ -121,7 +131,9 @@ class Meter:
         """Ends a window, unless nothing has ended in it."""
         if self.marks and self.num_ended > self.marks[-1][0]:
             self.marks.append((self.num_ended, Use.now()))
-            print(window(*self.marks[-2:]), flush=True)
+            print(window(*self.marks[-2:]), end="", flush=True)
+            print("" if self.snapshots is None else
+                  f"; a snapshot {size_of_snapshot(self.snapshots) / 1024:.0f} KiB", flush=True)
 
 
 def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
@@ -133,6 +145,12 @@ def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
             f"{1e3 * (after.wall_seconds - before.wall_seconds) / count:6.1f} ms and "
             f"{(after.resident_bytes - before.resident_bytes) / count / 1024:5.1f} KiB a trial; "
             f"{after.resident_bytes / 2**20:5.0f} MiB")
+
+
+def size_of_snapshot(folder: Path) -> int:
+    """Bytes of the latest snapshot of Tune's below a folder."""
+    return max((path.stat().st_size for path in folder.rglob("experiment_state-*.json")),
+               default=0)
 
 
 def settings_of(space: str | None, num_trials: int | None, sampler: str, concurrency: int
@@ -179,7 +197,7 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
         with study.tuner.Interruption() as interruption:
-            study.tuner.run(session, resources, concurrency, root / "cache", root / ".tune",
+            study.tuner.run(session, resources, concurrency, root / "cache", root / SCRATCH,
                             interruption)
 
 
@@ -196,13 +214,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="10,000, or as many as the space has")
     parser.add_argument("--sampler", choices=["random", "tpe"], default="random")
     parser.add_argument("--concurrency", type=int, default=2)
-    parser.add_argument("--alone", action="store_true", help="without Ray")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--alone", action="store_true", help="without Ray")
+    how.add_argument("--snapshots", action="store_true", help="with Tune's own, and their size")
     parser.add_argument("--space", help="the benchmark's own unless one is named")
     options = parser.parse_args()
     settings = settings_of(options.space, options.trials, options.sampler, options.concurrency)
-    meter = Meter()
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout(Path(folder))
+        meter = Meter(layout.root / SCRATCH if options.snapshots else None)
+        if options.snapshots:
+            os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
         logging.basicConfig(filename=layout.log, level=logging.INFO)
         with opened(settings, layout.root, meter) as session:
             run = run_alone if options.alone else run_under_tune

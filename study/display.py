@@ -37,6 +37,7 @@ class Display:
         self.session: Session | None = None
         self.started = time.monotonic()
         self.ended_here = 0
+        self.num_waiting = 0
         self.live = Live(get_renderable=self.picture, console=console, refresh_per_second=4,
                          transient=True)
 
@@ -75,6 +76,12 @@ class Display:
         self._say(f"{record.id} {record.condition} {WORDS[record.outcome]}{reason}  "
                   f"[{counts} · {self._time_left()}]")
 
+    def on_wait(self, count: int) -> None:
+        """So many of the trials that were handed out have no machine yet, or no more."""
+        self.num_waiting = count
+        if not self.console.is_terminal:
+            self._say(self._counts())
+
     def _say(self, line: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
         self.console.print(f"{minutes:3d}:{seconds:02d}  {line}", markup=False, highlight=False,
@@ -96,8 +103,10 @@ class Display:
     def _counts(self) -> str:
         assert self.session is not None
         outcomes = self.session.file.outcomes
-        return " · ".join([f"{len(self.session.live)} running",
-                           *(f"{outcomes[o]} {word}" for o, word in WORDS.items())])
+        running = f"{len(self.session.live)} running"
+        if self.num_waiting:
+            running += f" ({self.num_waiting} without a machine yet)"
+        return " · ".join([running, *(f"{outcomes[o]} {word}" for o, word in WORDS.items())])
 
     def _best(self) -> str:
         assert self.session is not None

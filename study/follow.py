@@ -5,6 +5,7 @@ when it is called again.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -19,6 +20,15 @@ ANSWER_SECONDS = 30.0
 
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between attempts to connect again; the last one from then on."""
+
+HINT_SECONDS = 300.0
+"""Without an answer, before it is said that the head may be lost."""
+
+GIVE_UP_SECONDS = 3600.0
+"""Without an answer, before it is no longer waited for. Sleep of this machine does not count."""
+
+HINT = ("If the cluster's head was lost, start it again (`ray up`); then, or if the study goes "
+        "on, give the same command with --resume.")
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Ray's words for jobs that are over."""
@@ -57,7 +67,8 @@ def refusal(status: int, address: str, what: str) -> str:
         return (f"{address}: the cluster asks for a token, and the one here is missing "
                 "or not its own. It belongs into ~/.ray/auth_token.")
     if status == 404:
-        return f"{address}: the cluster does not know {what}; it may have been started anew."
+        return (f"{address}: the cluster does not know {what}; it may have been started anew. "
+                "Then the same command with --resume goes on with the study.")
     return f"{address}: the cluster answered {status} to the question for {what}."
 
 
@@ -76,9 +87,11 @@ async def follow(server: JobServer, job: str, output: TextIO,
         What the server knows of the job that has ended: ``status``, ``driver_exit_code``, …
 
     Raises:
-        Refused: The server does not know the job, or does not let us in.
+        Refused: The server does not know the job, or does not let us in, or has not answered for
+            an hour.
     """
     copied, failures = 0, 0
+    heard, hinted = time.monotonic(), False
     async with aiohttp.ClientSession(headers=dict(server.headers)) as session:
         while True:
             try:
@@ -86,17 +99,20 @@ async def follow(server: JobServer, job: str, output: TextIO,
                         f"{server.address}/api/jobs/{job}/logs/tail",
                         heartbeat=HEARTBEAT_SECONDS, max_msg_size=0) as log:
                     skip = copied  # the server begins with the first line each time
-                    async for message in log:
-                        if message.type is not aiohttp.WSMsgType.TEXT:
-                            break
-                        text = message.data[skip:]
-                        skip = max(0, skip - len(message.data))
-                        copied += len(text)
-                        output.write(text)
-                        output.flush()
-                        if text and failures:
-                            say("Connected again.")
-                            failures = 0
+                    try:
+                        async for message in log:
+                            if message.type is not aiohttp.WSMsgType.TEXT:
+                                break
+                            text = message.data[skip:]
+                            skip = max(0, skip - len(message.data))
+                            copied += len(text)
+                            output.write(text)
+                            output.flush()
+                            if text and failures:
+                                say("Connected again.")
+                                failures = 0
+                    finally:  # it may have been quiet for long
+                        heard, hinted = time.monotonic(), False
                 details = await server.job(session, job)
                 if details["status"] in ENDED:
                     return details
@@ -107,6 +123,12 @@ async def follow(server: JobServer, job: str, output: TextIO,
                 pass
             if not failures:
                 say("The connection was lost; the study goes on. Connecting again …")
+            silence = time.monotonic() - heard
+            if silence > GIVE_UP_SECONDS:
+                raise Refused(f"{server.address}: no answer for an hour. {HINT}")
+            if silence > HINT_SECONDS and not hinted:
+                say(f"No answer for five minutes. {HINT} Trying on …")
+                hinted = True
             await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
             failures += 1
             connect()

@@ -238,7 +238,7 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
     """
     from study.display import Display, LogBook
     from study.tensorboard import TensorBoard
-    from study.tuner import Interruption, run
+    from study.tuner import Interruption, Waiting, run
 
     study, space, layout = plan.study, plan.space, plan.layout
     tensorboard = TensorBoard(layout, list(space.tree.parameters()))
@@ -254,7 +254,7 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
         if not session.is_over:
             console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
             wait_for_ray()
-            with Interruption(keeper.check) as interruption:
+            with Interruption(keeper.check, Waiting(display.on_wait).look) as interruption:
                 run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",
                     interruption)
     tensorboard.close()

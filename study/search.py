@@ -7,7 +7,7 @@ rungs that trials reached, and how each ended.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -83,6 +83,8 @@ class Search:
     def _count_trials(self) -> None:
         self.drawn: Counter[Key] = Counter()
         """Trials drawn of each condition, whatever became of them."""
+        self.num_queued = len(self._trials(TrialState.WAITING))
+        """By this study or, when it was killed right after, its earlier life."""
         self.rivals = Rivals(self.config.pruner.config, self.config.seed)
         for trial in self._trials():
             condition = self.conditions.key(trial.params)
@@ -97,6 +99,11 @@ class Search:
         self.optuna_study.add_trials(trials)
         self._count_trials()
 
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Has some values drawn next, after those that were queued before."""
+        self.optuna_study.enqueue_trial(dict(params))
+        self.num_queued += 1
+
     def ask(self) -> Suggestion:
         """Draws a trial.
 
@@ -105,12 +112,11 @@ class Search:
         """
         self.optuna_study.sampler = make_sampler(self.sampler, derive_seed(
             self.config.seed, "sampler", self.num_asked()))
-        queued = self._trials(TrialState.WAITING)  # by a study that was killed right after
-        if self.config.equal_budget and not queued:
-            behind = min(self.conditions.combinations,
-                         key=lambda params: self.drawn[self.conditions.key(params)])
-            self.optuna_study.enqueue_trial(dict(behind))
+        if self.config.equal_budget and not self.num_queued:
+            self.enqueue(min(self.conditions.combinations,
+                             key=lambda params: self.drawn[self.conditions.key(params)]))
         trial = self.optuna_study.ask()
+        self.num_queued = max(self.num_queued - 1, 0)
         config = self.space.sample(trial)
         trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
         self.drawn[self.conditions.key(trial.params)] += 1

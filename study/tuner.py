@@ -12,17 +12,20 @@ import pickle
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ray
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util import placement_group_table
 
 from study.live_trial import LiveTrial
 from study.placement import worker_of
@@ -32,6 +35,9 @@ from trainables.ray_trainable import Assignment, TrialTrainable, WorkersTrainabl
 from trainables.ray_trainable import report_of
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""Between looks at which trials have a place."""
 
 
 class _LeftOut:
@@ -52,11 +58,11 @@ class Interruption(_LeftOut, tune.Stopper):
     are whole. A second signal is as if there were nobody to take it.
 
     Args:
-        check: Raises what else is to end the run; called between the same events.
+        checks: Called between the same events; may raise what else is to end the run.
     """
 
-    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self.check = check
+    def __init__(self, *checks: Callable[[], None]) -> None:
+        self.checks = checks
         self.requested = False
         self.before: dict[int, Any] = {}
 
@@ -87,10 +93,37 @@ class Interruption(_LeftOut, tune.Stopper):
 
     def stop_all(self) -> bool:
         """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
-        self.check()
+        for check in self.checks:
+            check()
         if self.requested:
             raise Interrupted
         return False
+
+
+class Waiting:
+    """Tells how many trials wait for machines, as soon as two looks have found the same.
+
+    Args:
+        tell: Called with each new number.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self.tell = tell
+        self.told = self.seen = 0
+        self.next_look = time.monotonic() + LOOK_SECONDS
+
+    def look(self) -> None:
+        """Looks, if it is time to."""
+        if time.monotonic() < self.next_look:
+            return
+        own = ray.get_runtime_context().get_job_id()  # a cluster has those of others too
+        count = sum(group["state"] in ("PENDING", "RESCHEDULING")
+                    for key, group in placement_group_table().items() if key.endswith(own))
+        if count == self.seen != self.told:
+            self.told = count
+            self.tell(count)
+        self.seen = count
+        self.next_look = time.monotonic() + LOOK_SECONDS
 
 
 class SessionSearcher(_LeftOut, Searcher):

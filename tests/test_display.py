@@ -133,6 +133,17 @@ def test_an_end_is_a_line_with_counts_and_time_left(plain: Shown, clock: Clock) 
         "about 2 min left]")  # 11 to go, 10 s each
 
 
+def test_trials_that_have_no_machine_are_counted(plain: Shown) -> None:
+    plain.start()
+    plain.start()
+    plain.printed()
+    plain.display.on_wait(1)
+    plain.display.on_wait(0)
+    assert plain.printed() == [
+        "  0:00  2 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed",
+        "  0:00  2 running · 0 done · 0 stopped early · 0 failed"]
+
+
 def test_a_failure_has_its_reason(plain: Shown) -> None:
     trial = plain.start()
     plain.session.on_failure(trial.id, REASON)
@@ -184,6 +195,14 @@ def test_the_picture_fits_80_columns(terminal: Shown) -> None:
     terminal.start()
     lines = terminal.picture()
     assert max(len(line) for line in lines) <= 80 and not any("…" in line for line in lines)
+
+
+def test_the_picture_counts_trials_without_a_machine(terminal: Shown) -> None:
+    terminal.start()
+    terminal.display.on_wait(1)
+    assert terminal.printed() == []
+    assert terminal.picture()[1] \
+        == "1 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed"
 
 
 def test_the_picture_counts_trials(terminal: Shown) -> None:

@@ -340,7 +340,7 @@ def test_a_lock_that_was_left_is_not_waited_for(
 
 
 def test_a_method_that_was_queued_and_not_drawn_is_drawn_next(tmp_path: Path) -> None:
-    open_search(tmp_path).optuna_study.enqueue_trial({"method": "no_adaptation"})
+    open_search(tmp_path).enqueue({"method": "no_adaptation"})
     drawn = [config.method.name for config in draw_and_finish(open_search(tmp_path), 3)]
     assert drawn == ["no_adaptation", "dann", "no_adaptation"]
 
@@ -376,7 +376,7 @@ def test_every_combination_that_is_compared_gets_the_same_budget(tmp_path: Path)
 def test_a_budget_that_is_behind_is_served_first(tmp_path: Path) -> None:
     search = open_search(tmp_path, **CASES)
     for _ in range(3):
-        search.optuna_study.enqueue_trial({"task/digits": "few", "method": "dann"})
+        search.enqueue({"task/digits": "few", "method": "dann"})
     drawn = [condition_of(search.ask()) for _ in range(6)]
     assert drawn == [("few", "dann")] * 3 + [
         ("plain", "no_adaptation"), ("plain", "dann"), ("few", "no_adaptation")]

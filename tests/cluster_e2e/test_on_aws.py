@@ -4,7 +4,9 @@ Ray's launcher and autoscaler, ssh, authentication and storage are the real ones
 namespaces, so the container is left out, and AWS is moto.
 """
 
+import logging
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ from tests.cluster_e2e.ec2 import ENDPOINT, Cloud
 from tests.cluster_e2e.hosts import PREFIX, Hosts
 from tests.cluster_e2e.laptop import SECONDS, Laptop, status
 from tests.cluster_e2e.leaks import DECOY, ProcessList, files_with, wait_for
+
+log = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -141,6 +145,7 @@ class Life:
         self.secrets = secrets
         self.bucket = Bucket(cloud.client("s3"))
         self.course = Course()
+        self.begun = time.monotonic()
         self.command = (
             "python", "-m", "study.run", "--space", "tests/spaces/tiny.yaml", "--cluster",
             str(cluster), "--storage", STORAGE, "--name", NAME, "--workers", "2",
@@ -152,26 +157,34 @@ class Life:
         """Starts the cluster, tries its doors and submits the study."""
         self.laptop.run("python", "-m", "cluster.check", str(self.cluster))
         self._up()
+        self._note("the head is up")
         with self.laptop.tunnel(self.cluster):
             self.course.statuses = {
                 "without": status(None), "wrong": status("0" * 64),
                 "right": status(token_of(self.laptop.home))}
+        self._note("the doors were tried")
         self.study = self.laptop.start(*self.command)
 
     def lose_a_worker(self) -> None:
         """AWS takes one of the two away that the first trial runs on."""
         before = self.bucket.wait_for_evaluations(FIRST, 2, SECONDS)
+        self._note("a trial has two checkpoints")
         self.course.lost_worker = next(iter(self.cloud.instances("worker")))
         self.cloud.take_away(self.course.lost_worker)
+        self._note("a worker is lost")
         self.course.stranger = join_without_token(self.hosts, self._head()[1])
+        self._note("a stranger has tried to join")
         self._note_loss(FIRST, before)
+        self._note("the trial has gone on")
 
     def lose_the_head(self) -> None:
         """While the second trial runs."""
         wait_for(lambda: FIRST in self.bucket.records(), SECONDS, "the first trial's record")
+        self._note("the first trial has ended")
         before = self.bucket.wait_for_evaluations(SECOND, 2, SECONDS)
         self.course.records_before = list(self.bucket.records().values())
         self._look_for_leaks()
+        self._note("the next one has two checkpoints")
         self.cloud.take_away(self._head()[0])
         self.laptop.interrupt(self.study)  # it would wait for that head
         assert self.study.returncode == 130
@@ -180,11 +193,14 @@ class Life:
     def resume(self) -> None:
         """A new head; the same command and ``--resume``."""
         self._up()
+        self._note("a new head is up")
         self.study = self.laptop.start(*self.command, "--resume")
         self._note_loss(SECOND, self.before_head_loss)
+        self._note("that trial has gone on")
         self.course.result = self.laptop.finish(self.study, SECONDS)
         assert self.study.returncode == 0, self.course.result
         self.course.records = list(self.bucket.records().values())
+        self._note("the study has ended")
 
     def end(self) -> None:
         """Looks for leaks and ends the cluster."""
@@ -194,6 +210,10 @@ class Life:
         self.laptop.run("ray", "down", "--yes", str(self.cluster))
         self.cloud.wait_until_empty(SECONDS)
         self.course.launched = dict(self.cloud.launched)
+        self._note("the cluster is down")
+
+    def _note(self, event: str) -> None:
+        log.info("%3.0f s: %s", time.monotonic() - self.begun, event)
 
     def _up(self) -> None:
         self.laptop.run("ray", "up", "--yes", "--no-config-cache", str(self.cluster))
