@@ -1,22 +1,28 @@
 """The log of a job on a Ray cluster, followed through connections that are lost.
 
 Ray's own follower takes a connection that has gone silent for one that is quiet, and begins anew
-when it is called again.
+when it is called again. Ray's server does not answer a WebSocket's pings.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 import aiohttp
 
-HEARTBEAT_SECONDS = 15.0
-"""Between signs of life that a connection is asked for."""
+QUIET_SECONDS = 15.0
+"""Without a line, before the server is asked whether the job goes on."""
+
+STALE_SECONDS = 600.0
+"""Without a line, before the connection is made anew: what lies between may have dropped it."""
 
 ANSWER_SECONDS = 30.0
 """That the job server is given to answer."""
+
+CLOSE_SECONDS = 1.0
+"""That it is given to take leave, which Ray's does not do."""
 
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between attempts to connect again; the last one from then on."""
@@ -90,45 +96,95 @@ async def follow(server: JobServer, job: str, output: TextIO,
         Refused: The server does not know the job, or does not let us in, or has not answered for
             an hour.
     """
-    copied, failures = 0, 0
-    heard, hinted = time.monotonic(), False
+    copy, outage = _Copy(output), None
     async with aiohttp.ClientSession(headers=dict(server.headers)) as session:
         while True:
+            pause = PAUSES[0]
             try:
                 async with session.ws_connect(
-                        f"{server.address}/api/jobs/{job}/logs/tail",
-                        heartbeat=HEARTBEAT_SECONDS, max_msg_size=0) as log:
-                    skip = copied  # the server begins with the first line each time
-                    try:
-                        async for message in log:
-                            if message.type is not aiohttp.WSMsgType.TEXT:
-                                break
-                            text = message.data[skip:]
-                            skip = max(0, skip - len(message.data))
-                            copied += len(text)
-                            output.write(text)
-                            output.flush()
-                            if text and failures:
-                                say("Connected again.")
-                                failures = 0
-                    finally:  # it may have been quiet for long
-                        heard, hinted = time.monotonic(), False
+                        f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS)) as log:
+                    if outage is not None:
+                        say("Connected again.")
+                        outage = None
+                    is_whole = await _copy_log(log, copy, lambda: server.job(session, job))
                 details = await server.job(session, job)
-                if details["status"] in ENDED:
+                if is_whole and details["status"] in ENDED:
                     return details
             except aiohttp.WSServerHandshakeError as error:
                 if error.status < 500:
                     raise Refused(refusal(error.status, server.address, f"job {job}")) from error
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
-                pass
-            if not failures:
-                say("The connection was lost; the study goes on. Connecting again …")
-            silence = time.monotonic() - heard
-            if silence > GIVE_UP_SECONDS:
-                raise Refused(f"{server.address}: no answer for an hour. {HINT}")
-            if silence > HINT_SECONDS and not hinted:
-                say(f"No answer for five minutes. {HINT} Trying on …")
-                hinted = True
-            await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)])
-            failures += 1
+                outage = outage or _Outage(server.address, say)
+                pause = outage.pause()
+            await asyncio.sleep(pause)
             connect()
+
+
+async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy",
+                    ask: Callable[[], Awaitable[dict[str, Any]]]) -> bool:
+    """Copies what a connection shows; says whether the server ended it, having shown all."""
+    copy.begin()
+    heard = time.monotonic()
+    while True:
+        try:
+            message = await log.receive(timeout=QUIET_SECONDS)
+        except asyncio.TimeoutError:
+            has_ended = (await ask())["status"] in ENDED
+            if has_ended or time.monotonic() - heard > STALE_SECONDS:
+                return False
+            continue
+        if message.type is not aiohttp.WSMsgType.TEXT:
+            return message.type is not aiohttp.WSMsgType.ERROR
+        copy.write(message.data)
+        heard = time.monotonic()
+
+
+class _Copy:
+    """A log that is copied once, though each connection begins with its first line."""
+
+    def __init__(self, output: TextIO) -> None:
+        self.output = output
+        self.copied = 0
+        """Characters, by all connections."""
+        self.seen = 0
+        """Of this one."""
+
+    def begin(self) -> None:
+        """The log comes again from the start."""
+        self.seen = 0
+
+    def write(self, text: str) -> None:
+        """Copies what is new of some further text."""
+        new = text[max(self.copied - self.seen, 0):]
+        self.seen += len(text)
+        self.copied += len(new)
+        self.output.write(new)
+        self.output.flush()
+
+
+class _Outage:
+    """The server does not answer."""
+
+    def __init__(self, address: str, say: Callable[[str], None]) -> None:
+        self.address = address
+        self.say = say
+        self.began = time.monotonic()
+        self.attempts = 0
+        self.hinted = False
+        say("The connection was lost; the study goes on. Connecting again …")
+
+    def pause(self) -> float:
+        """Seconds until the next attempt.
+
+        Raises:
+            Refused: There should be none.
+        """
+        lasts = time.monotonic() - self.began
+        if lasts > GIVE_UP_SECONDS:
+            raise Refused(f"{self.address}: no answer for an hour. {HINT}")
+        if lasts > HINT_SECONDS and not self.hinted:
+            self.say(f"No answer for five minutes. {HINT} Trying on …")
+            self.hinted = True
+        self.attempts += 1
+        return PAUSES[min(self.attempts, len(PAUSES)) - 1]

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import yaml
 from filelock import FileLock, Timeout
 from ray.autoscaler._private.util import prepare_config
 from ray.exceptions import RayError, RayTaskError
+from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from study.placement import Cluster, joined_cluster, num_awaited, worker_of
 from study.quiet import SETTINGS
@@ -74,15 +76,19 @@ class JoinedRay:
 
     def call(self, resources: ResourcesConfig, function: Callable[..., None],
              *arguments: object) -> None:
-        """Calls a function where trials run, once there is such a machine.
+        """Calls a function where trials run, once there are machines for all workers of one.
 
         Raises:
             ValueError: The function raised it, or the cluster is gone.
         """
         worker = worker_of(resources)
-        if not joined_cluster(*_machines()).places(worker):
-            self.say("Waiting for a machine that takes trials …")
-        remote = ray.remote(num_cpus=worker["CPU"], num_gpus=worker.get("GPU", 0))(function)
+        if joined_cluster(*_machines()).places(worker) < resources.workers:
+            self.say("Waiting for machines that take a trial …")
+        # Asked for together: one after another they would take as long as all of their starts.
+        group = placement_group([worker] * resources.workers)
+        remote = ray.remote(
+            num_cpus=worker["CPU"], num_gpus=worker.get("GPU", 0),
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0))(function)
         try:
             ray.get(remote.remote(*arguments))
         except RayTaskError as error:
@@ -92,6 +98,9 @@ class JoinedRay:
         except RayError as error:
             raise ValueError("the cluster was lost while data were checked on it "
                              f"({str(error).splitlines()[0].rstrip('.')}). Is it up?") from error
+        finally:
+            with suppress(RayError):
+                remove_placement_group(group)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +26,10 @@ class Jobs:
 
     def __init__(self, *connections: Serve) -> None:
         self.left = list(connections)
+        self.after = shows()
+        """What a connection does once they are used up."""
+        self.num_connections = 0
+        self.is_frozen = False
         self.port = free_port()
         self.said: list[str] = []
         self.log = io.StringIO()
@@ -37,7 +40,7 @@ class Jobs:
         app = web.Application()
         app.router.add_get(f"/api/jobs/{JOB}", self.details)
         app.router.add_get(f"/api/jobs/{JOB}/logs/tail", self.tail)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", self.port).start()
         try:
@@ -46,12 +49,15 @@ class Jobs:
             await runner.cleanup()
 
     async def details(self, request: web.Request) -> web.Response:
+        while self.is_frozen:
+            await asyncio.sleep(0.01)
         return web.json_response({"status": "RUNNING" if self.left else "SUCCEEDED"})
 
     async def tail(self, request: web.Request) -> web.WebSocketResponse:
         log = web.WebSocketResponse()
         await log.prepare(request)
-        await self.left.pop(0)(log)
+        self.num_connections += 1
+        await (self.left.pop(0) if self.left else self.after)(log)
         await log.close()
         return log
 
@@ -72,27 +78,50 @@ def shows(*texts: str, seconds: float = 0.0) -> Serve:
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow_module, "PAUSES", (0.05,))
+    monkeypatch.setattr(follow_module, "QUIET_SECONDS", 0.1)
 
 
-def test_each_line_comes_once_whatever_the_connections_hold() -> None:
-    jobs = Jobs(shows("a\n", "b"), shows("a", "\nb", "\nc\n"), shows("a\nb\nc\n", "d\n"))
-
+def run(jobs: Jobs) -> dict[str, Any]:
+    """Follows the job while the server is up."""
     async def course() -> dict[str, Any]:
         async with jobs.up():
             return await jobs.follow()
 
-    assert asyncio.run(course()) == {"status": "SUCCEEDED"}
+    return asyncio.run(course())
+
+
+def test_each_line_comes_once_whatever_the_connections_hold() -> None:
+    jobs = Jobs(shows("a\n", "b"), shows("a", "\nb", "\nc\n"), shows("a\nb\nc\n", "d\n"))
+    assert run(jobs) == {"status": "SUCCEEDED"}
     assert jobs.log.getvalue() == "a\nb\nc\nd\n"
-    assert jobs.said == 2 * [
-        "The connection was lost; the study goes on. Connecting again …", "Connected again."]
+    assert jobs.said == []  # the server was there all the time
 
 
-def test_a_head_that_does_not_come_back_is_not_waited_for_for_ever(
+def test_a_server_that_comes_back_is_found_again() -> None:
+    jobs = Jobs(shows("a\n", seconds=60.0), shows("a\nb\n"))
+
+    async def course() -> dict[str, Any]:
+        async with jobs.up():
+            following = asyncio.create_task(jobs.follow())
+            while not jobs.log.getvalue():
+                await asyncio.sleep(0.01)
+        while not jobs.said:
+            await asyncio.sleep(0.01)
+        async with jobs.up():
+            return await following
+
+    assert asyncio.run(course()) == {"status": "SUCCEEDED"}
+    assert jobs.log.getvalue() == "a\nb\n"
+    assert jobs.said == ["The connection was lost; the study goes on. Connecting again …",
+                         "Connected again."]
+
+
+def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(follow_module, "HINT_SECONDS", 0.2)
     monkeypatch.setattr(follow_module, "GIVE_UP_SECONDS", 0.6)
-    jobs = Jobs(shows("a\n"), shows())
+    jobs = Jobs(shows("a\n", seconds=60.0), shows())
 
     async def course() -> None:
         async with jobs.up():
@@ -108,22 +137,48 @@ def test_a_head_that_does_not_come_back_is_not_waited_for_for_ever(
     assert "--resume. Trying on …" in jobs.said[-1]
 
 
-def test_a_quiet_connection_is_not_taken_for_a_lost_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow_module, "HINT_SECONDS", 0.5)
-    monkeypatch.setattr(follow_module, "GIVE_UP_SECONDS", 0.5)
-    jobs = Jobs(shows("a\n", seconds=1.0), shows("a\nb\n"))
+def test_a_quiet_log_keeps_its_connection() -> None:
+    """Ray's server reads nothing from the connection, as this one does not: it answers no ping."""
+    jobs = Jobs(shows("a\n", seconds=1.0), shows("a\n"))
+    run(jobs)
+    assert jobs.num_connections == 2 and jobs.said == []
+
+
+def test_a_connection_that_stays_quiet_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "STALE_SECONDS", 0.3)
+    jobs = Jobs(shows("a\n", seconds=60.0), shows("a\nb\n"))
+    run(jobs)
+    assert jobs.log.getvalue() == "a\nb\n" and jobs.said == []
+
+
+def test_the_end_of_the_log_comes_by_a_new_connection_if_the_old_one_is_dead() -> None:
+    jobs = Jobs(shows("a\n", seconds=60.0))
+    jobs.after = shows("a\nb\n")
+    run(jobs)
+    assert jobs.log.getvalue() == "a\nb\n" and jobs.num_connections == 2
+
+
+def test_a_server_that_takes_connections_and_answers_nothing_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow_module, "ANSWER_SECONDS", 0.2)
+    jobs = Jobs(shows("a\n", seconds=60.0), shows("a\nb\n"))
 
     async def course() -> None:
-        begin = time.monotonic()
         async with jobs.up():
-            await jobs.follow()
-        assert time.monotonic() - begin > 1.0
+            jobs.is_frozen = True
+            following = asyncio.create_task(jobs.follow())
+            while not jobs.said:
+                await asyncio.sleep(0.01)
+            jobs.is_frozen = False
+            await following
 
     asyncio.run(course())
     assert jobs.log.getvalue() == "a\nb\n"
+    assert jobs.said[-1] == "Connected again."
 
 
-def test_a_job_that_the_server_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_the_server_does_not_know() -> None:
     jobs = Jobs()
 
     async def course() -> None:

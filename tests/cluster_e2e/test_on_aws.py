@@ -151,7 +151,8 @@ class Life:
             str(cluster), "--storage", STORAGE, "--name", NAME, "--workers", "2",
             "--trials", str(NUM_TRIALS), "--set", f"fixed.schedule.num_epochs={NUM_EPOCHS}",
             "--set", "final_seeds=0", "--set", "pruner=none", "--set",
-            "fixed.initialization=none")
+            "fixed.initialization=none", "--set",
+            "search.method.choice={no_adaptation: {}, dann: {}}")
 
     def begin(self) -> None:
         """Starts the cluster, tries its doors and submits the study."""
@@ -181,14 +182,14 @@ class Life:
         """While the second trial runs."""
         wait_for(lambda: FIRST in self.bucket.records(), SECONDS, "the first trial's record")
         self._note("the first trial has ended")
-        before = self.bucket.wait_for_evaluations(SECOND, 2, SECONDS)
+        self.bucket.wait_for_evaluations(SECOND, 2, SECONDS)
         self.course.records_before = list(self.bucket.records().values())
         self._look_for_leaks()
+        self.before_head_loss = self.bucket.progress(SECOND)
         self._note("the next one has two checkpoints")
         self.cloud.take_away(self._head()[0])
         self.laptop.interrupt(self.study)  # it would wait for that head
         assert self.study.returncode == 130
-        self.before_head_loss = before
 
     def resume(self) -> None:
         """A new head; the same command and ``--resume``."""
