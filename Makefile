@@ -5,6 +5,8 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+CLUSTER_TESTS = tests/cluster tests/cluster_e2e tests/test_submit.py
+
 .PHONY: study test cluster-test lint bench
 
 study: .venv/installed
@@ -14,7 +16,7 @@ test: .venv/installed-test lint
 	.venv/bin/python -m pytest $(ARGS)
 
 cluster-test: .venv/installed-test
-	.venv/bin/python -m pytest -m cluster tests/cluster tests/cluster_e2e tests/test_submit.py $(ARGS)
+	.venv/bin/python -m pytest -m cluster -rs $(CLUSTER_TESTS) $(ARGS)
 
 lint: .venv/installed-test
 	.venv/bin/flake8 study trainables cluster search_spaces benchmarks tests

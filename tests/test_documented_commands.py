@@ -1,4 +1,4 @@
-"""Every command in README, CONTRIBUTING and docs/ is run, or says here why not.
+"""Every command in the READMEs, CONTRIBUTING and docs/ is run, or says here why not.
 
 A command that is documented and not in :data:`TABLE` fails, and so does one that is in it and
 documented nowhere. Commands run in a folder of their own, where the files that the pages speak of
@@ -34,7 +34,8 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster" / "README.md",
+         *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAM = re.compile(
     r"(?:\w+=\S+ )*(?:\.venv/bin/)?(?:make|optuna-dashboard|pip|python|ray|tensorboard|torchrun) ")
 """How commands begin, also in the middle of a sentence."""
@@ -135,7 +136,7 @@ TABLE: dict[str, Entry] = {
     # CONTRIBUTING
     'make test ARGS="tests/test_session.py -k winners"': Make(
         "python -m pytest tests/test_session.py -k winners"),
-    "make cluster-test": Make("python -m pytest -m cluster tests/cluster tests/cluster_e2e"),
+    "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
     "make .venv/installed": Make("pip"),
     "source .venv/bin/activate": Elsewhere("changes the shell that it is typed into"),
@@ -197,6 +198,33 @@ TABLE: dict[str, Entry] = {
         "24 trials", "python -m benchmarks.scale --alone --space s2rda_search --trials 6"),
     "python -m benchmarks.checkpoints": Run(
         "disclusterda", "python -m benchmarks.checkpoints --backbone small_cnn --classes 2"),
+    # cluster/README.md
+    "pip install --constraint constraints.txt --editable '.[cluster]'": Elsewhere(
+        "`make test` installs more"),
+    "pip install s3fs": Elsewhere("`make test` installs it"),
+    "python -m cluster.check cluster/cluster.yaml": Elsewhere(
+        "finds what is to be filled in; test_check.py runs it on whole and on broken files"),
+    "python -m cluster.check cluster/cluster.yaml && ray up cluster/cluster.yaml": Elsewhere(
+        "cluster_e2e/test_on_aws.py runs both"),
+    **{command: Elsewhere(f"needs machines; {test} has some") for command, test in {
+        "ray up": "cluster_e2e/test_on_aws.py", "ray up cluster/cluster.yaml":
+        "cluster_e2e/test_on_aws.py", "ray down": "cluster_e2e/test_on_aws.py",
+        "ray down cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
+        "RAY_UP_enable_autoscaler_v2=0 ray up cluster/onprem.yaml": "cluster_e2e/test_by_ssh.py",
+        "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml --storage "
+        "s3://my-studies/runs": "cluster_e2e/test_on_aws.py",
+        "ray dashboard cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
+        "ray job stop JOB": "test_submit.py"}.items()},
+    "ray get-auth-token --generate > /dev/null; chmod 600 ~/.ray/auth_token": Elsewhere(
+        "makes a token; cluster_e2e/test_by_ssh.py does"),
+    **{command: Elsewhere("Ray's own, for a cluster that runs; not tested") for command in (
+        "ray job list", "ray attach cluster/cluster.yaml --port-forward 6006",
+        "ray exec cluster/cluster.yaml 'ray status'", "ray monitor cluster/cluster.yaml",
+        "ray monitor …",
+        "ray exec cluster/cluster.yaml 'tail -n 100 /tmp/ray/session_latest/logs/*.err'")},
+    **{f"tensorboard --logdir {place}": Elsewhere(
+        "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket")
+        for place in ("s3://my-studies/runs/s2rda49/tensorboard", "…")},
 }
 
 

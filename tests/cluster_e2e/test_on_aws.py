@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
-NUM_TRIALS, NUM_EPOCHS = 3, 60
+NUM_TRIALS, NUM_EPOCHS = 3, 40
 FIRST, SECOND = "0000", "0001"
 """The trials that are interrupted: there is room for one at a time."""
 
