@@ -192,8 +192,9 @@ TABLE: dict[str, Entry] = {
         "ten thousand trials by Ray; test_scale_benchmark.py runs a few without it"),
     "python -m benchmarks.scale --alone": Run(
         "bytes a trial", "python -m benchmarks.scale --alone --trials 5"),
-    "python -m benchmarks.scale --alone --sampler tpe --trials 1000": Run(
-        "bytes a trial", "python -m benchmarks.scale --alone --sampler tpe --trials 12"),
+    **{f"python -m benchmarks.scale --{options} --trials 2000": Elsewhere(
+        "two thousand trials by Ray; test_scale_benchmark.py runs a few without it")
+        for options in ("sampler tpe", "snapshots")},
     "python -m benchmarks.scale --alone --space s2rda_search --concurrency 64": Run(
         "24 trials", "python -m benchmarks.scale --alone --space s2rda_search --trials 6"),
     "python -m benchmarks.checkpoints": Run(
