@@ -132,8 +132,8 @@ class Meter:
         if self.marks and self.num_ended > self.marks[-1][0]:
             self.marks.append((self.num_ended, Use.now()))
             print(window(*self.marks[-2:]), end="", flush=True)
-            print("" if self.snapshots is None else
-                  f"; a snapshot {size_of_snapshot(self.snapshots) / 1024:.0f} KiB", flush=True)
+            size = self.snapshots and size_of_snapshot(self.snapshots)
+            print(f"; a snapshot {size / 1024:.0f} KiB" if size else "", flush=True)
 
 
 def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
@@ -148,7 +148,7 @@ def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
 
 
 def size_of_snapshot(folder: Path) -> int:
-    """Bytes of the latest snapshot of Tune's below a folder."""
+    """Bytes of the largest snapshot of Tune's below a folder; 0 if there is none."""
     return max((path.stat().st_size for path in folder.rglob("experiment_state-*.json")),
                default=0)
 

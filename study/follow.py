@@ -21,9 +21,6 @@ STALE_SECONDS = 600.0
 ANSWER_SECONDS = 30.0
 """That the job server is given to answer."""
 
-CLOSE_SECONDS = 1.0
-"""That it is given to take leave, which Ray's does not do."""
-
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between attempts to connect again; the last one from then on."""
 
@@ -58,9 +55,12 @@ class JobServer:
 
         Raises:
             Refused: It knows none of that name, or the token is not the cluster's.
+            aiohttp.ClientError: It does not answer, or not as itself.
         """
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with session.get(f"{self.address}/api/jobs/{job}", timeout=timeout) as answer:
+            if answer.status >= 500:  # what lies between us, or the server, is not itself
+                answer.raise_for_status()
             if answer.status != 200:
                 raise Refused(refusal(answer.status, self.address, f"job {job}"))
             details: dict[str, Any] = await answer.json()
@@ -96,33 +96,37 @@ async def follow(server: JobServer, job: str, output: TextIO,
         Refused: The server does not know the job, or does not let us in, or has not answered for
             an hour.
     """
-    copy, outage = _Copy(output), None
-    async with aiohttp.ClientSession(headers=dict(server.headers)) as session:
+    copy, way = _Copy(output), _Way(server.address, say)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)  # of the handshake; not of what follows
+    details: dict[str, Any] = {}
+    async with aiohttp.ClientSession(headers=dict(server.headers), timeout=timeout) as session:
+
+        async def has_ended() -> bool:
+            nonlocal details
+            details = await server.job(session, job)
+            way.is_open()
+            return details["status"] in ENDED
+
         while True:
             pause = PAUSES[0]
             try:
                 async with session.ws_connect(
-                        f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0,
-                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS)) as log:
-                    if outage is not None:
-                        say("Connected again.")
-                        outage = None
-                    is_whole = await _copy_log(log, copy, lambda: server.job(session, job))
-                details = await server.job(session, job)
-                if is_whole and details["status"] in ENDED:
+                        f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0) as log:
+                    is_whole = await _copy_log(log, copy, way, has_ended)
+                if await has_ended() and is_whole:
                     return details
             except aiohttp.WSServerHandshakeError as error:
                 if error.status < 500:
                     raise Refused(refusal(error.status, server.address, f"job {job}")) from error
+                pause = way.is_lost()
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
-                outage = outage or _Outage(server.address, say)
-                pause = outage.pause()
+                pause = way.is_lost()
             await asyncio.sleep(pause)
             connect()
 
 
-async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy",
-                    ask: Callable[[], Awaitable[dict[str, Any]]]) -> bool:
+async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy", way: "_Way",
+                    has_ended: Callable[[], Awaitable[bool]]) -> bool:
     """Copies what a connection shows; says whether the server ended it, having shown all."""
     copy.begin()
     heard = time.monotonic()
@@ -130,13 +134,13 @@ async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy",
         try:
             message = await log.receive(timeout=QUIET_SECONDS)
         except asyncio.TimeoutError:
-            has_ended = (await ask())["status"] in ENDED
-            if has_ended or time.monotonic() - heard > STALE_SECONDS:
+            if await has_ended() or time.monotonic() - heard > STALE_SECONDS:
                 return False
             continue
         if message.type is not aiohttp.WSMsgType.TEXT:
-            return message.type is not aiohttp.WSMsgType.ERROR
-        copy.write(message.data)
+            return message.type is aiohttp.WSMsgType.CLOSE  # CLOSED: the connection is broken
+        if copy.write(message.data):
+            way.is_open()
         heard = time.monotonic()
 
 
@@ -154,33 +158,42 @@ class _Copy:
         """The log comes again from the start."""
         self.seen = 0
 
-    def write(self, text: str) -> None:
-        """Copies what is new of some further text."""
+    def write(self, text: str) -> bool:
+        """Copies what is new of some further text; says whether anything is."""
         new = text[max(self.copied - self.seen, 0):]
         self.seen += len(text)
         self.copied += len(new)
         self.output.write(new)
         self.output.flush()
+        return bool(new)
 
 
-class _Outage:
-    """The server does not answer."""
+class _Way:
+    """The way to a server, which is open as long as the server answers."""
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self.address = address
         self.say = say
-        self.began = time.monotonic()
+        self.lost_at: float | None = None
         self.attempts = 0
         self.hinted = False
-        say("The connection was lost; the study goes on. Connecting again …")
 
-    def pause(self) -> float:
-        """Seconds until the next attempt.
+    def is_open(self) -> None:
+        """The server has answered."""
+        if self.lost_at is not None:
+            self.say("Connected again.")
+            self.lost_at, self.attempts, self.hinted = None, 0, False
+
+    def is_lost(self) -> float:
+        """It has not; returns the seconds until the next attempt.
 
         Raises:
             Refused: There should be none.
         """
-        lasts = time.monotonic() - self.began
+        if self.lost_at is None:
+            self.lost_at = time.monotonic()
+            self.say("The connection was lost; the study goes on. Connecting again …")
+        lasts = time.monotonic() - self.lost_at
         if lasts > GIVE_UP_SECONDS:
             raise Refused(f"{self.address}: no answer for an hour. {HINT}")
         if lasts > HINT_SECONDS and not self.hinted:

@@ -51,6 +51,9 @@ HEAD = "node:__internal_head__"
 ANSWER_SECONDS = 10.0
 """That a head is given to take a connection."""
 
+WAIT_SECONDS = 2.0
+"""For room on a cluster, before it is said that the study waits for it."""
+
 JOIN_SECONDS = 120.0
 """That machines of a fixed cluster are given to join after its start."""
 
@@ -82,15 +85,11 @@ class JoinedRay:
             ValueError: The function raised it, or the cluster is gone.
         """
         worker = worker_of(resources)
-        if joined_cluster(*_machines()).places(worker) < resources.workers:
-            self.say("Waiting for machines that take a trial …")
-        # Asked for together: one after another they would take as long as all of their starts.
-        group = placement_group([worker] * resources.workers)
-        remote = ray.remote(
-            num_cpus=worker["CPU"], num_gpus=worker.get("GPU", 0),
-            scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0))(function)
         try:
-            ray.get(remote.remote(*arguments))
+            with self._room(resources) as room:
+                ray.get(ray.remote(
+                    num_cpus=worker["CPU"], num_gpus=worker.get("GPU", 0),
+                    scheduling_strategy=room)(function).remote(*arguments))
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):
                 raise error.cause from None
@@ -98,6 +97,18 @@ class JoinedRay:
         except RayError as error:
             raise ValueError("the cluster was lost while data were checked on it "
                              f"({str(error).splitlines()[0].rstrip('.')}). Is it up?") from error
+
+    @contextmanager
+    def _room(self, resources: ResourcesConfig) -> Iterator[PlacementGroupSchedulingStrategy]:
+        """Room for all workers of a trial, also on machines that come only now; the first's place.
+
+        Asked for one after another, machines would take as long as all of their starts.
+        """
+        group = placement_group([worker_of(resources)] * resources.workers)
+        try:
+            if not group.wait(WAIT_SECONDS):
+                self.say("Waiting for machines that take a trial …")
+            yield PlacementGroupSchedulingStrategy(group, 0)
         finally:
             with suppress(RayError):
                 remove_placement_group(group)

@@ -84,7 +84,8 @@ class Search:
         self.drawn: Counter[Key] = Counter()
         """Trials drawn of each condition, whatever became of them."""
         self.num_queued = len(self._trials(TrialState.WAITING))
-        """By this study or, when it was killed right after, its earlier life."""
+        """By this study or, when it was killed right after, its earlier life; and by nobody else:
+        a study's folder has one owner."""
         self.rivals = Rivals(self.config.pruner.config, self.config.seed)
         for trial in self._trials():
             condition = self.conditions.key(trial.params)

@@ -199,10 +199,11 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         self.searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first trial that waits; Tune would look for it among all that have ended."""
+        """The trial that waits and was drawn first; Tune would look among all that have ended."""
         waiting = [trial for trial in tune_controller.get_live_trials()
                    if trial.status == Trial.PENDING]
-        return min(waiting, key=lambda trial: str(trial.config["id"]), default=None)
+        return min(waiting, key=lambda trial: (len(trial.config["id"]), trial.config["id"]),
+                   default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops the trial if the session says so."""

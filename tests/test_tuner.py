@@ -35,7 +35,9 @@ def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch
 
     with own_ray(1, 1) as wait_for_ray:
         wait_for_ray()
-        first, second = placement_group([{"CPU": 1}]), placement_group([{"CPU": 1}])
+        first = placement_group([{"CPU": 1}])
+        assert first.wait(DEADLINE_SECONDS)
+        second = placement_group([{"CPU": 1}])
         look_until_told(1)
         for _ in range(20):
             waiting.look()

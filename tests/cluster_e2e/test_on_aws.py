@@ -168,9 +168,10 @@ class Life:
 
     def lose_a_worker(self) -> None:
         """AWS takes one of the two away that the first trial runs on."""
-        before = self.bucket.wait_for_evaluations(FIRST, 2, SECONDS)
+        self.bucket.wait_for_evaluations(FIRST, 2, SECONDS)
         self._note("a trial has two checkpoints")
         self.course.lost_worker = next(iter(self.cloud.instances("worker")))
+        before = self._progress(FIRST)
         self.cloud.take_away(self.course.lost_worker)
         self._note("a worker is lost")
         self.course.stranger = join_without_token(self.hosts, self._head()[1])
@@ -182,10 +183,10 @@ class Life:
         """While the second trial runs."""
         wait_for(lambda: FIRST in self.bucket.records(), SECONDS, "the first trial's record")
         self._note("the first trial has ended")
+        self._look_for_leaks()
         self.bucket.wait_for_evaluations(SECOND, 2, SECONDS)
         self.course.records_before = list(self.bucket.records().values())
-        self._look_for_leaks()
-        self.before_head_loss = self.bucket.progress(SECOND)
+        self.before_head_loss = self._progress(SECOND)
         self._note("the next one has two checkpoints")
         self.cloud.take_away(self._head()[0])
         self.laptop.interrupt(self.study)  # it would wait for that head
@@ -223,6 +224,12 @@ class Life:
         """Instance and address."""
         (instance, (_, address)), = self.cloud.instances("head").items()
         return instance, address
+
+    def _progress(self, trial: str) -> dict[str, Any]:
+        """How far a trial is just before something is lost."""
+        progress = self.bucket.progress(trial)
+        assert progress["evaluation"] + 3 < NUM_EPOCHS, "it has got too far to show what it loses"
+        return progress
 
     def _note_loss(self, trial: str, before: dict[str, Any]) -> None:
         """Waits until a trial has gone on; what was under way when it stopped does not count."""
