@@ -23,6 +23,7 @@ from study.report import as_json
 from study.launch import run_study
 from study.run import main
 from study.session import Session
+from study.tuner import Waiting
 from tests.fake_trials import STUDY, Driver
 from tests.spy_tasks import SMALL, tiny
 from trainables.trial import open_domains
@@ -37,7 +38,8 @@ class FakeTuner(ModuleType):
         self.limits: list[int | None] = []
         self.checkpoints: dict[Path, dict[str, int]] = {}
         self.starts = 0
-        self.Interruption = nullcontext
+        self.Interruption = lambda *checks: nullcontext()
+        self.Waiting = Waiting
 
     @contextmanager
     def own_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
