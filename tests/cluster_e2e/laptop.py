@@ -58,7 +58,9 @@ class Laptop:
     def start(self, *command: str) -> "subprocess.Popen[str]":
         """A command that goes on meanwhile."""
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *command], cwd=ROOT, env=self.all_environment,
+            # Who started the tests may have them ignore Ctrl-C, which is inherited.
+            ["setpriv", "--pdeathsig", "KILL", "env", "--default-signal=INT", *command],
+            cwd=ROOT, env=self.all_environment,
             text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT)
         self.started.append(process)
