@@ -167,5 +167,5 @@ def _remove_leftovers() -> None:
             run("ip", "netns", "del", space)
     for line in run("ip", "-brief", "link").splitlines():
         link = line.split()[0].partition("@")[0]
-        if link.startswith("s2r-"):
-            run("ip", "link", "del", link)
+        if link.startswith("s2r-"):  # those of spaces go with them, a little later
+            subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
