@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import WSMsgType, web
+from aiohttp import ClientSession, web
 
 from study import follow as follow_module
 from study.follow import JobServer, Refused, follow
@@ -32,7 +32,6 @@ class Jobs:
         self.is_frozen = False
         self.status = 200
         self.num_refused = 0
-        self.pings: list[web.WebSocketResponse] = []
         self.port = free_port()
         self.said: list[str] = []
         self.log = io.StringIO()
@@ -63,19 +62,12 @@ class Jobs:
         if self.status != 200:
             self.num_refused += 1
             return web.Response(status=self.status)
-        log = web.WebSocketResponse(autoping=False)
+        log = web.WebSocketResponse()
         await log.prepare(request)
         self.num_connections += 1
-        reading = asyncio.create_task(self._note_pings(log))
         await (self.left.pop(0) if self.left else self.after)(log)
-        reading.cancel()
         await log.close()
         return log
-
-    async def _note_pings(self, log: web.WebSocketResponse) -> None:
-        while not log.closed:
-            if (await log.receive()).type is WSMsgType.PING:
-                self.pings.append(log)
 
     def follow(self, job: str = JOB) -> Coroutine[Any, Any, dict[str, Any]]:
         server = JobServer(f"http://127.0.0.1:{self.port}", {})
@@ -169,11 +161,18 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
     assert "--resume. Trying on …" in jobs.said[-1]
 
 
-def test_a_quiet_log_keeps_its_connection() -> None:
+def test_a_quiet_log_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect, options = ClientSession.ws_connect, []
+
+    def noted(session: ClientSession, *arguments: Any, **named: Any) -> Any:
+        options.append(named)
+        return connect(session, *arguments, **named)
+
+    monkeypatch.setattr(ClientSession, "ws_connect", noted)
     jobs = Jobs(shows("a\n", seconds=1.0), shows("a\n"))
     finish(whole(jobs))
-    assert jobs.num_connections == 2 and jobs.said == []
-    assert jobs.pings == []  # Ray's server would not answer
+    assert jobs.num_connections == len(options) == 2 and jobs.said == []
+    assert not any("heartbeat" in each for each in options)  # Ray's server answers no ping
 
 
 def test_a_connection_that_stays_quiet_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
