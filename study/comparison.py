@@ -8,6 +8,7 @@ import numpy as np
 
 from study.agreement import Agreement, agreement
 from study.config import Cost, Joint, StudyConfig
+from study.finals import finals_of
 from study.paired import Gain, gains
 from study.pareto import Front, pareto_front
 from study.ranks import Standing, standings, winners
@@ -44,14 +45,14 @@ class Row:
 
     name: str
     metrics: dict[str, Spread]
-    """Final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``; fractions. Of a
-    study without final runs, the winner's own, where the search has measured on test sets."""
+    """The winner's final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``;
+    fractions. Where it has none, its own, if the search has measured on test sets."""
     num_seeds: int
-    """Final runs that are complete."""
+    """Its final runs that are complete."""
     outcomes: dict[str, int]
     """Trials of the search by outcome."""
     cpu_seconds: float
-    """Of search and final runs."""
+    """Of search and final runs, those of earlier winners too."""
     params: dict[str, str | int | float | bool | None]
     """The winner's searched settings."""
     winner: str | None
@@ -148,12 +149,14 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
     """
     standing = standings(records) if standing is None else standing
     best = winners(records, standing)
-    rows = tuple(_row([r for r in records if r.condition == name], best.get(name))
+    finals = finals_of(best.values(), records)
+    rows = tuple(_row([r for r in records if r.condition == name], best.get(name),
+                      [r for r in finals if r.condition == name])
                  for name in condition_names(records))
-    finals = [r for r in records if r.stage == "final" and r.condition == "no_adaptation"]
-    return Comparison(criterion, reads_target_labels, rows, _baseline(finals),
+    return Comparison(criterion, reads_target_labels, rows,
+                      _baseline([r for r in finals if r.condition == "no_adaptation"]),
                       _regrets(records, best, standing), agreement(records),
-                      gains(records, f"{TARGET}/accuracy"),
+                      gains(finals, f"{TARGET}/accuracy"),
                       pareto_front(records, cost) if cost else None, joint)
 
 
@@ -164,9 +167,9 @@ def condition_names(records: Sequence[TrialRecord]) -> list[str]:
     return list(dict.fromkeys(record.condition for record in ordered))
 
 
-def _row(records: Sequence[TrialRecord], winner: TrialRecord | None) -> Row:
+def _row(records: Sequence[TrialRecord], winner: TrialRecord | None,
+         finals: Sequence[TrialRecord]) -> Row:
     search = [record for record in records if record.stage == "search"]
-    finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
     measured = finals or [winner] if winner and winner.test else finals
     return Row(
         name=records[0].condition, method=records[0].method,

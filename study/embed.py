@@ -19,8 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from study.conditions import file_name
 from study.layout import Layout
-from study.records import TrialRecord, by_task, read_records
+from study.records import TrialRecord, by_task
 from study.storage import local_copies
+from study.stored import read_finals
 from trainables.config import TrialConfig
 from trainables.images import Images, ImageSubset
 from trainables.measuring import Meter
@@ -137,10 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _embed_winners(layout: Layout) -> None:
     """The first final run of each condition on each task."""
-    finals = [record for record in read_records(layout.records)
-              if record.stage == "final" and record.outcome == "complete"]
-    if not finals:
-        raise ValueError(f"{layout.place}: no final run of a study has ended here.")
+    finals = read_finals(layout)
     several = len(by_task(finals)) > 1
     for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
         _write(record, layout, f"{record.condition}-{record.task}" if several

@@ -15,8 +15,9 @@ from pathlib import Path
 from study.layout import Layout
 from study.model_card import model_card
 from study.ranks import worth_among
-from study.records import TrialRecord, by_task, read_records
+from study.records import TrialRecord, by_task
 from study.storage import local_copies
+from study.stored import read_finals
 from trainables.augmentations import Geometry
 from trainables.checkpoint import load_tensors, make_writable, write_atomically
 from trainables.classifier import ModelFolder, save_model
@@ -63,12 +64,7 @@ def export(study: Path, out: Path | None = None, task: str | None = None,
 def _winner(layout: Layout, task: str | None, method: str | None
             ) -> tuple[TrialRecord, list[TrialRecord]]:
     """The best final run by the criterion, and all final runs of its condition."""
-    finals = [record for record in read_records(layout.records)
-              if record.stage == "final" and record.outcome == "complete"]
-    if not finals:
-        raise ValueError(f"{layout.place}: no final run of a study has ended here. Only final "
-                         "runs keep their weights (final_seeds must be above 0).")
-    finals = _with(finals, "task", task, lambda record: (record.task,))
+    finals = _with(read_finals(layout), "task", task, lambda record: (record.task,))
     tasks = list(by_task(finals))
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 
 from study.cards import COLOURS, Card, colours, thinned
 from study.comparison import Spread
+from study.finals import finals_of
 from study.layout import Layout
 from study.ranks import Standing, winners
 from study.records import TrialRecord
@@ -39,9 +40,9 @@ def curve_cards(records: Sequence[TrialRecord], criterion: str,
 
 def measured_runs(records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None
                   ) -> list[TrialRecord]:
-    """The final runs that came to their end; in a study that has none, its winners."""
-    finals = [r for r in records if r.stage == "final" and r.outcome == "complete"]
-    return finals or [winner for winner in winners(records, standing).values() if winner.test]
+    """The winners' final runs that came to their end; in a study that has none, its winners."""
+    best = winners(records, standing).values()
+    return finals_of(best, records) or [winner for winner in best if winner.test]
 
 
 def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:

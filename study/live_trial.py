@@ -38,6 +38,11 @@ class LiveTrial:
         return self.config.identity()
 
     @property
+    def seed(self) -> int:
+        """Its configuration's."""
+        return self.config.seed
+
+    @property
     def task(self) -> str:
         """The name of its task."""
         return self.config.task.name

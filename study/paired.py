@@ -37,17 +37,17 @@ class Gain:
         return float(np.mean(self.differences))
 
 
-def gains(records: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
+def gains(finals: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
     """The gain of each condition that has a counterpart with No Adaptation.
 
     Args:
-        records: Of a study.
+        finals: The winners' final runs, as of :func:`study.finals.finals_of`.
         metric: Of the test sets.
     """
     runs: dict[str, dict[int, float]] = {}
     references: dict[str, str] = {}
-    for record in records:
-        if record.stage == "final" and record.outcome == "complete" and metric in record.test:
+    for record in finals:
+        if metric in record.test:
             runs.setdefault(record.condition, {})[record.seed] = record.test[metric]
             parts = record.condition.split(SEPARATOR)
             references[record.condition] = SEPARATOR.join(

@@ -31,7 +31,8 @@ class TrialRecord(BaseConfig):
 
     id: str
     """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run; in a joint search,
-    which makes one record for each task, with the task's name: ``0007-s2rda49``."""
+    which makes one record for each task, with the task's name: ``0007-s2rda49``. A final run whose
+    id an earlier winner's has ends in its own configuration's digest."""
     stage: Stage
     condition: str
     """What it is compared as: ``dann``, or ``imagenet · dann`` where a space says so."""
@@ -113,6 +114,8 @@ class RecordFile:
         """Those that have a trial of the search that may win."""
         self.num_searched = 0
         """Those of the search."""
+        self.num_finals = 0
+        """Final runs, those of earlier winners too."""
         self.epochs = 0.0
         """What trials of the search have trained themselves."""
         if path.exists():
@@ -134,7 +137,9 @@ class RecordFile:
         self.outcomes[record.outcome] += 1
         if record.outcome != "failed":
             self.by_identity.setdefault(record.identity, record)
-        if record.stage == "search":
+        if record.stage == "final":
+            self.num_finals += 1
+        else:
             self.num_searched += 1
             if record.objective is not None and record.outcome != "failed":
                 self.conditions.add(record.condition)

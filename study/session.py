@@ -3,7 +3,8 @@
 A study has two stages. The search draws trials until its number is reached. Then the winner of
 each condition, chosen by the criterion, runs again on fresh seeds with the test sets opened: a
 search's best score is optimistic. The final runs of a condition start as soon as its own part of
-the search is over; where ranks choose, when all of it is.
+the search is over; where ranks choose, when all of it is. A study that goes on with more trials
+and finds another winner runs that one anew.
 
 In a joint search a trial has a run on every task. It is worth something after evaluations that all
 its runs have reached, is stopped as a whole, and fails as soon as one of them does. In every other
@@ -12,17 +13,19 @@ search a trial has one run.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from study.budget import Budget, UnderWay
 from study.config import StudyConfig
+from study.finals import ended_finals, present_winners
 from study.keeper import Disk, Keeper
 from study.layout import Layout
 from study.live_trial import LiveTrial, final_run, make_record, search_id
 from study.pareto import cost_of
-from study.ranks import ranked_report, standings, value_of, winners
-from study.records import RecordFile, Stage, TrialRecord, by_task
+from study.ranks import ranked_report, value_of
+from study.records import RecordFile, Stage, TrialRecord
 from study.search import Outcome, Search, Suggestion
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
@@ -42,6 +45,14 @@ class Observer(Protocol):
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
         """A trial ended and its record is on disk."""
+
+
+_FinalRun = tuple[str, str, int]
+"""Task, condition and seed of a final run of the condition's present winner."""
+
+
+def _final_of(run: LiveTrial | TrialRecord) -> _FinalRun:
+    return run.task, run.condition, run.seed
 
 
 class Session:
@@ -78,8 +89,8 @@ class Session:
         """Drawn, and the same as one under way."""
         self.told: dict[int, int] = {}
         """The last evaluation of trials under way that Optuna was told by this process."""
-        self.best: tuple[int, list[list[TrialRecord]]] = 0, []
-        """Winners, and of how many records."""
+        self.best: tuple[int, list[TrialRecord], set[_FinalRun]] = 0, [], set()
+        """Winners and their final runs that have ended, and of how many records."""
         self._catch_up()
 
     def _catch_up(self) -> None:
@@ -208,7 +219,10 @@ class Session:
         drawn = self.file.num_searched + len(self.queue) + len(self.waiting) \
             + sum(trial.stage == "search" for trial in self.live.values())
         conditions = self._searching() | self.file.conditions
-        return drawn + self.num_tasks * (to_draw + self.study.final_seeds * len(conditions))
+        done = self._done() if self.file.num_finals else set()
+        to_run = {(task, condition, seed) for task in self.study.task_names
+                  for condition in conditions for seed in self._final_seeds()} - done
+        return drawn + self.num_tasks * to_draw + self.file.num_finals + len(to_run)
 
     def _queued(self) -> LiveTrial | None:
         while self.queue:
@@ -263,32 +277,51 @@ class Session:
         if self.queue or self.waiting or not self._search_is_over():
             return None
         missing = self._missing_finals()
-        return missing[0] if missing else None
+        return self._own_named(self._final_run(*missing[0])) if missing else None
 
-    def _missing_finals(self) -> list[LiveTrial]:
-        """Final runs that can start and have not, condition by condition."""
+    def _final_run(self, winner: TrialRecord, seed: int) -> LiveTrial:
+        return final_run(winner, seed, winner.task if self.study.joint else None)
+
+    def _own_named(self, run: LiveTrial) -> LiveTrial:
+        """A final run by an id that none of an earlier winner has, in records or as a folder.
+
+        The configuration's digest makes it so, and a resumed study finds its run by it again.
+        """
+        begun = self.layout.files(run.id).read_config()
+        if run.id in self.file.records or begun not in (None, run.config.to_yaml()):
+            return replace(run, id=f"{run.id}-{run.identity[:8]}")
+        return run
+
+    def _missing_finals(self) -> list[tuple[TrialRecord, int]]:
+        """Winners and seeds of final runs that can start and have not, condition by condition."""
         searching = self._searching()
         if searching and self.study.ranks_trials:
             return []  # ranks still change
-        seeds = range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds)
-        return [trial for runs in self._winners() if runs[0].condition not in searching
-                for seed in seeds for trial in self._finals(runs, seed)
-                if trial.id not in self.file.records and trial.id not in self.live]
+        begun = self._done() | {_final_of(run) for run in self.live.values()
+                                if run.stage == "final"}
+        conditions = dict.fromkeys(winner.condition for winner in self._winners())
+        return [(winner, seed) for condition in conditions if condition not in searching
+                for seed in self._final_seeds() for winner in self._winners()
+                if winner.condition == condition
+                and (winner.task, condition, seed) not in begun]
 
-    def _finals(self, runs: Sequence[TrialRecord], seed: int) -> list[LiveTrial]:
-        return [final_run(run, seed, run.task if self.study.joint else None) for run in runs]
+    def _final_seeds(self) -> range:
+        return range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds)
 
-    def _winners(self) -> list[list[TrialRecord]]:
-        """The winning trial of each condition, by its records on all tasks.
+    def _done(self) -> set[_FinalRun]:
+        """Final runs of the present winners that have ended."""
+        self._winners()
+        return self.best[2]
+
+    def _winners(self) -> list[TrialRecord]:
+        """The winning trial of each condition: its records on all tasks.
 
         They are looked for again only when there are more records.
         """
         if self.best[0] != len(self.file.records):
-            standing = standings(self.records, self.study.joint, self.num_tasks)
-            of_tasks = by_task([record for record in self.records if record.stage == "search"])
-            best = [winners(of_tasks.get(task, []), standing) for task in self.study.task_names]
-            self.best = len(self.file.records), [
-                [of_task[condition] for of_task in best] for condition in best[0]]
+            best = present_winners(self.records, self.study)
+            done = {_final_of(run) for run in ended_finals(best, self.records)}
+            self.best = len(self.file.records), best, done
         return self.best[1]
 
     def _searching(self) -> set[str]:

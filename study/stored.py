@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import yaml
 
 from study.comparison import Comparison, Row, compare_tasks
 from study.config import StudyConfig
+from study.finals import ended_finals, finals_of, present_winners
 from study.layout import Layout
 from study.ranks import Standing, standings
 from study.records import TrialRecord, read_records
@@ -38,17 +40,29 @@ class StoredStudy:
         """Of the trials of its search."""
         return standings(self.records, self.config.joint, len(self.config.task_names))
 
+    @cached_property
+    def winners(self) -> list[TrialRecord]:
+        """Of each condition, on each task."""
+        return present_winners(self.records, self.config)
+
+    @cached_property
+    def finals(self) -> list[TrialRecord]:
+        """The winners' final runs that are complete."""
+        return finals_of(self.winners, self.records)
+
     def run_of(self, row: Row, task: str) -> TrialRecord | None:
-        """A run that a row's figures are of: final, or the winner of a study without."""
-        own = [run for run in self.records if run.condition == row.name and run.task == task]
-        return next((run for run in own if run.stage == "final" or run.id == row.winner), None)
+        """A run that a row's figures are of: final, or the winner where there is none."""
+        return next((run for run in (*self.finals, *self.winners)
+                     if run.condition == row.name and run.task == task), None)
 
     def progress(self) -> str:
         """How much of the study there is, in a line."""
         search = [record for record in self.records if record.stage == "search"]
         trials = len({record.trial for record in search})
-        finals = len(self.records) - len(search)
-        return f"{trials} of {self.config.num_trials} trials and {finals} final runs have ended"
+        finals = len(ended_finals(self.winners, self.records))
+        earlier = len(self.records) - len(search) - finals
+        return (f"{trials} of {self.config.num_trials} trials and {finals} final runs have ended"
+                + (f", and {earlier} of earlier winners" if earlier else ""))
 
 
 def read_stored(folder: Path) -> StoredStudy:
@@ -65,6 +79,23 @@ def read_stored(folder: Path) -> StoredStudy:
     reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
     return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels,
                        compare_tasks(records, config))
+
+
+def read_finals(layout: Layout) -> list[TrialRecord]:
+    """The final runs of a study's winners that are complete, whose weights are kept.
+
+    Raises:
+        ValueError: There are none; in one line.
+    """
+    records = read_records(layout.records)
+    if not any(record.stage == "final" and record.outcome == "complete" for record in records):
+        raise ValueError(f"{layout.place}: no final run of a study has ended here. Only final "
+                         "runs keep their weights (final_seeds must be above 0).")
+    finals = finals_of(present_winners(records, read_config(layout)), records)
+    if not finals:
+        raise ValueError(f"{layout.place}: its final runs are of earlier winners. Wait for those "
+                         "of the present ones, or go on with the study by --resume.")
+    return finals
 
 
 def read_config(layout: Layout) -> StudyConfig:

@@ -104,7 +104,7 @@ def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
         return
     tags = [[f"{name}/{metric}" for name in main_sets(comparison) for metric in METRICS]
             for comparison in study.comparisons.values()]
-    finals = [r for r in study.records if r.stage == "final" and r.outcome == "complete"]
+    finals = study.finals
     for tag in tags[0]:
         spreads: dict[str, Spread] = {}
         for name in dict.fromkeys(run.condition for run in finals):

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -9,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.live_trial import search_id
+from study.ranks import winners
 from study.records import EvaluationRecord, TrialRecord
 from study.search import STATES, Outcome
 from tests.fake_trials import make_study
@@ -44,8 +46,11 @@ def generate(folder: Path, num_trials: int, num_evaluations: int = 10, num_class
         records.append(record)
     stored = [_stored(frozen, record)
               for frozen, record in zip(memory.trials, records, strict=True)]
+    best = winners(records)
     for method, accuracy in METHODS.items():
-        records += [_final(layout.trial(f"final-{method}-seed{seed}"), method, accuracy, seed,
+        plain = validate(TrialConfig, {"task": "digits", "method": method})
+        config = best[method].config if method in best else plain.model_dump(mode="json")
+        records += [_final(layout.trial(f"final-{method}-seed{seed}"), config, accuracy, seed,
                            num_evaluations, num_classes) for seed in (1, 2, 3)]
     with layout.records.open("w") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
@@ -76,10 +81,10 @@ def _record(name: str, config: TrialConfig, params: dict[str, object], num_evalu
         num_evaluations=num_evaluations, evaluations=evaluations, seconds=30.0, cpu_seconds=20.0)
 
 
-def _final(folder: Path, method: str, accuracy: float, seed: int, num_evaluations: int,
-           num_classes: int) -> TrialRecord:
-    config = validate(TrialConfig, {"task": "digits", "method": method, "seed": seed})
-    record = _record(folder.name, config, {"method": method}, num_evaluations, 1)
+def _final(folder: Path, winner: dict[str, Any], accuracy: float, seed: int,
+           num_evaluations: int, num_classes: int) -> TrialRecord:
+    config = validate(TrialConfig, {**winner, "seed": seed})
+    record = _record(folder.name, config, {"method": config.method.name}, num_evaluations, 1)
     reached = accuracy + 0.01 * seed
     right = round(1000 * reached)
     counts = [[right if i == j else (1000 - right) // (num_classes - 1)

@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.live_trial",),
     ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
      "study.shared_records"),
-    ("study.pareto",),
+    ("study.finals", "study.pareto"),
     ("study.session", "study.placement"),
     ("study.mirror",),
     ("study.storage",),

@@ -62,7 +62,9 @@ def test_the_reference_differs_in_the_method_alone() -> None:
 def test_what_failed_or_was_not_measured_is_no_pair() -> None:
     failed = final("dann", 1, 0.75).model_copy(update={"outcome": "failed"})
     search = make_record("0000", [0.5], test={METRIC: 0.9}, seed=1)
-    assert gains([final("no_adaptation", 1, 0.5), failed, search], METRIC) == ()
+    records = [final("no_adaptation", 1, 0.5), failed, search]
+    assert compare(records, "bnm", False).gains == ()
+    assert gains(records[:1] + [final("dann", 1, 0.75)], "test_OOD/accuracy") == ()
 
 
 def test_a_comparison_has_them() -> None:

@@ -191,6 +191,14 @@ class TrialFolder:
 
     # Read
 
+    def read_config(self) -> str | None:
+        """The configuration of the trial that began here, YAML; ``None`` if none did."""
+        try:
+            return (self.store.read(self.config.name).decode() if self.store
+                    else self.config.read_text())
+        except FileNotFoundError:
+            return None
+
     def read_confusion(self, test_set: str) -> tuple[list[str], list[list[int]]] | None:
         """Class names and counts ``(K, K)``; ``None`` if the trial wrote none."""
         path = self.confusion(test_set)
