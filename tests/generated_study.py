@@ -49,8 +49,8 @@ def generate(folder: Path, num_trials: int, num_evaluations: int = 10, num_class
     best = winners(records)
     for method, accuracy in METHODS.items():
         plain = validate(TrialConfig, {"task": "digits", "method": method})
-        config = best[method].config if method in best else plain.model_dump(mode="json")
-        records += [_final(layout.trial(f"final-{method}-seed{seed}"), config, accuracy, seed,
+        chosen = best[method].config if method in best else plain.model_dump(mode="json")
+        records += [_final(layout.trial(f"final-{method}-seed{seed}"), chosen, accuracy, seed,
                            num_evaluations, num_classes) for seed in (1, 2, 3)]
     with layout.records.open("w") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)

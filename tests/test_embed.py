@@ -11,6 +11,7 @@ from study.layout import Layout
 from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile, TrialRecord
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.stored_studies import describe
 from trainables.config import TrialConfig
 from trainables.schema import validate
 from trainables.trained import load_trained
@@ -30,7 +31,7 @@ CONFIG = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord, Path]:
     """A study's folder with one final run in it."""
     out = tmp_path_factory.mktemp("runs")
-    layout, cache = Layout(out / "study"), out / "cache"
+    layout, cache = describe(out / "study"), out / "cache"
     trial = LiveTrial("final-no_adaptation-seed1", "final", "no_adaptation",
                       validate(TrialConfig, CONFIG))
     trial.reports += run_trial(trial.config, layout.trial(trial.id), cache)

@@ -22,6 +22,7 @@ from study.layout import Layout
 from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile, TrialRecord, read_records
 from tests.image_files import write_image
+from tests.stored_studies import describe
 from tests.tiny_methods import CASES
 from trainables.augmentations import Geometry, evaluation_transform
 from trainables.classifier import Classified, ModelFolder, Unreadable, load_model, save_model
@@ -73,8 +74,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("export")
     write_noise(folder / "source", 0)
     write_noise(folder / "target", 100)
-    layout = Layout(folder / "study")
-    layout.root.mkdir()
+    layout = describe(folder / "study")
     file = RecordFile(layout.records)
     for method, settings, seed in RUNS:
         config = validate(TrialConfig, {
