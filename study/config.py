@@ -1,5 +1,6 @@
 """The complete description of a study: a space file with its defaults filled in."""
 
+import os
 import re
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,7 @@ from study.space import SearchSpace
 from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice, TrialConfig
 from trainables.criteria import CRITERIA, RankAverage
+from trainables.paths import Resolved, absolute_path, is_relative, resolve_paths
 from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
 from trainables.schema import default_choice, join, nearest, shorten, validate
 
@@ -90,6 +92,9 @@ class StudyConfig(BaseConfig):
     folder, instead of training again, where code, packages and data were the same."""
     max_restarts: NonNegativeInt = 3
     """How often a trial whose worker was lost goes on from its checkpoint before it fails."""
+    directory: str | None = None
+    """Folder that relative paths in the space start from; null: the current directory, which
+    ``study.yaml`` then names."""
     fixed: dict[str, Any] = {}
     """Settings of all trials."""
     search: dict[str, Any]
@@ -194,12 +199,28 @@ class StudyConfig(BaseConfig):
         return self.joint == "mean_rank" or isinstance(
             self.criterion.config, RankAverage.Config)
 
-    def on_each_task(self, config: TrialConfig) -> list[TrialConfig]:
-        """What runs in a trial: its configuration, on every task of a joint search."""
-        if self.joint is None:
-            return [config]
-        tasks = [validate(TrialConfig, {"task": task}).task for task in self._task_values()]
-        return [config.model_copy(update={"task": task}) for task in tasks]
+    def on_each_task(self, config: TrialConfig) -> list[Resolved[TrialConfig]]:
+        """What runs in a trial: what was drawn, on every task of a joint search."""
+        configs = [config]
+        if self.joint is not None:
+            tasks = [validate(TrialConfig, {"task": task}).task for task in self._task_values()]
+            configs = [config.model_copy(update={"task": task}) for task in tasks]
+        return [resolve_paths(each, self._base()) for each in configs]
+
+    def _base(self) -> str:
+        """What relative paths start from."""
+        return absolute_path(self.directory or "", os.getcwd())
+
+    def relative_paths(self, space: SearchSpace) -> dict[str, str]:
+        """Paths in the trials of its space that depend on a directory, by place."""
+        return {place: text for config in space.probe_configs()
+                for run in self.on_each_task(config)
+                for place, text in run.written.items() if is_relative(text)}
+
+    def located(self, space: SearchSpace) -> Self:
+        """The same study wherever it is read; names its directory if it has relative paths."""
+        directory = self._base() if self.relative_paths(space) else None
+        return self.model_copy(update={"directory": directory})
 
     def studies(self) -> "list[StudyConfig]":
         """The study of each task by itself."""

@@ -71,8 +71,8 @@ class _Plan:
 
     def probe_configs(self) -> list[TrialConfig]:
         """Trials on all tasks; see :meth:`study.space.SearchSpace.probe_configs`."""
-        return [each for config in self.space.probe_configs()
-                for each in self.study.on_each_task(config)]
+        return [run.config for config in self.space.probe_configs()
+                for run in self.study.on_each_task(config)]
 
 
 class Host(Protocol):
@@ -156,7 +156,8 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
         StorageFailed: The storage could no longer be reached; what is there can be resumed.
     """
     console = console or Console(quiet=True)
-    studies = read_studies(str(space), list(overrides))
+    studies = [(study.located(search_space), search_space)
+               for study, search_space in read_studies(str(space), list(overrides))]
     place = open_storage(storage, out)
     chosen, layouts = choose_folders(place, name or Path(space).stem,
                                      [study for study, _ in studies], resume, fresh=name is None)

@@ -21,6 +21,8 @@ class LiveTrial:
     params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     number: int | None = None
     """Optuna's; absent from final runs."""
+    paths: dict[str, str] = field(default_factory=dict)
+    """See :class:`study.records.TrialRecord`."""
     reports: list[Report] = field(default_factory=list)
     """Of training and test, each once."""
     latest: Report | None = None
@@ -86,7 +88,7 @@ def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTr
     })
     name = f"final-{file_name(winner.condition)}-seed{seed}"
     return LiveTrial(name if task is None else f"{name}-{task}", "final", winner.condition,
-                     config, winner.params)
+                     config, winner.params, paths=winner.paths)
 
 
 def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
@@ -97,7 +99,7 @@ def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> Trial
     return TrialRecord(
         id=trial.id, stage=trial.stage, condition=trial.condition, method=trial.method,
         seed=trial.config.seed, outcome=outcome, reason=reason, params=trial.params,
-        identity=trial.identity,
+        paths=trial.paths, identity=trial.identity,
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
         least_objective=trial.least_objective,

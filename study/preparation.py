@@ -47,8 +47,10 @@ def check_same_study(layout: Layout, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
     stored = yaml.safe_load(layout.description() or "")
     given = study.model_dump(mode="json")
-    free = ("num_trials", "time_limit", "epoch_limit", "concurrency", "final_seeds",
-            "max_restarts")
+    free: tuple[str, ...] = ("num_trials", "time_limit", "epoch_limit", "concurrency",
+                             "final_seeds", "max_restarts")
+    if "directory" not in stored:  # of a version that did not write it down
+        free += ("directory",)
     different = sorted(key for key in {*stored, *given}
                        if key not in free and stored.get(key) != given.get(key))
     if different:

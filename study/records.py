@@ -44,6 +44,9 @@ class TrialRecord(BaseConfig):
     """Why it failed, in one line."""
     params: dict[str, str | int | float | bool | None] = {}
     """The searched values, by path."""
+    paths: dict[str, str] = {}
+    """Names of files and folders as they were written, by place, where these were not absolute
+    paths; the configuration has the absolute ones."""
     identity: str
     """The configuration's digest."""
     config: dict[str, Any]

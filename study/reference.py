@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from study import space
 from study.config import StudyConfig
 from trainables.config import TrialConfig
+from trainables.paths import NamesPath
 from trainables.schema import BaseConfig, Choice, Configured, OneOf
 
 _HEAD = """\
@@ -41,6 +42,19 @@ settings, `method: {mcd: {hidden_dim: 128}}`; classes of your own go
 [by their dotted names](howto-own-method.md).
 """
 
+_PATHS = """\
+A path may begin with `~`, the home of whoever starts the study. One that is not absolute then is
+relative to the current directory, or to a space's `directory` where it names one. A study makes
+all of them absolute before a trial begins, and keeps what was written: in its `study.yaml`, which
+names the directory and so is the same study everywhere, and under `paths` in its records.
+`--resume` of a space with relative paths is refused in another directory; give `--space
+runs/NAME/study.yaml` there.
+
+On a cluster give absolute paths, as its machines see them: `--cluster` and `--address http://…`
+take no others. With `--address auto`, relative ones start from the current directory of the
+command, and the other machines must have the same folder.
+"""
+
 _PLURALS = {"criterion": "criteria"}
 """Of what tables hold, where it is not a matter of an s."""
 
@@ -60,6 +74,7 @@ def reference() -> str:
         f"## A trial\n\n{_TRIAL}\n{_table(TrialConfig)}",
         *_models(TrialConfig, "###", described),
         *_models(StudyConfig, "###", described),
+        f"## Paths\n\n{_PATHS}",
     ]
     for kind, table in tables.items():
         parts += [f"## {_title(kind)}", *_entries(kind, table, described)]
@@ -67,7 +82,7 @@ def reference() -> str:
 
 
 def _contents(tables: Iterable[str]) -> str:
-    titles = ["A space", "Open values", "A trial", *map(_title, tables)]
+    titles = ["A space", "Open values", "A trial", "Paths", *map(_title, tables)]
     return " · ".join(f"[{title}](#{_anchor(title)})" for title in titles)
 
 
@@ -213,6 +228,8 @@ def _type(annotation: object, metadata: tuple[object, ...] = ()) -> str:
         if isinstance(note, OneOf):
             title = _title(note.kind)
             return f"one of the [{title.lower()}](#{_anchor(title)})"
+        if isinstance(note, NamesPath):
+            return "[path](#paths)"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{argument}`" for argument in arguments)

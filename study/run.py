@@ -7,16 +7,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.config import read_studies, read_study
+from study.config import StudyConfig, read_studies, read_study
 from study.launch import StudyFailed, run_study
 from study.layout import Layout
 from study.mirror import StorageFailed
 from study.plan import print_plan, print_spaces
 from study.report import print_summary
+from study.space import SearchSpace
 from study.storage import OUT
 from study.stored import read_all
 from study.tables import across
 from study.tabular import side_by_side
+from trainables.paths import is_relative
 from trainables.store import StoreFailed, is_uri
 
 
@@ -134,7 +136,8 @@ def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
 
     if options.cluster and options.address:
         raise ValueError("--cluster and --address: give one of them.")
-    read_studies(options.space, overrides)  # mistakes show here, not there
+    for study, space in read_studies(options.space, overrides):  # mistakes show here, not there
+        _check_absolute(study, space)
     earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
     return submit(
         Submission(
@@ -142,6 +145,16 @@ def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
             options.resume, tuple(_passed_on(options, overrides)),
             tuple((option, study) for option, study in earlier if study)),
         options.address, options.cluster, lambda line: print(line, file=sys.stderr))
+
+
+def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
+    """A job's current directory is a copy of the source, on one of the cluster's machines."""
+    if study.directory is None or is_relative(study.directory):
+        relative = study.relative_paths(space)
+        if relative:
+            raise ValueError("\n".join(
+                f"{place}: must be absolute on a cluster, as its machines see it, got {text}. Or "
+                "give its folder: --set directory=/FOLDER." for place, text in relative.items()))
 
 
 def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:

@@ -47,6 +47,7 @@ class Suggestion:
     number: int
     """Optuna's."""
     config: TrialConfig
+    """With paths as they were written."""
     params: dict[str, str | int | float | bool | None]
     """The open values that were drawn, by path."""
 

@@ -165,8 +165,8 @@ class Session:
         """Those of a trial that was drawn."""
         number, params = suggestion.number, suggestion.params
         condition = self.search.conditions.name(params)
-        return [LiveTrial(name, "search", condition, config, params, number)
-                for name, config in zip(self._ids(number), self.study.on_each_task(
+        return [LiveTrial(name, "search", condition, run.config, params, number, run.written)
+                for name, run in zip(self._ids(number), self.study.on_each_task(
                     suggestion.config), strict=True)]
 
     def _runs_so_far(self, number: int) -> list[LiveTrial | TrialRecord]:
@@ -263,8 +263,9 @@ class Session:
         """Ends a trial with the figures of another one."""
         assert trial.number is not None
         record = known.model_copy(update={
-            "id": trial.id, "condition": trial.condition, "params": trial.params, "seconds": 0.0,
-            "cpu_seconds": 0.0, "restarts": 0, "same_as": known.id})
+            "id": trial.id, "condition": trial.condition, "params": trial.params,
+            "paths": trial.paths, "seconds": 0.0, "cpu_seconds": 0.0, "restarts": 0,
+            "same_as": known.id})
         for observer in self.observers:
             observer.on_start(trial)
         self.file.append(record)

@@ -97,18 +97,18 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
                          "--warm-start.")
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
-    different = [key for key in ("task", "joint", "criterion", "seed", "fixed")
+    different = [key for key in ("task", "joint", "criterion", "seed", "directory", "fixed")
                  if earlier.model_dump()[key] != study.model_dump()[key]]
     if different:
         raise ValueError(f"{folder}: its results are of another study; it differs in "
                          f"{', '.join(different)}. Its configurations can be tried: --warm-start.")
-    trials = tuple(_known(folder.name, finished, space))
+    trials = tuple(_known(folder.name, finished, study, space))
     if not trials:
         raise ValueError(f"{folder}: none of its trials could have been drawn from this space.")
     return trials
 
 
-def _known(name: str, records: Sequence[TrialRecord], space: SearchSpace
+def _known(name: str, records: Sequence[TrialRecord], study: StudyConfig, space: SearchSpace
            ) -> Iterator[FrozenTrial]:
     parameters = space.tree.parameters()
     for record in records:
@@ -116,10 +116,10 @@ def _known(name: str, records: Sequence[TrialRecord], space: SearchSpace
                 _allows(parameters[name], value) for name, value in record.params.items()):
             continue
         try:
-            same = space.complete(record.params).identity() == record.identity
+            (run,) = study.on_each_task(space.complete(record.params))
         except ValueError:
             continue
-        if same:
+        if run.config.identity() == record.identity:
             complete = record.outcome == "complete"
             yield create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.PRUNED,

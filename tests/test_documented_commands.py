@@ -165,7 +165,7 @@ TABLE: dict[str, Entry] = {
     "python -m benchmarks.criteria_trust": Run("Chosen on seeds 1 to 8"),
     # docs/howto-own-images.md
     "python -m study.run --space photos.yaml --dry-run": Run("at most 24 trials × 10 epochs"),
-    PHOTOS: Trials("final-no_adaptation-seed1", more=SMALL_PHOTOS),
+    PHOTOS: Ray("final-no_adaptation-seed1", more=SMALL_PHOTOS),
     PHOTO_MODEL: Run("photo-model", needs=(PHOTOS,)),
     "python -m trainables.predict photo-model data/photos --csv classes.csv": Run(
         "", needs=(PHOTO_MODEL,)),

@@ -65,9 +65,9 @@ def test_rows_say_what_they_should(page: str) -> None:
     assert rows["`dropout`"] == \
         "| `dropout` | number ≥ 0, < 1 | `0.5` | Before each hidden layer. |"
     folders = section(page, "Task `folders`")
-    assert "| `source` | text | **required** | Tree of the labelled source. |" in folders
+    assert "| `source` | [path](#paths) | **required** | Tree of the labelled source. |" in folders
     assert "| `classes` | list of text or null | `null` |" in folders
-    assert "| `test_sets` | mapping of names to text | `{}` |" in folders
+    assert "| `test_sets` | mapping of names to [path](#paths) | `{}` |" in folders
     assert "one of the [augmentations](#augmentations) or null" in section(page, "A trial")
 
 

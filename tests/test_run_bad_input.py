@@ -261,7 +261,8 @@ def test_an_oracle_without_labels(place: Place) -> None:
 def test_a_checkpoint_that_is_missing(place: Place) -> None:
     place.change("backbone: small_cnn",
                  "backbone: small_cnn\n  initialization: {checkpoint: {path: nowhere.pt}}")
-    assert place.fails() == "initialization/checkpoint/path: no such file: nowhere.pt."
+    assert place.fails() == \
+        f"initialization/checkpoint/path: no such file: {Path.cwd()}/nowhere.pt."
     assert not place.out.exists()
 
 

@@ -14,6 +14,7 @@ from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
 from trainables.methods import METHODS, MethodConfig
 from trainables.optimization import OptimizerConfig, ScheduleConfig
+from trainables.paths import PathText
 from trainables.schema import BaseConfig, Choice, OneOf, default_choice, look_up, validate
 from trainables.tasks import TASKS, TaskConfig
 
@@ -52,7 +53,7 @@ class NothingConfig(BaseConfig):
 class CheckpointConfig(BaseConfig):
     """Weights from a file."""
 
-    path: str
+    path: PathText
     """A checkpoint of this project or a state dictionary saved with torch."""
 
 

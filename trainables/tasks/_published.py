@@ -18,6 +18,7 @@ from pydantic import PositiveInt
 
 from trainables.images import Images, ImageSubset, LabelledImages, UnlabelledImages
 from trainables.images import stratified_split
+from trainables.paths import PathText, absolute_path
 from trainables.randomness import generator
 from trainables.tasks._array_cache import cached_array
 from trainables.tasks._class_list import LEFT_OUT, ClassList
@@ -39,7 +40,7 @@ Numbers = NDArray[np.int64]
 class PublishedConfig(TaskConfig):
     """Settings that all published data sets have."""
 
-    root: str | None = None
+    root: PathText | None = None
     """Folder of the downloads, absolute on a cluster; null: the environment variable
     SYN2REAL_DATA."""
     aliases: dict[str, str] = {}
@@ -150,17 +151,18 @@ def using_data_folder(folder: Path | None) -> Iterator[None]:
     """Inside, and in processes that are started there, tasks that name no root find data here.
 
     Args:
-        folder: Goes before the environment variable; ``None`` changes nothing.
+        folder: Goes before the environment variable, which ``None`` leaves, but for making an
+            absolute path of a relative one: trials have current directories of their own.
 
     Raises:
         ValueError: It is no folder.
     """
-    if folder is None:
+    before = os.environ.get(DATA_VARIABLE)
+    if folder is None and not before:
         yield
         return
-    root = existing_folder("--data", folder)
-    before = os.environ.get(DATA_VARIABLE)
-    os.environ[DATA_VARIABLE] = str(root)
+    os.environ[DATA_VARIABLE] = str(existing_folder("--data", folder)) if folder is not None \
+        else absolute_path(before or "", os.getcwd())
     try:
         yield
     finally:

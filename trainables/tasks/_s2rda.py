@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from trainables.paths import PathText
 from trainables.tasks._class_list import ClassList
 from trainables.tasks._image_files import existing_folder
 from trainables.tasks._published import AdaptationConfig, Layout, Part, data_root, folder_with
@@ -20,14 +21,14 @@ _SYNTHETIC_PER_CLASS = 12_000
 
 
 class S2RDAConfig(AdaptationConfig):
-    """Paths are relative to the data set's folder, which is the root or lies in it."""
+    """The source is relative to the data set's folder, which is the root or lies in it."""
 
     source: str | None = None
     """Folder of the renders, ``<source>/<class>/…``; null: the one folder beside the real half
     that holds folders of most classes."""
-    splits: str | None = None
-    """Folder of the split files, relative to the current one; null: the data set's folder, or
-    splits in it."""
+    splits: PathText | None = None
+    """Folder of the split files, absolute on a cluster; null: the data set's folder, or splits in
+    it."""
 
 
 def s2rda_layout(config: S2RDAConfig, names: tuple[str, ...], data_set: str, prefix: str,

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from trainables.images import LabelledImages, UnlabelledImages
+from trainables.paths import PathText
 from trainables.randomness import generator
 from trainables.schema import nearest
 from trainables.tasks._image_files import EXTENSIONS, FileImages, check_images, existing_folder
@@ -22,19 +23,18 @@ class Folders(Task):
     """Source and target from any two folders of images.
 
     A tree is a folder with a folder for each class, ``<tree>/<class>/…/<image>``. Hidden files,
-    and files that are no images, are passed over. Paths may start with ``~``; others are relative
-    to the current directory, which on a cluster is each worker's own: give absolute ones there.
+    and files that are no images, are passed over. Give absolute paths on a cluster.
     """
 
     class Config(TaskConfig):
         """Only the two domains are required."""
 
-        source: str
+        source: PathText
         """Tree of the labelled source."""
-        target: str
+        target: PathText
         """A tree, or one folder of unlabelled images. Adaptation sees all of them and never their
         labels, names or places: renaming and moving them changes no trained weight."""
-        test_sets: dict[str, str] = {}
+        test_sets: dict[str, PathText] = {}
         """Further trees to measure on, by name."""
         classes: Annotated[tuple[str, ...], Field(strict=False)] | None = None
         """Names in the order of the labels; null: the source's folders, sorted. Trees other than
