@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic import field_validator, model_validator
 
 from study.conditions import METHOD, Conditions
+from study.layout import Layout
 from study.pruners import PRUNERS, NoPrunerConfig
 from study.samplers import SAMPLERS, CmaEsConfig, resolve
 from study.space import SearchSpace
@@ -335,6 +336,25 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
                              f"{nearest(name, list(shipped_spaces()))}")
     file = read_yaml(path)
     return parse_studies(file, overrides)
+
+
+def read_config(layout: Layout) -> StudyConfig:
+    """What a study was to be.
+
+    Raises:
+        ValueError: The folder holds no study; in one line.
+    """
+    folder = layout.root
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder.")
+    if not layout.space.exists():
+        raise ValueError(f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
+                         "folder that study.run has made, such as runs/digits.")
+    try:
+        return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
+    except (InvalidConfig, yaml.YAMLError) as error:
+        reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
+        raise ValueError(f"{layout.space}: not a study ({reason}).") from error
 
 
 def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:

@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.live_trial import LiveTrial
-from study.records import TrialRecord
-from study.search import Outcome
+from study.records import Outcome, TrialRecord
 from study.session import Session
 from trainables.trial import Report
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from study.conditions import file_name
-from study.records import EvaluationRecord, Stage, TrialRecord
-from study.search import Outcome
+from study.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from trainables.config import SelectionConfig, TrialConfig
 from trainables.trial import Report
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from study.config import Cost
 from study.ranks import standings
-from study.records import TrialRecord
+from study.records import TrialRecord, cost_of
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,3 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
                 selected.get("source_val/accuracy"), selected.get("criterion/oracle"),
                 dict(record.params)))
     return Front(cost, tuple(sorted(front, key=lambda t: -t.criterion)))
-
-
-def cost_of(record: TrialRecord, cost: Cost) -> float:
-    """What a trial cost."""
-    return record.cpu_seconds if cost == "cpu_seconds" else record.seconds

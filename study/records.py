@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from study.search import Outcome, cut_torn_line
+from study.config import Cost
+from study.lines import cut_torn_line
 from trainables.config import SelectionConfig
 from trainables.schema import BaseConfig, validate
 
 Stage = Literal["search", "final"]
+Outcome = Literal["complete", "stopped", "failed"]
+"""A trial ran to its end, was stopped early by the pruner, or failed."""
 
 
 class EvaluationRecord(BaseConfig):
@@ -96,6 +99,11 @@ class TrialRecord(BaseConfig):
         """The names of the sets that it was tested on."""
         return [name.removesuffix("/accuracy") for name in self.test
                 if name.endswith("/accuracy") and name.count("/") == 1]
+
+
+def cost_of(record: TrialRecord, cost: Cost) -> float:
+    """What a trial cost."""
+    return record.cpu_seconds if cost == "cpu_seconds" else record.seconds
 
 
 class RecordFile:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
@@ -19,15 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.conditions import Key
 from study.config import StudyConfig
+from study.lines import cut_torn_line
 from study.pruners import Rivals
+from study.records import Outcome
 from study.samplers import make_sampler, resolve
 from study.space import SearchSpace
 from trainables.config import TrialConfig
 from trainables.randomness import derive_seed
 from trainables.schema import validate
-
-Outcome = Literal["complete", "stopped", "failed"]
-"""A trial ran to its end, was stopped early by the pruner, or failed."""
 
 STATES: dict[Outcome, TrialState] = {
     "complete": TrialState.COMPLETE,
@@ -216,12 +215,3 @@ def _repair(journal: Path) -> None:
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.exists():
         cut_torn_line(journal)
-
-
-def cut_torn_line(path: Path) -> None:
-    """Shortens a file of lines whose last one has no end: a crash cut it off."""
-    content = path.read_bytes()
-    whole, newline, torn = content.rpartition(b"\n")
-    if torn:
-        with path.open("r+b") as file:
-            file.truncate(len(whole) + len(newline))

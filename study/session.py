@@ -23,10 +23,9 @@ from study.finals import ended_finals, present_winners
 from study.keeper import Disk, Keeper
 from study.layout import Layout
 from study.live_trial import LiveTrial, final_run, make_record, search_id
-from study.pareto import cost_of
 from study.ranks import ranked_report, value_of
-from study.records import RecordFile, Stage, TrialRecord
-from study.search import Outcome, Search, Suggestion
+from study.records import Outcome, RecordFile, Stage, TrialRecord, cost_of
+from study.search import Search, Suggestion
 from study.shared_records import SharedRecords
 from study.space import SearchSpace
 from trainables.checkpoint import TrialFolder

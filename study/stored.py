@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from study.comparison import Comparison, Row, compare_tasks
-from study.config import StudyConfig
+from study.config import StudyConfig, read_config
 from study.finals import ended_finals, finals_of, present_winners
 from study.layout import Layout
 from study.ranks import Standing, standings
 from study.records import TrialRecord, read_records
 from trainables.criteria import SELECTORS
-from trainables.schema import InvalidConfig, look_up, validate
+from trainables.schema import look_up
 
 
 @dataclass(frozen=True)
@@ -96,25 +94,6 @@ def read_finals(layout: Layout) -> list[TrialRecord]:
         raise ValueError(f"{layout.place}: its final runs are of earlier winners. Wait for those "
                          "of the present ones, or go on with the study by --resume.")
     return finals
-
-
-def read_config(layout: Layout) -> StudyConfig:
-    """What a study was to be.
-
-    Raises:
-        ValueError: The folder holds no study; in one line.
-    """
-    folder = layout.root
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder.")
-    if not layout.space.exists():
-        raise ValueError(f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
-                         "folder that study.run has made, such as runs/digits.")
-    try:
-        return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
-    except (InvalidConfig, yaml.YAMLError) as error:
-        reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
-        raise ValueError(f"{layout.space}: not a study ({reason}).") from error
 
 
 def read_all(folders: Sequence[Path]) -> list[StoredStudy]:

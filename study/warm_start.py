@@ -13,12 +13,11 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.config import StudyConfig, read_study
+from study.config import StudyConfig, read_config, read_study
 from study.layout import Layout
 from study.ranks import standings
 from study.records import TrialRecord, read_records
 from study.search import Search
-from study.stored import read_config
 from study.space import SearchSpace
 from study.tree import Params, Scalar
 from trainables.criteria import RankAverage

@@ -9,8 +9,7 @@ from typing import Any
 from study.config import StudyConfig
 from study.layout import Layout
 from study.live_trial import LiveTrial
-from study.records import EvaluationRecord, Stage, TrialRecord
-from study.search import Outcome
+from study.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from study.session import Observer, Session
 from study.space import SearchSpace
 from trainables.config import TrialConfig

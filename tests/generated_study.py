@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.live_trial import search_id
 from study.ranks import winners
-from study.records import EvaluationRecord, TrialRecord
-from study.search import STATES, Outcome
+from study.records import EvaluationRecord, Outcome, TrialRecord
+from study.search import STATES
 from tests.fake_trials import make_study
 from tests.stored_studies import describe
 from trainables.checkpoint import TrialFolder

@@ -11,9 +11,8 @@ from scipy.stats import spearmanr
 
 from study.agreement import Agreement, CriterionAgreement, agreement, spearman
 from study.comparison import compare
-from study.records import EvaluationRecord, TrialRecord
+from study.records import EvaluationRecord, Outcome, TrialRecord
 from study.report import as_json, print_summary
-from study.search import Outcome
 from tests.fake_trials import make_record
 from trainables.criteria import CRITERIA
 

@@ -23,14 +23,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.checks", "trainables.classifier"),
     ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
     ("study.tree", "study.entry", "study.yaml_file", "study.quiet", "study.environment",
-     "study.keeper", "study.lease", "study.appended",
+     "study.keeper", "study.lease", "study.appended", "study.lines",
      "study.layout"),
     ("study.notation",),
     ("study.space",),
     ("study.conditions", "study.samplers", "study.pruners"),
     ("study.config",),
-    ("study.search",),
     ("study.records",),
+    ("study.search",),
     ("study.live_trial",),
     ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
      "study.shared_records"),
@@ -51,8 +51,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
 
 EXCEPTIONS = {
-    # the sizes that a task prescribes to augmentations
-    ("trainables.tasks", "trainables.augmentations"),
     # the second view is a weak augmentation, and then some
     ("trainables.augmentations.consistency", "trainables.augmentations.weak"),
     # commands that go through the table

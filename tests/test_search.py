@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.pruners import HyperbandConfig, MedianConfig, bracket, should_stop
 from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
-from study.search import Outcome, Search, Suggestion
+from study.records import Outcome
+from study.search import Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig
 from trainables.schema import BaseConfig, Choice

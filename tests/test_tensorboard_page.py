@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from study.layout import Layout
-from study.records import EvaluationRecord, TrialRecord
-from study.search import Outcome
+from study.records import EvaluationRecord, Outcome, TrialRecord
 from study.tensorboard import TensorBoard
 from trainables.checkpoint import TrialFolder
 from trainables.config import TrialConfig

@@ -1,6 +1,6 @@
 """Augmentations by name. A new one is a file here and a line in the table."""
 
-from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig, Geometry
+from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig
 from trainables.augmentations.base import evaluation_transform, normalize, standardize
 from trainables.augmentations.consistency import consistency_view
 from trainables.augmentations.none import NoAugmentation
@@ -8,6 +8,7 @@ from trainables.augmentations.randaugment import RandAugment
 from trainables.augmentations.strong import StrongAugmentation
 from trainables.augmentations.trivialaugment import TrivialAugment
 from trainables.augmentations.weak import WeakAugmentation
+from trainables.geometry import Geometry
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "none": NoAugmentation,

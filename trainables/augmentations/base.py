@@ -1,29 +1,15 @@
-"""What an augmentation is, and the sizes that a task prescribes to it."""
+"""What an augmentation is, and what all images go through."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from trainables.geometry import Geometry
 from trainables.schema import BaseConfig
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sizes in pixels; the paper resizes the short side to 256 and crops 224 × 224."""
-
-    crop_size: int = 224
-    """Side of the square that the network sees."""
-    resize_size: int = 256
-    """Length of the short side before a crop."""
-    padding: int = 0
-    """Pixels added on each side before a random crop, for images already of the crop's size."""
-    mirror: bool = True
-    """Whether a mirrored image keeps its class (a mirrored digit does not)."""
 
 
 class AugmentationConfig(BaseConfig):

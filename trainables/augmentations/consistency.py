@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from trainables.augmentations.base import AugmentationConfig, Geometry
+from trainables.augmentations.base import AugmentationConfig
 from trainables.augmentations.weak import WeakAugmentation
+from trainables.geometry import Geometry
 
 
 class RandomAffine(nn.Module):

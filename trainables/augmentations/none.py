@@ -4,8 +4,9 @@ from typing import final
 
 from torch import nn
 
-from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry
+from trainables.augmentations.base import Augmentation, AugmentationConfig
 from trainables.augmentations.base import evaluation_transform
+from trainables.geometry import Geometry
 
 
 @final

@@ -6,7 +6,8 @@ from pydantic import Field
 from torch import nn
 from torchvision.transforms import v2
 
-from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry, flip
+from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
+from trainables.geometry import Geometry
 
 
 @final

@@ -5,7 +5,8 @@ from typing import final
 from torch import nn
 from torchvision.transforms import v2
 
-from trainables.augmentations.base import Augmentation, AugmentationConfig, Geometry, flip
+from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
+from trainables.geometry import Geometry
 
 
 @final

@@ -17,7 +17,7 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from trainables.augmentations import Geometry
+from trainables.geometry import Geometry
 from trainables.images import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from trainables.augmentations import Geometry
+from trainables.geometry import Geometry
 from trainables.images import LabelledImages, UnlabelledImages
 from trainables.schema import BaseConfig
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from trainables.augmentations import Geometry
+from trainables.geometry import Geometry
 from trainables.images import LabelledImages, TensorImages, stratified_split
 from trainables.randomness import generator
 from trainables.tasks._array_cache import cached_array
