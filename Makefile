@@ -19,7 +19,8 @@ cluster-test: .venv/installed-test
 	.venv/bin/python -m pytest -m cluster -rs $(CLUSTER_TESTS) $(ARGS)
 
 lint: .venv/installed-test
-	.venv/bin/flake8 study trainables cluster search_spaces benchmarks tests
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
 bench: .venv/installed

@@ -50,7 +50,7 @@ def regrets_of(seed: pd.DataFrame) -> dict[str, float]:
     scores, oracle = scores_of(seed), seed[ORACLE].to_numpy()
     eligible = (seed["source_val/accuracy"] >= SOURCE_FLOOR).to_numpy()
     trials, rng = seed["trial"].unique(), np.random.default_rng(0)
-    losses = {name: 0.0 for name in scores}
+    losses = dict.fromkeys(scores, 0.0)
     for _ in range(NUM_DRAWS):
         drawn = rng.choice(trials, size=2 * len(trials) // 3, replace=False)
         among = seed["trial"].isin(drawn).to_numpy()

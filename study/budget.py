@@ -59,9 +59,9 @@ class Budget:
             return True
         done = trained + sum(report.epoch for _, report in live if report is not None)
         used_up = (
-            self.study.time_limit is not None
-            and self.clock() - self.started >= parse_duration(self.study.time_limit)
-            or self.study.epoch_limit is not None and done >= self.study.epoch_limit)
+            (self.study.time_limit is not None
+            and self.clock() - self.started >= parse_duration(self.study.time_limit))
+            or (self.study.epoch_limit is not None and done >= self.study.epoch_limit))
         if used_up:  # final runs may start: there is no way back
             self.search.note("used up", self.limits)
         return used_up

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from study.conditions import METHOD, Conditions
 from study.layout import Layout
@@ -19,9 +25,19 @@ from study.yaml_file import YamlFile, read_yaml
 from trainables.config import CriterionChoice, TrialConfig
 from trainables.criteria import CRITERIA, RankAverage
 from trainables.paths import Resolved, absolute_path, is_relative, resolve_paths
-from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Place, Problem
-from trainables.schema import default_choice, join, nearest, shorten, validate
-
+from trainables.schema import (
+    BaseConfig,
+    Choice,
+    InvalidConfig,
+    OneOf,
+    Place,
+    Problem,
+    default_choice,
+    join,
+    nearest,
+    shorten,
+    validate,
+)
 
 Cost = Literal["cpu_seconds", "seconds"]
 """Processor time of a trial over all its workers, or its wall-clock time."""

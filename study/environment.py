@@ -13,7 +13,6 @@ import torch
 
 from trainables.tasks import DATA_VARIABLE
 
-
 REVISION_VARIABLE = "SYN2REAL_REVISION"
 """Environment variable with the revision of source that has left its repository."""
 

@@ -119,7 +119,7 @@ async def follow(server: JobServer, job: str, output: TextIO,
                 if error.status < 500:
                     raise Refused(refusal(error.status, server.address, f"job {job}")) from error
                 pause = way.is_lost()
-            except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+            except (TimeoutError, aiohttp.ClientError, OSError):
                 pause = way.is_lost()
             await asyncio.sleep(pause)
             connect()
@@ -133,7 +133,7 @@ async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy", way: "_
     while True:
         try:
             message = await log.receive(timeout=QUIET_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             if await has_ended() or time.monotonic() - heard > STALE_SECONDS:
                 return False
             continue

@@ -21,7 +21,7 @@ SHARE = 0.05
 """Of a processor's time that these looks take, at most."""
 
 
-class StorageFailed(BaseException):  # noqa: N818 - names what happened
+class StorageFailed(BaseException):
     """What a study finds can no longer be stored, so it ends; it can be resumed.
 
     Not an ``Exception``: Tune would take that for the failure of one trial, and go on.

@@ -10,9 +10,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import plot_optimization_history, plot_parallel_coordinate
-from optuna.visualization import plot_param_importances, plot_pareto_front, plot_slice
-from optuna.visualization import plot_timeline
+from optuna.visualization import (
+    plot_optimization_history,
+    plot_parallel_coordinate,
+    plot_param_importances,
+    plot_pareto_front,
+    plot_slice,
+    plot_timeline,
+)
 from plotly.colors import sample_colorscale
 
 from study.cards import SCALE, Card

@@ -50,7 +50,7 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
     best = float("-inf")
     for record in sorted(ran, key=lambda r: (cost_of(r, cost), -objectives[r.id], r.id)):
         point = (objectives[record.id], cost_of(record, cost))
-        if point[0] > best or front and point == (front[-1].criterion, front[-1].cost):
+        if point[0] > best or (front and point == (front[-1].criterion, front[-1].cost)):
             best = point[0]
             selected = record.selected()
             front.append(FrontTrial(

@@ -1,6 +1,8 @@
 """The Ray that a study's trials run on: its own on this machine, or a cluster's that it joins."""
 
-import study.quiet  # noqa: F401, I100 - before Ray
+import study.quiet  # noqa: F401 - before Ray
+
+# isort: split
 import logging
 import os
 import shutil
@@ -287,8 +289,9 @@ def _autoscaling() -> dict[str, Any] | None:
 
 def _autoscaling_by_kuberay(name: str, namespace: str) -> dict[str, Any] | None:
     """The same of a cluster that KubeRay's operator has started."""
-    from ray.autoscaler._private.kuberay.autoscaling_config import \
-        _derive_autoscaling_config_from_ray_cr
+    from ray.autoscaler._private.kuberay.autoscaling_config import (
+        _derive_autoscaling_config_from_ray_cr,
+    )
     from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
     resource = KubernetesHttpApiClient(namespace=namespace).get(f"rayclusters/{name}")

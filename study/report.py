@@ -13,7 +13,6 @@ from study.comparison import TARGET, Comparison, Row, Spread
 from study.config import Cost
 from study.pareto import Front, FrontTrial
 
-
 COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
 """Objectives beside the criterion, in words."""
 

@@ -21,7 +21,6 @@ from study.tabular import side_by_side
 from trainables.paths import is_relative
 from trainables.store import StoreFailed, is_uri
 
-
 CLUSTER = Path("cluster/cluster.yaml")
 
 

@@ -71,8 +71,8 @@ def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) ->
 
 def _is_conditional(tree: Group) -> bool:
     """Whether some values are drawn only where an option is."""
-    return any(isinstance(node, Options) and any(b.parameters() for _, b in node.branches)
-               or isinstance(node, Group) and _is_conditional(node) for node in tree.nodes)
+    return any((isinstance(node, Options) and any(b.parameters() for _, b in node.branches))
+               or (isinstance(node, Group) and _is_conditional(node)) for node in tree.nodes)
 
 
 def make_sampler(settings: BaseConfig, seed: int) -> BaseSampler:

@@ -340,7 +340,7 @@ class Session:
         known = trial.reports[-1] if trial.reports else None
         repeated = report.phase != "pretraining" and known is not None and (
             report.evaluation < known.evaluation
-            or report.evaluation == known.evaluation and report.phase == known.phase)
+            or (report.evaluation == known.evaluation and report.phase == known.phase))
         if repeated:  # a restarted trial repeats what it has done
             return False
         report = self._ranked(trial, report)

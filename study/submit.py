@@ -1,6 +1,8 @@
 """A study as a job of a Ray cluster: what is sent there, and how it is started and followed."""
 
-import study.quiet  # noqa: F401, I100 - before Ray
+import study.quiet  # noqa: F401 - before Ray
+
+# isort: split
 import asyncio
 import logging
 import os

@@ -5,7 +5,9 @@ session's. Tune's own experiment state is not used: a resumed study starts a new
 records, and each trial goes on from its own folder.
 """
 
-import study.quiet  # noqa: F401, I100 - before Ray
+import study.quiet  # noqa: F401 - before Ray
+
+# isort: split
 import logging
 import os
 import pickle
@@ -31,8 +33,13 @@ from study.live_trial import LiveTrial
 from study.placement import worker_of
 from study.session import Session
 from trainables.config import SLOT, ResourcesConfig
-from trainables.ray_trainable import Assignment, TrialTrainable, WorkersTrainable, free_workers
-from trainables.ray_trainable import report_of
+from trainables.ray_trainable import (
+    Assignment,
+    TrialTrainable,
+    WorkersTrainable,
+    free_workers,
+    report_of,
+)
 
 log = logging.getLogger(__name__)
 

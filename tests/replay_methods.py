@@ -19,8 +19,12 @@ from trainables.clustering import EPSILON, cluster_centres
 from trainables.evaluation import classification_metrics
 from trainables.losses import entropy, ramp_up
 from trainables.methods import RCA, SRDC, Method
-from trainables.optimization import ScheduleConfig, learning_rate_factor, set_learning_rate
-from trainables.optimization import training_progress
+from trainables.optimization import (
+    ScheduleConfig,
+    learning_rate_factor,
+    set_learning_rate,
+    training_progress,
+)
 
 
 class Recorder:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib import image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.embed import Embedding, draw, embed, main
 from study.layout import Layout
 from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile, TrialRecord
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.stored_studies import describe
 from trainables.config import TrialConfig
 from trainables.schema import validate

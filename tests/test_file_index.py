@@ -14,8 +14,14 @@ import torch
 from PIL import Image
 
 from tests.image_files import write_image, write_tree
-from trainables.tasks._file_index import FileIndex, IndexedImages, ListedFolder, NoImages
-from trainables.tasks._file_index import open_index, walk_images
+from trainables.tasks._file_index import (
+    FileIndex,
+    IndexedImages,
+    ListedFolder,
+    NoImages,
+    open_index,
+    walk_images,
+)
 
 
 @pytest.fixture

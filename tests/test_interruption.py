@@ -9,8 +9,18 @@ from typing import Any
 import pytest
 
 from study.records import TrialRecord
-from tests.studies import Finished, RunningStudy, figures, go_on, overrides, reproduces, resume
-from tests.studies import run_without_ray, start, wait_until_gone
+from tests.studies import (
+    Finished,
+    RunningStudy,
+    figures,
+    go_on,
+    overrides,
+    reproduces,
+    resume,
+    run_without_ray,
+    start,
+    wait_until_gone,
+)
 from trainables.checkpoint import load_tensors
 
 pytestmark = pytest.mark.slow

@@ -21,8 +21,15 @@ from study.simulate import print_simulation
 from study.stored import read_all
 from study.tables import across
 from study.warm_start import best_params, known_trials
-from tests.fake_trials import NUM_EVALUATIONS, Driver, make_record, make_study, open_session
-from tests.fake_trials import run_to_end, training_report
+from tests.fake_trials import (
+    NUM_EVALUATIONS,
+    Driver,
+    make_record,
+    make_study,
+    open_session,
+    run_to_end,
+    training_report,
+)
 from tests.stored_studies import run_fake
 from tests.test_session import KillAtWrite, Killed, course, start
 

@@ -8,8 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from trainables.images import Images, TensorImages
-from trainables.loading import EpochSampler, SampleKey, Samples, evaluation_stream, num_batches
-from trainables.loading import training_stream
+from trainables.loading import (
+    EpochSampler,
+    SampleKey,
+    Samples,
+    evaluation_stream,
+    num_batches,
+    training_stream,
+)
 from trainables.runtime import Runtime
 
 NUM_IMAGES = 23

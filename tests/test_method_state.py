@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny_methods import BACKBONE_RATE, CASES, NUM_CLASSES, WEIGHT_DECAY, TinyData
-from tests.tiny_methods import tiny_backbone, tiny_method
+from tests.tiny_methods import (
+    BACKBONE_RATE,
+    CASES,
+    NUM_CLASSES,
+    WEIGHT_DECAY,
+    TinyData,
+    tiny_backbone,
+    tiny_method,
+)
 from trainables.batch import Batch
 from trainables.methods import SRDC, Method
 from trainables.randomness import seed_everything

@@ -28,8 +28,15 @@ from study.simulate import print_simulation
 from study.stored import read_all
 from study.warm_start import known_trials
 from study.yaml_file import YamlFile, read_yaml
-from tests.fake_trials import STUDY, Driver, make_record, make_study, open_session, run_to_end
-from tests.fake_trials import training_report
+from tests.fake_trials import (
+    STUDY,
+    Driver,
+    make_record,
+    make_study,
+    open_session,
+    run_to_end,
+    training_report,
+)
 from tests.stored_studies import run_fake
 
 TWO: dict[str, Any] = {"cost": "cpu_seconds", "pruner": "none"}

@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.kuberay.autoscaling_config import \
-    _derive_autoscaling_config_from_ray_cr
+from ray.autoscaler._private.kuberay.autoscaling_config import (
+    _derive_autoscaling_config_from_ray_cr,
+)
 from ray.autoscaler._private.util import prepare_config
 
 from study.config import StudyConfig, read_study
-from study.placement import MOST, Cluster, Machines, concurrency_of, joined_cluster, num_awaited
-from study.placement import this_machine
+from study.placement import (
+    MOST,
+    Cluster,
+    Machines,
+    concurrency_of,
+    joined_cluster,
+    num_awaited,
+    this_machine,
+)
 from tests.cluster.files import ROOT
 from tests.studies import TINY
 from trainables.config import SLOT, ResourcesConfig

@@ -10,8 +10,19 @@ from trainables.augmentations import AUGMENTATIONS, Augmentation, AugmentationCo
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig
 from trainables.methods import METHODS
-from trainables.schema import BaseConfig, Choice, InvalidConfig, OneOf, Problem, default_choice
-from trainables.schema import fields_at, join, look_up, nearest, validate
+from trainables.schema import (
+    BaseConfig,
+    Choice,
+    InvalidConfig,
+    OneOf,
+    Problem,
+    default_choice,
+    fields_at,
+    join,
+    look_up,
+    nearest,
+    validate,
+)
 from trainables.tasks import TASKS
 
 

@@ -12,8 +12,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.pruners import HyperbandConfig, MedianConfig, bracket, should_stop
-from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.records import Outcome
+from study.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.search import Search, Suggestion
 from tests.fake_trials import make_study, objective
 from trainables.config import TrialConfig

@@ -17,8 +17,16 @@ from study.ranks import winners
 from study.records import RecordFile, TrialRecord
 from study.search import STATES, Search
 from study.session import Session
-from tests.fake_trials import NUM_EVALUATIONS, REASON, Driver, make_record, objective
-from tests.fake_trials import open_session, run_to_end, training_report
+from tests.fake_trials import (
+    NUM_EVALUATIONS,
+    REASON,
+    Driver,
+    make_record,
+    objective,
+    open_session,
+    run_to_end,
+    training_report,
+)
 from trainables.trial import Report
 
 FIFO: dict[str, Any] = {"pruner": "none", "sampler": "random"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.display import Display
 from study.layout import Layout
@@ -14,7 +15,6 @@ from study.records import TrialRecord
 from study.session import Session
 from study.shared_records import SharedRecords
 from study.tensorboard import TensorBoard
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.fake_trials import NUM_EVALUATIONS, make_study, run_to_end, training_report
 
 TWO: dict[str, Any] = {

@@ -15,8 +15,16 @@ from study.appended import read_parts
 from study.compare import main as compare
 from study.records import TrialRecord
 from tests.stores import BUCKET, Bucket, running_bucket
-from tests.studies import Finished, RunningStudy, figures, overrides, resume, run_without_ray
-from tests.studies import start, wait_until_gone
+from tests.studies import (
+    Finished,
+    RunningStudy,
+    figures,
+    overrides,
+    resume,
+    run_without_ray,
+    start,
+    wait_until_gone,
+)
 from trainables.store import Store
 
 pytestmark = pytest.mark.slow

@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config import StudyConfig, parse_duration, question_of, read_studies, read_study
-from study.config import shipped_spaces
+from study.config import (
+    StudyConfig,
+    parse_duration,
+    question_of,
+    read_studies,
+    read_study,
+    shipped_spaces,
+)
 from study.space import SearchSpace
 from study.yaml_file import read_yaml
 from trainables.backbones import BACKBONES

@@ -18,9 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from study.comparison import compare
+from study.launch import run_study
 from study.records import read_records
 from study.report import as_json
-from study.launch import run_study
 from study.run import main
 from study.session import Session
 from study.tuner import Waiting

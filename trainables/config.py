@@ -6,8 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
-from pydantic import model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig

@@ -3,7 +3,7 @@
 import math
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 
 def ramp_up(progress: float, sharpness: float = 10.0) -> float:

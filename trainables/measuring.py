@@ -10,8 +10,14 @@ from trainables.augmentations import evaluation_transform, normalize
 from trainables.batch import EpochViews
 from trainables.batchnorm import has_batchnorm, reestimate_batchnorm
 from trainables.config import TrialConfig
-from trainables.evaluation import Evaluation, Mixtures, OracleEvaluation, Predictions
-from trainables.evaluation import classification_metrics, confusion_matrix
+from trainables.evaluation import (
+    Evaluation,
+    Mixtures,
+    OracleEvaluation,
+    Predictions,
+    classification_metrics,
+    confusion_matrix,
+)
 from trainables.images import Images, ImageSubset, LabelledImages
 from trainables.loading import evaluation_stream
 from trainables.methods import Method

@@ -18,8 +18,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from trainables.accumulation import check_accumulation, update_in_parts
-from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view
-from trainables.augmentations import normalize
+from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view, normalize
 from trainables.backbones import BACKBONES
 from trainables.batch import Batch
 from trainables.checkpoint import TrialFolder, load_tensors
@@ -31,8 +30,12 @@ from trainables.loading import Samples, num_batches, training_stream
 from trainables.measuring import Meter
 from trainables.methods import METHODS, Method
 from trainables.networks import Backbone
-from trainables.optimization import learning_rate_factor, optimizer_factory
-from trainables.optimization import set_learning_rate, training_progress
+from trainables.optimization import (
+    learning_rate_factor,
+    optimizer_factory,
+    set_learning_rate,
+    training_progress,
+)
 from trainables.randomness import seed_everything
 from trainables.runtime import Runtime
 from trainables.schema import Choice, look_up
@@ -305,9 +308,7 @@ class _Training:
                                   f"{self.progress.step}.")
         scores = {}
         for name, criterion in self.criteria.items():
-            if isinstance(criterion, Criterion):
-                scores[f"criterion/{name}"] = criterion.score(evaluation)
-            elif isinstance(evaluation, OracleEvaluation):
+            if isinstance(criterion, Criterion) or isinstance(evaluation, OracleEvaluation):
                 scores[f"criterion/{name}"] = criterion.score(evaluation)
         for name, score in scores.items():
             if not math.isfinite(score):

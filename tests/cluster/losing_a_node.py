@@ -3,7 +3,9 @@
 ``python -m tests.cluster.losing_a_node FOLDER WORKERS`` prints what became of it as JSON.
 """
 
-import study.quiet  # noqa: F401, I100 - before Ray
+import study.quiet  # noqa: F401 - before Ray
+
+# isort: split
 import json
 import logging
 import sys

@@ -1,7 +1,13 @@
 """Augmentations by name. A new one is a file here and a line in the table."""
 
-from trainables.augmentations.base import STATISTICS, Augmentation, AugmentationConfig
-from trainables.augmentations.base import evaluation_transform, normalize, standardize
+from trainables.augmentations.base import (
+    STATISTICS,
+    Augmentation,
+    AugmentationConfig,
+    evaluation_transform,
+    normalize,
+    standardize,
+)
 from trainables.augmentations.consistency import consistency_view
 from trainables.augmentations.none import NoAugmentation
 from trainables.augmentations.randaugment import RandAugment

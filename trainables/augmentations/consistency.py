@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.augmentations.base import AugmentationConfig
 from trainables.augmentations.weak import WeakAugmentation

@@ -4,8 +4,7 @@ from typing import final
 
 from torch import nn
 
-from trainables.augmentations.base import Augmentation, AugmentationConfig
-from trainables.augmentations.base import evaluation_transform
+from trainables.augmentations.base import Augmentation, AugmentationConfig, evaluation_transform
 from trainables.geometry import Geometry
 
 

@@ -34,5 +34,14 @@ BACKBONES: dict[str, Architecture] = {
         768, 12, 12, weights="vit_base_patch16_224.augreg_in21k_ft_in1k"),
 }
 
-__all__ = ["AnyTimm", "Architecture", "BACKBONES", "BackboneConfig", "Mixer", "ResNet",
-           "SmallCNN", "SmallResNet", "VisionTransformer"]
+__all__ = [
+    "BACKBONES",
+    "AnyTimm",
+    "Architecture",
+    "BackboneConfig",
+    "Mixer",
+    "ResNet",
+    "SmallCNN",
+    "SmallResNet",
+    "VisionTransformer",
+]

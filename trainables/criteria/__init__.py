@@ -37,7 +37,22 @@ SELECTORS: dict[str, type[Criterion] | type[LabelReadingCriterion] | type[RankAv
 """Everything that can choose checkpoints and trials."""
 
 __all__ = [
-    "BNM", "CRITERIA", "ClassAMI", "ClassConfusion", "Criterion", "DEV", "DEVN", "Entropy",
-    "InformationMaximization", "LabelReadingCriterion", "MixVal", "Oracle", "RankAverage",
-    "SELECTORS", "SND", "SourceValidation", "TransferScore", "mean_percentiles",
+    "BNM",
+    "CRITERIA",
+    "DEV",
+    "DEVN",
+    "SELECTORS",
+    "SND",
+    "ClassAMI",
+    "ClassConfusion",
+    "Criterion",
+    "Entropy",
+    "InformationMaximization",
+    "LabelReadingCriterion",
+    "MixVal",
+    "Oracle",
+    "RankAverage",
+    "SourceValidation",
+    "TransferScore",
+    "mean_percentiles",
 ]

@@ -1,7 +1,7 @@
 """The risk that both variants of deep embedded validation estimate."""
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.evaluation import Evaluation
 

@@ -4,7 +4,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.criteria._order import own_order
 from trainables.criteria.base import Criterion

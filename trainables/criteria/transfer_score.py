@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion

@@ -18,5 +18,14 @@ METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
 }
 
-__all__ = ["DANN", "DisClusterDA", "MCD", "METHODS", "Method", "MethodConfig", "RCA", "SRDC",
-           "Supervised"]
+__all__ = [
+    "DANN",
+    "MCD",
+    "METHODS",
+    "RCA",
+    "SRDC",
+    "DisClusterDA",
+    "Method",
+    "MethodConfig",
+    "Supervised",
+]

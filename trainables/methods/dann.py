@@ -5,7 +5,7 @@ from typing import final
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.batch import Batch
 from trainables.losses import ramp_up

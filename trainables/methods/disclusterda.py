@@ -5,7 +5,7 @@ from typing import final
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.batch import Batch
 from trainables.clustering import class_sums

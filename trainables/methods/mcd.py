@@ -6,7 +6,7 @@ from typing import final
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.batch import Batch
 from trainables.losses import class_imbalance

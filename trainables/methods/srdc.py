@@ -7,12 +7,21 @@ from typing import Any, Literal, final
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.batch import Batch, EpochViews
-from trainables.clustering import class_sums, closeness, cluster_centres, kernel_kmeans, kmeans
-from trainables.clustering import select_confident, selection_threshold, spherical_kmeans
-from trainables.clustering import student_similarity, uncertainty_discounts
+from trainables.clustering import (
+    class_sums,
+    closeness,
+    cluster_centres,
+    kernel_kmeans,
+    kmeans,
+    select_confident,
+    selection_threshold,
+    spherical_kmeans,
+    student_similarity,
+    uncertainty_discounts,
+)
 from trainables.losses import kl_divergence, ramp_up
 from trainables.methods.base import Method, MethodConfig, second_views
 from trainables.networks import Backbone, Networks, Prediction

@@ -3,7 +3,7 @@
 from typing import final
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.batch import Batch
 from trainables.methods.base import Method, MethodConfig

@@ -22,7 +22,19 @@ TASKS: dict[str, type[Task]] = {
 }
 
 __all__ = [
-    "DATA_VARIABLE", "Digits", "Domains", "Folders", "ImageNet", "S2RDA49", "S2RDAMS39",
-    "SubVisDA10", "SynSL", "TASKS", "Task", "TaskConfig", "find_images", "read_image",
+    "DATA_VARIABLE",
+    "S2RDA49",
+    "S2RDAMS39",
+    "TASKS",
+    "Digits",
+    "Domains",
+    "Folders",
+    "ImageNet",
+    "SubVisDA10",
+    "SynSL",
+    "Task",
+    "TaskConfig",
+    "find_images",
+    "read_image",
     "using_data_folder",
 ]

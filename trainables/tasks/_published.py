@@ -16,15 +16,24 @@ import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
 
-from trainables.images import Images, ImageSubset, LabelledImages, UnlabelledImages
-from trainables.images import stratified_split
+from trainables.images import (
+    Images,
+    ImageSubset,
+    LabelledImages,
+    UnlabelledImages,
+    stratified_split,
+)
 from trainables.paths import PathText, absolute_path
 from trainables.randomness import generator
 from trainables.tasks._array_cache import cached_array
 from trainables.tasks._class_list import LEFT_OUT, ClassList
 from trainables.tasks._file_index import FileIndex, IndexedImages, NoImages, open_index
-from trainables.tasks._image_files import check_images, existing_folder, first_of
-from trainables.tasks._image_files import photograph_geometry
+from trainables.tasks._image_files import (
+    check_images,
+    existing_folder,
+    first_of,
+    photograph_geometry,
+)
 from trainables.tasks._split_files import PUBLISHED_AT, SplitFile
 from trainables.tasks._splitting import split_or_complain
 from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig

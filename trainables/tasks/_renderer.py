@@ -11,7 +11,7 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.images import Images
 from trainables.tasks._canvas import CANVAS_SIZE, Stream, between, canvas_axes

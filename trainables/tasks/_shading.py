@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.tasks._canvas import CANVAS_SIZE, Stream, between, canvas_axes
 from trainables.tasks._factors import Background, Colour, Illumination, Texture

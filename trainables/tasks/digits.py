@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - torch's own convention
+from torch.nn import functional as F
 
 from trainables.geometry import Geometry
 from trainables.images import LabelledImages, TensorImages, stratified_split
@@ -25,8 +25,13 @@ from trainables.tasks._array_cache import cached_array
 from trainables.tasks._canvas import Stream
 from trainables.tasks._factors import Background, Factors
 from trainables.tasks._glyphs import draw_glyphs
-from trainables.tasks._renderer import IMAGE_SIZE, RENDERER_VERSION, RenderedImages
-from trainables.tasks._renderer import digits_at, render
+from trainables.tasks._renderer import (
+    IMAGE_SIZE,
+    RENDERER_VERSION,
+    RenderedImages,
+    digits_at,
+    render,
+)
 from trainables.tasks.base import Domains, Task, TaskConfig
 
 NUM_CLASSES = 10

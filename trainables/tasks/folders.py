@@ -12,8 +12,14 @@ from trainables.images import LabelledImages, UnlabelledImages
 from trainables.paths import PathText
 from trainables.randomness import generator
 from trainables.schema import nearest
-from trainables.tasks._image_files import EXTENSIONS, FileImages, check_images, existing_folder
-from trainables.tasks._image_files import find_images, photograph_geometry
+from trainables.tasks._image_files import (
+    EXTENSIONS,
+    FileImages,
+    check_images,
+    existing_folder,
+    find_images,
+    photograph_geometry,
+)
 from trainables.tasks._splitting import split_or_complain
 from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 

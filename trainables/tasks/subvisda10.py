@@ -7,8 +7,14 @@ from pydantic import Field
 
 from trainables.tasks._class_list import ClassList
 from trainables.tasks._image_files import existing_folder
-from trainables.tasks._published import AdaptationConfig, Layout, Part, PublishedTask, data_root
-from trainables.tasks._published import folder_with
+from trainables.tasks._published import (
+    AdaptationConfig,
+    Layout,
+    Part,
+    PublishedTask,
+    data_root,
+    folder_with,
+)
 from trainables.tasks._ten_classes import TEN_CLASSES
 from trainables.tasks.base import TaskConfig
 
