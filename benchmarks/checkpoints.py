@@ -32,17 +32,30 @@ def write_noise(root: Path, num_classes: int) -> None:
         folder.mkdir(parents=True)
         for image in range(IMAGES):
             Image.fromarray(pixels.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
-                folder / f"{image}.png")
+                folder / f"{image}.png"
+            )
 
 
 def sizes(method: str, backbone: str, data: Path, folder: Path) -> tuple[int, int]:
     """Bytes of a method's ``best.pt`` and ``latest.pt``."""
-    config = validate(TrialConfig, {
-        "task": {"folders": {"source": str(data / "source"), "target": str(data / "target"),
-                             "image_size": 32}},
-        "method": method, "backbone": backbone, "batch_size": 8,
-        "schedule": {"num_epochs": None, "num_steps": 1},
-        "selection": {"source_accuracy_floor": 0.0}, "evaluation": {"max_images": 50}})
+    config = validate(
+        TrialConfig,
+        {
+            "task": {
+                "folders": {
+                    "source": str(data / "source"),
+                    "target": str(data / "target"),
+                    "image_size": 32,
+                }
+            },
+            "method": method,
+            "backbone": backbone,
+            "batch_size": 8,
+            "schedule": {"num_epochs": None, "num_steps": 1},
+            "selection": {"source_accuracy_floor": 0.0},
+            "evaluation": {"max_images": 50},
+        },
+    )
     for _ in run_trial(config, folder, data):
         pass
     files = TrialFolder(folder)
@@ -60,8 +73,10 @@ def main() -> None:
             write_noise(data / domain, options.classes)
         for method in METHODS:
             best, latest = sizes(method, options.backbone, data, data / method)
-            print(f"{method:16} best.pt {best / 1e6:7.1f} MB  latest.pt {latest / 1e6:7.1f} MB",
-                  flush=True)
+            print(
+                f"{method:16} best.pt {best / 1e6:7.1f} MB  latest.pt {latest / 1e6:7.1f} MB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

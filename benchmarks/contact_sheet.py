@@ -49,8 +49,9 @@ def draw(domains: Domains) -> Image.Image:
     size = ZOOM * domains.geometry.crop_size
     shown = blocks(domains)
     stride = COLUMNS * size + GAP
-    sheet = Image.new("RGB", (
-        MARGIN + len(shown) * stride - GAP, MARGIN + len(domains.classes) * size), "white")
+    sheet = Image.new(
+        "RGB", (MARGIN + len(shown) * stride - GAP, MARGIN + len(domains.classes) * size), "white"
+    )
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
     for column, (name, samples) in enumerate(shown.items()):
         left = MARGIN + column * stride

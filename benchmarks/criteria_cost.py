@@ -29,10 +29,17 @@ from trainables.trial import open_domains, run_trial
 
 
 def trial(method: str) -> TrialConfig:
-    return validate(TrialConfig, {
-        "task": "digits", "method": method, "backbone": "small_cnn",
-        "augmentation": {"weak": {"images_per_draw": 8}}, "optimizer": {"algorithm": "adamw"},
-        "schedule": {"num_epochs": 6, "decay": "cosine", "per": "step"}})
+    return validate(
+        TrialConfig,
+        {
+            "task": "digits",
+            "method": method,
+            "backbone": "small_cnn",
+            "augmentation": {"weak": {"images_per_draw": 8}},
+            "optimizer": {"algorithm": "adamw"},
+            "schedule": {"num_epochs": 6, "decay": "cosine", "per": "step"},
+        },
+    )
 
 
 def milliseconds(call: Callable[[], object], repetitions: int = 7) -> float:
@@ -68,13 +75,16 @@ def main() -> None:
         times = costs(meter)
         evaluation = milliseconds(meter.evaluation)
     epoch = 1000 * statistics.median(
-        after - before for before, after in zip(seconds, seconds[1:], strict=False))
+        after - before for before, after in zip(seconds, seconds[1:], strict=False)
+    )
     total = sum(times.values())
     training = epoch - evaluation - (total - times["mixtures"])
     for name, value in sorted(times.items(), key=lambda item: -item[1]):
         print(f"{name:24} {value:7.1f} ms")
-    print(f"{'all':24} {total:7.1f} ms, {100 * total / training:.1f} % of the training steps of "
-          f"an epoch ({training:.0f} ms)")
+    print(
+        f"{'all':24} {total:7.1f} ms, {100 * total / training:.1f} % of the training steps of "
+        f"an epoch ({training:.0f} ms)"
+    )
 
 
 if __name__ == "__main__":

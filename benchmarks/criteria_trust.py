@@ -40,8 +40,11 @@ def scores_of(seed: pd.DataFrame) -> dict[str, Floats]:
     names = sorted(name for name in seed if name.startswith(PREFIX) and name != ORACLE)
     single = {name.removeprefix(PREFIX): seed[name].to_numpy() for name in names}
     ranks = {name: rankdata(values) for name, values in single.items()}
-    averages = {" + ".join(group): np.mean([ranks[name] for name in group], axis=0)
-                for size in AVERAGED for group in combinations(ranks, size)}
+    averages = {
+        " + ".join(group): np.mean([ranks[name] for name in group], axis=0)
+        for size in AVERAGED
+        for group in combinations(ranks, size)
+    }
     return {**single, **averages}
 
 
@@ -63,28 +66,35 @@ def regrets_of(seed: pd.DataFrame) -> dict[str, float]:
 
 def correlations_of(seed: pd.DataFrame) -> dict[str, float]:
     """Spearman's with the oracle over all evaluations, by candidate."""
-    return {name: float(spearmanr(values, seed[ORACLE]).statistic)
-            for name, values in scores_of(seed).items()}
+    return {
+        name: float(spearmanr(values, seed[ORACLE]).statistic)
+        for name, values in scores_of(seed).items()
+    }
 
 
 def with_interval(values: Floats, scale: float = 1.0, digits: int = 1) -> str:
     """Mean over seeds and its bootstrapped 95 % interval."""
     low, high = bootstrap((values,), np.mean, rng=np.random.default_rng(0)).confidence_interval
-    return f"{scale * values.mean():.{digits}f} [{scale * low:.{digits}f}, " \
-           f"{scale * high:.{digits}f}]"
+    return (
+        f"{scale * values.mean():.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+    )
 
 
 def trust_table(regrets: Mapping[str, Floats], correlations: Mapping[str, Floats]) -> Table:
     """Single criteria over all seeds, the least regret first."""
-    table = Table(title="Criteria over all seeds: mean [95 % interval]", title_justify="left",
-                  header_style="bold")
+    table = Table(
+        title="Criteria over all seeds: mean [95 % interval]",
+        title_justify="left",
+        header_style="bold",
+    )
     table.add_column("criterion")
     for heading in ("Spearman with the oracle", "regret in points"):
         table.add_column(heading, justify="right")
     single = [name for name in regrets if " + " not in name]
     for name in sorted(single, key=lambda n: regrets[n].mean()):
-        table.add_row(name, with_interval(correlations[name], digits=2),
-                      with_interval(regrets[name], 100))
+        table.add_row(
+            name, with_interval(correlations[name], digits=2), with_interval(regrets[name], 100)
+        )
     return table
 
 
@@ -102,9 +112,11 @@ def main() -> None:
     console.print(f"Chosen on seeds 1 to {first}, reported on the other {len(seeds) - first}:")
     for what, averaged in (("single", False), ("average of ranks", True)):
         for name in [name for name in chosen if (" + " in name) == averaged][:NUM_SHOWN]:
-            console.print(f"  {what} {name}: {100 * regrets[name][:first].mean():.1f} points "
-                          f"there, {with_interval(regrets[name][first:], 100)} here",
-                          highlight=False)
+            console.print(
+                f"  {what} {name}: {100 * regrets[name][:first].mean():.1f} points "
+                f"there, {with_interval(regrets[name][first:], 100)} here",
+                highlight=False,
+            )
 
 
 if __name__ == "__main__":

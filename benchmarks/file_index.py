@@ -30,8 +30,11 @@ MAX_SECONDS, MAX_MEGABYTES = 1.0, 100.0
 def made_up(root: Path, per_class: int) -> Iterator[ListedFolder]:
     yield ListedFolder(b"", root.stat().st_mtime_ns, [])
     for name in TEN_CLASSES.names:
-        yield ListedFolder(name.encode(), (root / name).stat().st_mtime_ns, [
-            b"%s_render_%08d.jpg" % (name.encode(), number) for number in range(per_class)])
+        yield ListedFolder(
+            name.encode(),
+            (root / name).stat().st_mtime_ns,
+            [b"%s_render_%08d.jpg" % (name.encode(), number) for number in range(per_class)],
+        )
 
 
 def prepare(folder: Path, per_class: int) -> None:
@@ -96,16 +99,23 @@ def main() -> int:
         print(f"index made in {time.perf_counter() - start - 2.1:.1f} s")
         figures: dict[str, float] = {}
         for title in ("first, which draws the split", "another", "a third"):
-            figures = json.loads(subprocess.run(
-                [sys.executable, "-m", "benchmarks.file_index", "--measure", temporary],
-                check=True, capture_output=True, text=True).stdout)
+            figures = json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "benchmarks.file_index", "--measure", temporary],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout
+            )
             print(f"process: {title}")
             for name, value in figures.items():
                 print(f"  {name:36}{value:14,.2f}")
         size = sum(file.stat().st_size for file in (folder / "cache").iterdir())
         print(f"on disk: {size / 1e6:,.0f} MB")
-    fits = figures["seconds to open"] < MAX_SECONDS \
+    fits = (
+        figures["seconds to open"] < MAX_SECONDS
         and figures["MB more resident once open"] < MAX_MEGABYTES
+    )
     print("holds" if fits else "FAILS", f"< {MAX_SECONDS} s and < {MAX_MEGABYTES} MB to open")
     return 0 if fits else 1
 

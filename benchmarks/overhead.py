@@ -37,8 +37,21 @@ def measure(num_trials: int, out: Path) -> list[float]:
     space = out / "space.yaml"
     space.write_text(SPACE)
     study = subprocess.Popen(
-        [sys.executable, "-m", "study.run", "--space", str(space), "--out", str(out), "--name",
-         "study", "--trials", str(num_trials)], stdout=subprocess.DEVNULL)
+        [
+            sys.executable,
+            "-m",
+            "study.run",
+            "--space",
+            str(space),
+            "--out",
+            str(out),
+            "--name",
+            "study",
+            "--trials",
+            str(num_trials),
+        ],
+        stdout=subprocess.DEVNULL,
+    )
     ends: list[float] = []
     path = out / "study" / "records.jsonl"
     while study.poll() is None:
@@ -47,8 +60,10 @@ def measure(num_trials: int, out: Path) -> list[float]:
         time.sleep(0.005)
     assert study.returncode == 0
     trained = [record.seconds for record in read_records(path)]
-    return [end - before - seconds for before, end, seconds in
-            zip(ends, ends[1:], trained[1:], strict=False)]
+    return [
+        end - before - seconds
+        for before, end, seconds in zip(ends, ends[1:], trained[1:], strict=False)
+    ]
 
 
 def main() -> None:
@@ -56,8 +71,10 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     with tempfile.TemporaryDirectory() as out:
         overheads = measure(parser.parse_args().trials, Path(out))
-    print(f"overhead of a one-worker trial after the first, {len(overheads)} trials:\n"
-          f"  median {statistics.median(overheads):.2f} s, worst {max(overheads):.2f} s")
+    print(
+        f"overhead of a one-worker trial after the first, {len(overheads)} trials:\n"
+        f"  median {statistics.median(overheads):.2f} s, worst {max(overheads):.2f} s"
+    )
 
 
 if __name__ == "__main__":

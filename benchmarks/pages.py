@@ -27,8 +27,17 @@ CHROMIUM = "/usr/bin/chromium"
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[str]:
     """A TensorBoard that has read its folder; yields its address."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir),
-               "--host", "127.0.0.1", "--load_fast", "false"]
+    command = [
+        sys.executable,
+        "-m",
+        "tensorboard.main",
+        "--logdir",
+        str(logdir),
+        "--host",
+        "127.0.0.1",
+        "--load_fast",
+        "false",
+    ]
     with server(command, "/data/runs") as address:
         yield address
 
@@ -46,8 +55,9 @@ def server(command: Sequence[str], path: str, deadline_seconds: float = 60) -> I
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_for(f"{address}{path}", process, deadline_seconds)
         yield address
@@ -73,9 +83,18 @@ def _wait_for(place: str, process: "subprocess.Popen[bytes]", deadline_seconds: 
 def browser_page(width: int = 2650, height: int = 1250) -> Iterator[Page]:
     """A page in headless Chromium."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[
-            "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
         page = browser.new_page(viewport={"width": width, "height": height})
         try:
             yield page
@@ -121,8 +140,15 @@ def main() -> None:
             page.screenshot(path=options.out / "hparams.png")
         with browser_page(1366, 1000) as page:
             open_images(page, address)
-            page.screenshot(path=options.out / "images.png", clip={  # without the folder's path
-                "x": 0, "y": 0, "width": 1366, "height": 940})
+            page.screenshot(
+                path=options.out / "images.png",
+                clip={  # without the folder's path
+                    "x": 0,
+                    "y": 0,
+                    "width": 1366,
+                    "height": 940,
+                },
+            )
     with TemporaryDirectory() as folder, browser_page(1366, 1150) as page:
         path = Path(folder) / "comparison.html"
         compare([str(options.study), "--format", "html", "--out", str(path)])

@@ -25,9 +25,20 @@ FIRST_SEED = 1000
 def record(seed: int, num_trials: int, out: Path, console: Console) -> pd.DataFrame:
     """The curves of one seed's study, run unless it has been."""
     name = f"curves-{seed}"
-    run_study("digits", out=out, name=name, resume=(out / name).exists(), console=console,
-              overrides=[f"seed={seed}", f"num_trials={num_trials}", "sampler=random",
-                         "pruner=none", "final_seeds=0"])
+    run_study(
+        "digits",
+        out=out,
+        name=name,
+        resume=(out / name).exists(),
+        console=console,
+        overrides=[
+            f"seed={seed}",
+            f"num_trials={num_trials}",
+            "sampler=random",
+            "pruner=none",
+            "final_seeds=0",
+        ],
+    )
     return read_curves(out / name)
 
 
@@ -38,8 +49,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/curves"))
     options = parser.parse_args()
     console = Console()
-    table = pd.concat([record(seed, options.trials, options.out, console)
-                       for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)])
+    table = pd.concat(
+        [
+            record(seed, options.trials, options.out, console)
+            for seed in range(FIRST_SEED, FIRST_SEED + options.seeds)
+        ]
+    )
     table.to_csv(TABLE, index=False, float_format="%.6g")
     print(f"{TABLE}: {table.groupby(['seed', 'trial']).ngroups} trials, {len(table)} evaluations")
 

@@ -80,9 +80,24 @@ def made_up(config: TrialConfig) -> Generator[Report, None, None]:
     for epoch in range(1, num_epochs + 1):
         value = config.optimizer.learning_rate * epoch
         figures = {f"criterion/{i}": value for i in range(10)}
-        yield Report("training", epoch, num_epochs, epoch, num_epochs, value, epoch,
-                     {**figures, "criterion/bnm": value, "criterion/oracle": value,
-                      "source_val/accuracy": 1.0}, 0.0, 0.0, epoch == num_epochs)
+        yield Report(
+            "training",
+            epoch,
+            num_epochs,
+            epoch,
+            num_epochs,
+            value,
+            epoch,
+            {
+                **figures,
+                "criterion/bnm": value,
+                "criterion/oracle": value,
+                "source_val/accuracy": 1.0,
+            },
+            0.0,
+            0.0,
+            epoch == num_epochs,
+        )
 
 
 @dataclass(frozen=True)
@@ -140,26 +155,31 @@ def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
     """What each trial used between two marks, as a line."""
     (first, before), (last, after) = begin, end
     count = last - first
-    return (f"{first + 1:6d} to {last:6d}: "
-            f"{1e3 * (after.cpu_seconds - before.cpu_seconds) / count:6.1f} CPU-ms, "
-            f"{1e3 * (after.wall_seconds - before.wall_seconds) / count:6.1f} ms and "
-            f"{(after.resident_bytes - before.resident_bytes) / count / 1024:5.1f} KiB a trial; "
-            f"{after.resident_bytes / 2**20:5.0f} MiB")
+    return (
+        f"{first + 1:6d} to {last:6d}: "
+        f"{1e3 * (after.cpu_seconds - before.cpu_seconds) / count:6.1f} CPU-ms, "
+        f"{1e3 * (after.wall_seconds - before.wall_seconds) / count:6.1f} ms and "
+        f"{(after.resident_bytes - before.resident_bytes) / count / 1024:5.1f} KiB a trial; "
+        f"{after.resident_bytes / 2**20:5.0f} MiB"
+    )
 
 
 def size_of_snapshot(folder: Path) -> int:
     """Bytes of the largest snapshot of Tune's below a folder; 0 if there is none."""
-    return max((path.stat().st_size for path in folder.rglob("experiment_state-*.json")),
-               default=0)
+    return max(
+        (path.stat().st_size for path in folder.rglob("experiment_state-*.json")), default=0
+    )
 
 
-def settings_of(space: str | None, num_trials: int | None, sampler: str, concurrency: int
-                ) -> StudyConfig:
+def settings_of(
+    space: str | None, num_trials: int | None, sampler: str, concurrency: int
+) -> StudyConfig:
     """The benchmark's own study or, of a space, its first, with some settings changed."""
     changes = {"sampler": sampler, "concurrency": concurrency}
     if space is None:
-        return validate(StudyConfig, {**yaml.safe_load(SPACE), "num_trials": num_trials or 10_000,
-                                      **changes})
+        return validate(
+            StudyConfig, {**yaml.safe_load(SPACE), "num_trials": num_trials or 10_000, **changes}
+        )
     overrides = [f"{name}={value}" for name, value in changes.items()]
     if num_trials is not None:
         overrides.append(f"num_trials={num_trials}")
@@ -197,16 +217,19 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
         with study.tuner.Interruption() as interruption:
-            study.tuner.run(session, resources, concurrency, root / "cache", root / SCRATCH,
-                            interruption)
+            study.tuner.run(
+                session, resources, concurrency, root / "cache", root / SCRATCH, interruption
+            )
 
 
 def bytes_a_trial(layout: Layout, num_trials: int) -> dict[str, int]:
     """What a study's files hold for each trial, by the file's kind."""
     events = [path for path in layout.tensorboard.rglob("*") if path.is_file()]
     files = {"journal": [layout.journal], "records": [layout.records], "TensorBoard": events}
-    return {kind: round(sum(path.stat().st_size for path in paths) / num_trials)
-            for kind, paths in files.items()}
+    return {
+        kind: round(sum(path.stat().st_size for path in paths) / num_trials)
+        for kind, paths in files.items()
+    }
 
 
 def main() -> None:

@@ -38,12 +38,19 @@ def main() -> None:
         "TPE, the space's ASHA": {"sampler": tpe, "pruner": study.pruner},
         "TPE, ASHA, methods by TPE": {"sampler": tpe, "pruner": asha, "equal_budget": False},
         "TPE from trial 4, ASHA, methods by TPE": {
-            "sampler": early, "pruner": asha, "equal_budget": False},
+            "sampler": early,
+            "pruner": asha,
+            "equal_budget": False,
+        },
     }
     found = efficiencies(
-        study, space, surrogate,
+        study,
+        space,
+        surrogate,
         {name: study.model_copy(update=changes) for name, changes in searches.items()},
-        options.seeds, options.trials)
+        options.seeds,
+        options.trials,
+    )
     Console().print(efficiency_table(found, surrogate.held_out()))
 
 

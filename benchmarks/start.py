@@ -32,7 +32,9 @@ def measure(space: str, out: Path) -> dict[str, float]:
     started = time.monotonic()
     study = subprocess.Popen(
         [sys.executable, "-m", "study.run", "--space", space, "--out", str(out)],
-        stdout=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     seconds: dict[str, float] = {}
     assert study.stdout is not None
     for line in study.stdout:

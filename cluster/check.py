@@ -23,17 +23,22 @@ def findings_of(tree: Tree) -> list[Finding]:
     """
     if tree.get("apiVersion") == "ray.io/v1" and tree.get("kind") == "RayJob":
         from cluster.kuberay_rules import check_kuberay
+
         return list(check_kuberay(tree))
     provider = tree.get("provider")
     kind = provider.get("type") if isinstance(provider, dict) else None
     if kind not in ("aws", "local"):
-        raise ValueError("must be a file of `ray up` with provider/type aws or local, or a RayJob "
-                         f"of ray.io/v1, got provider/type {kind!r} and kind "
-                         f"{tree.get('kind')!r}.")
+        raise ValueError(
+            "must be a file of `ray up` with provider/type aws or local, or a RayJob "
+            f"of ray.io/v1, got provider/type {kind!r} and kind "
+            f"{tree.get('kind')!r}."
+        )
     from cluster.launcher_rules import check_launcher
+
     findings = list(check_launcher(tree))
     if kind == "aws" and isinstance(tree.get("available_node_types"), dict):
         from cluster.aws_rules import check_aws
+
         findings += check_aws(tree)
     return findings
 
@@ -48,8 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         findings = findings_of(file.content)
     except ValueError as error:
         text = str(error)
-        print(text if text.startswith(str(options.file)) else f"{options.file}: {text}",
-              file=sys.stderr)
+        print(
+            text if text.startswith(str(options.file)) else f"{options.file}: {text}",
+            file=sys.stderr,
+        )
         return 2
     except ModuleNotFoundError as error:
         print(f"{error.name} is missing: pip install 'syn2real-study[cluster]'.", file=sys.stderr)

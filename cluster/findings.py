@@ -55,13 +55,18 @@ def check_filled(tree: Tree) -> Iterator[Finding]:
     """Nothing is left to fill in."""
     for place, text in texts(tree):
         if TO_FILL in text:
-            yield Finding(place, "must be filled in", text,
-                          "The comment beside it says with what.")
+            yield Finding(
+                place, "must be filled in", text, "The comment beside it says with what."
+            )
 
 
 def check_pinned(place: Place, image: object) -> Iterator[Finding]:
     """An image is one that can't change: named by its digest."""
     if isinstance(image, str) and TO_FILL not in image and "@sha256:" not in image:
-        yield Finding(place, "must be an image's digest", image,
-                      "Write NAME@sha256:…, as `docker push` prints it: a tag may change, and "
-                      "nodes would run different code.")
+        yield Finding(
+            place,
+            "must be an image's digest",
+            image,
+            "Write NAME@sha256:…, as `docker push` prints it: a tag may change, and "
+            "nodes would run different code.",
+        )

@@ -14,8 +14,9 @@ def check_kuberay(tree: Tree) -> Iterator[Finding]:
     """Doors, rights and what ends."""
     yield from check_filled(tree)
     if at(tree, *CLUSTER) is None:
-        yield Finding(CLUSTER, "must describe the cluster", None,
-                      "Take that of the file that ships.")
+        yield Finding(
+            CLUSTER, "must describe the cluster", None, "Take that of the file that ships."
+        )
         return
     yield from _check_job(tree)
     yield from _check_doors(tree)
@@ -26,27 +27,45 @@ def check_kuberay(tree: Tree) -> Iterator[Finding]:
 
 def _check_job(tree: Tree) -> Iterator[Finding]:
     if at(tree, "spec", "shutdownAfterJobFinishes") is not True:
-        yield Finding(("spec", "shutdownAfterJobFinishes"), "must be true",
-                      at(tree, "spec", "shutdownAfterJobFinishes"),
-                      "GPUs would be paid for until somebody looks.")
+        yield Finding(
+            ("spec", "shutdownAfterJobFinishes"),
+            "must be true",
+            at(tree, "spec", "shutdownAfterJobFinishes"),
+            "GPUs would be paid for until somebody looks.",
+        )
 
 
 def _check_doors(tree: Tree) -> Iterator[Finding]:
     mode = at(tree, *CLUSTER, "authOptions", "mode")
     if mode != "token":
-        yield Finding((*CLUSTER, "authOptions", "mode"), "must be token", mode,
-                      "Without it, whoever reaches a port runs commands in every pod.")
+        yield Finding(
+            (*CLUSTER, "authOptions", "mode"),
+            "must be token",
+            mode,
+            "Without it, whoever reaches a port runs commands in every pod.",
+        )
     if at(tree, *CLUSTER, "networkPolicy", "mode") not in ("DenyAll", "DenyAllIngress"):
-        yield Finding((*CLUSTER, "networkPolicy", "mode"), "must be DenyAllIngress",
-                      at(tree, *CLUSTER, "networkPolicy", "mode"),
-                      "Other pods would reach Ray's ports.")
+        yield Finding(
+            (*CLUSTER, "networkPolicy", "mode"),
+            "must be DenyAllIngress",
+            at(tree, *CLUSTER, "networkPolicy", "mode"),
+            "Other pods would reach Ray's ports.",
+        )
     service = at(tree, *CLUSTER, "headGroupSpec", "serviceType")
     if service not in (None, "ClusterIP"):
-        yield Finding((*CLUSTER, "headGroupSpec", "serviceType"), "must be ClusterIP", service,
-                      "Reach the dashboard by kubectl port-forward.")
+        yield Finding(
+            (*CLUSTER, "headGroupSpec", "serviceType"),
+            "must be ClusterIP",
+            service,
+            "Reach the dashboard by kubectl port-forward.",
+        )
     if at(tree, *CLUSTER, "headGroupSpec", "enableIngress"):
-        yield Finding((*CLUSTER, "headGroupSpec", "enableIngress"), "must be absent", True,
-                      "Reach the dashboard by kubectl port-forward.")
+        yield Finding(
+            (*CLUSTER, "headGroupSpec", "enableIngress"),
+            "must be absent",
+            True,
+            "Reach the dashboard by kubectl port-forward.",
+        )
 
 
 def _pods(tree: Tree) -> Iterator[Place]:
@@ -57,38 +76,58 @@ def _pods(tree: Tree) -> Iterator[Place]:
 
 def _check_pod(tree: Tree, place: Place) -> Iterator[Finding]:
     if at(tree, *place, "securityContext", "runAsNonRoot") is not True:
-        yield Finding((*place, "securityContext", "runAsNonRoot"), "must be true",
-                      at(tree, *place, "securityContext", "runAsNonRoot"),
-                      "The image's user is 1000 and needs no more.")
+        yield Finding(
+            (*place, "securityContext", "runAsNonRoot"),
+            "must be true",
+            at(tree, *place, "securityContext", "runAsNonRoot"),
+            "The image's user is 1000 and needs no more.",
+        )
     if not at(tree, *place, "serviceAccountName"):
-        yield Finding((*place, "serviceAccountName"), "must name a service account", None,
-                      "Make one that may write to the storage, and no more.")
+        yield Finding(
+            (*place, "serviceAccountName"),
+            "must name a service account",
+            None,
+            "Make one that may write to the storage, and no more.",
+        )
     for index, container in enumerate(at(tree, *place, "containers") or []):
         inner = (*place, "containers", index)
         yield from check_pinned((*inner, "image"), at(container, "image"))
         if at(container, "securityContext", "allowPrivilegeEscalation") is not False:
-            yield Finding((*inner, "securityContext", "allowPrivilegeEscalation"),
-                          "must be false",
-                          at(container, "securityContext", "allowPrivilegeEscalation"),
-                          "Write allowPrivilegeEscalation: false.")
+            yield Finding(
+                (*inner, "securityContext", "allowPrivilegeEscalation"),
+                "must be false",
+                at(container, "securityContext", "allowPrivilegeEscalation"),
+                "Write allowPrivilegeEscalation: false.",
+            )
         for secret in at(container, "env") or []:
             name = str(at(secret, "name")).upper()
             if at(secret, "value") and any(word in name for word in ("SECRET", "PASSWORD")):
-                yield Finding((*inner, "env"), "must hold no secret", name,
-                              "Name it by valueFrom/secretKeyRef, or give the service account "
-                              "the right.")
+                yield Finding(
+                    (*inner, "env"),
+                    "must hold no secret",
+                    name,
+                    "Name it by valueFrom/secretKeyRef, or give the service account the right.",
+                )
 
 
 def _check_head(tree: Tree) -> Iterator[Finding]:
     place = (*CLUSTER, "headGroupSpec", "rayStartParams")
     parameters = at(tree, *place) or {}
     if parameters.get("num-cpus") != "0":
-        yield Finding((*place, "num-cpus"), "must be the text 0", parameters.get("num-cpus"),
-                      "Trials would starve the processes that lead the study.")
+        yield Finding(
+            (*place, "num-cpus"),
+            "must be the text 0",
+            parameters.get("num-cpus"),
+            "Trials would starve the processes that lead the study.",
+        )
     try:  # the shell in the pod takes the outer quotes off
         resources = json.loads(json.loads(parameters.get("resources", '"{}"')))
     except (TypeError, ValueError):
         resources = None
     if not at(resources, SLOT):
-        yield Finding((*place, "resources"), f"must offer {SLOT}", parameters.get("resources"),
-                      "Trials of several workers wait for it otherwise, for ever.")
+        yield Finding(
+            (*place, "resources"),
+            f"must offer {SLOT}",
+            parameters.get("resources"),
+            "Trials of several workers wait for it otherwise, for ever.",
+        )

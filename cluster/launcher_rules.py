@@ -22,7 +22,8 @@ from trainables.schema import Place
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SECRET = re.compile(
-    r"(?i)\b(?!RAY_AUTH_TOKEN_PATH)\w*(TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)\S")
+    r"(?i)\b(?!RAY_AUTH_TOKEN_PATH)\w*(TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)\S"
+)
 """A secret's value in a command; not one that a shell reads from elsewhere."""
 
 ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b")
@@ -56,9 +57,9 @@ def check_launcher(tree: Tree) -> Iterator[Finding]:
 
 # Ray's own rules
 
+
 def _check_schema(tree: Tree) -> Iterator[Finding]:
-    schema = json.loads(
-        (Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
+    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     tree = copy.deepcopy(tree)
     for node_type in (at(tree, "available_node_types") or {}).values():
         if isinstance(node_type, dict):  # Ray asks AWS what a machine has
@@ -66,13 +67,21 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
     validator = jsonschema.Draft7Validator(schema)
     errors = sorted(validator.iter_errors(tree), key=lambda error: list(map(str, error.path)))
     for error in errors:
-        yield Finding(tuple(error.absolute_path), f"against Ray's schema: {error.message}",
-                      error.instance, "Compare with the file that ships.")
+        yield Finding(
+            tuple(error.absolute_path),
+            f"against Ray's schema: {error.message}",
+            error.instance,
+            "Compare with the file that ships.",
+        )
     if tree["provider"]["type"] == "local":
         for key in ("head_ip", "worker_ips"):
             if not at(tree, "provider", key):
-                yield Finding(("provider", key), "must name the machines", None,
-                              "Give the head's address, and a list of the others'.")
+                yield Finding(
+                    ("provider", key),
+                    "must name the machines",
+                    None,
+                    "Give the head's address, and a list of the others'.",
+                )
                 return
     if errors:
         return
@@ -86,8 +95,12 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
         else:
             problem = None
     if problem is not None:
-        yield Finding((), f"Ray refuses it: {problem}", tree.get("cluster_name"),
-                      "Compare with the file that ships.")
+        yield Finding(
+            (),
+            f"Ray refuses it: {problem}",
+            tree.get("cluster_name"),
+            "Compare with the file that ships.",
+        )
 
 
 @contextlib.contextmanager
@@ -104,6 +117,7 @@ def _silence() -> Iterator[None]:
 
 
 # Commands
+
 
 def _starts(tree: Tree, key: str) -> list[RayStart]:
     """A role's ``ray start`` commands with what they are given."""
@@ -151,26 +165,46 @@ def _flags(words: list[str]) -> dict[str, str]:
 def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
     starts = _starts(tree, key)
     if len(starts) != 1:
-        yield Finding((key,), f"must start Ray on a {role} once", at(tree, key),
-                      "Take the commands of the file that ships.")
+        yield Finding(
+            (key,),
+            f"must start Ray on a {role} once",
+            at(tree, key),
+            "Take the commands of the file that ships.",
+        )
         return
     start = starts[0]
     if start.environment.get("RAY_AUTH_MODE") != "token":
-        yield Finding(start.place, "must turn token authentication on", start.text,
-                      "Begin with RAY_AUTH_MODE=token: without it, whoever reaches a port runs "
-                      "commands on every node.")
+        yield Finding(
+            start.place,
+            "must turn token authentication on",
+            start.text,
+            "Begin with RAY_AUTH_MODE=token: without it, whoever reaches a port runs "
+            "commands on every node.",
+        )
     if role == "worker":
         return
     if start.flags.get("--dashboard-host") not in LOOPBACK:
-        yield Finding(start.place, "must keep the dashboard on loopback", start.text,
-                      "Add --dashboard-host=127.0.0.1 and look at it through a tunnel.")
+        yield Finding(
+            start.place,
+            "must keep the dashboard on loopback",
+            start.text,
+            "Add --dashboard-host=127.0.0.1 and look at it through a tunnel.",
+        )
     if not at(_resources(start), SLOT):
-        yield Finding(start.place, f"must offer the resource {SLOT}", start.text,
-                      f"""Add --resources='{{"{SLOT}": 8}}': trials of several workers wait for """
-                      "it otherwise, for ever.")
+        yield Finding(
+            start.place,
+            f"must offer the resource {SLOT}",
+            start.text,
+            f"""Add --resources='{{"{SLOT}": 8}}': trials of several workers wait for """
+            "it otherwise, for ever.",
+        )
     if tree["provider"]["type"] == "aws" and start.flags.get("--num-cpus") != "0":
-        yield Finding(start.place, "must offer no CPU on the head", start.text,
-                      "Add --num-cpus=0: trials would starve the processes that lead the study.")
+        yield Finding(
+            start.place,
+            "must offer no CPU on the head",
+            start.text,
+            "Add --num-cpus=0: trials would starve the processes that lead the study.",
+        )
 
 
 def _resources(start: RayStart) -> object:
@@ -184,26 +218,49 @@ def _check_token(tree: Tree) -> Iterator[Finding]:
     mounts = at(tree, "file_mounts") or {}
     shipped = [str(target).rstrip("/") for target in mounts]
     if not any(target.endswith(("/.ray", "/.ray/auth_token")) for target in shipped):
-        yield Finding(("file_mounts",), "must bring the token to the nodes", mounts,
-                      "Add ~/.ray: ~/.ray; without it Ray refuses to start there.")
-    commands = [text for key in ("setup_commands", "initialization_commands")
-                for text in at(tree, key) or []]
+        yield Finding(
+            ("file_mounts",),
+            "must bring the token to the nodes",
+            mounts,
+            "Add ~/.ray: ~/.ray; without it Ray refuses to start there.",
+        )
+    commands = [
+        text
+        for key in ("setup_commands", "initialization_commands")
+        for text in at(tree, key) or []
+    ]
     if not any("chmod 600" in text and "auth_token" in text for text in commands):
-        yield Finding(("setup_commands",), "must hide the token from a node's other users",
-                      at(tree, "setup_commands"), "Add chmod 600 ~/.ray/auth_token.")
+        yield Finding(
+            ("setup_commands",),
+            "must hide the token from a node's other users",
+            at(tree, "setup_commands"),
+            "Add chmod 600 ~/.ray/auth_token.",
+        )
 
 
 def _check_secrets(tree: Tree) -> Iterator[Finding]:
     for place, text in texts(tree):
         if SECRET.search(text) or ACCESS_KEY.search(text):
-            yield Finding(place, "must hold no secret", "a text with one",
-                          "It would be in logs and process lists. Machines get their rights from "
-                          "instance profiles, and the token from file_mounts.")
+            yield Finding(
+                place,
+                "must hold no secret",
+                "a text with one",
+                "It would be in logs and process lists. Machines get their rights from "
+                "instance profiles, and the token from file_mounts.",
+            )
     if at(tree, "provider", "aws_credentials") is not None:
-        yield Finding(("provider", "aws_credentials"), "must be absent", "keys",
-                      "Ray copies this file to the head. Use AWS's own configuration here and an "
-                      "instance profile there.")
+        yield Finding(
+            ("provider", "aws_credentials"),
+            "must be absent",
+            "keys",
+            "Ray copies this file to the head. Use AWS's own configuration here and an "
+            "instance profile there.",
+        )
     for target, source in (at(tree, "file_mounts") or {}).items():
         if re.search(r"/\.(aws|ssh|kube)(/|$)", str(source)):
-            yield Finding(("file_mounts", target), "must bring no keys to the nodes", source,
-                          "Remove it; nodes get their rights from instance profiles.")
+            yield Finding(
+                ("file_mounts", target),
+                "must bring no keys to the nodes",
+                source,
+                "Remove it; nodes get their rights from instance profiles.",
+            )

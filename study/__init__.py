@@ -18,5 +18,9 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'study' has no attribute '{name}'")
     from study import launch
-    return {"StudyFailed": launch.StudyFailed, "StudyResult": launch.StudyResult,
-            "run_study": launch.run_study}[name]
+
+    return {
+        "StudyFailed": launch.StudyFailed,
+        "StudyResult": launch.StudyResult,
+        "run_study": launch.run_study,
+    }[name]

@@ -81,11 +81,17 @@ def agreement(records: Sequence[TrialRecord]) -> Agreement | None:
         return None
     correlations = spearman(scores)
     oracle = scores.get(ORACLE)
-    criteria = [_agreement_of(name, looks, scores, correlations) for name in scores
-                if name != ORACLE]
+    criteria = [
+        _agreement_of(name, looks, scores, correlations) for name in scores if name != ORACLE
+    ]
     criteria.sort(key=lambda c: -_known(c.with_others if oracle is None else c.with_oracle))
-    return Agreement(len(looks), len({look.trial.id for look in looks}), oracle is not None,
-                     tuple(criteria), correlations)
+    return Agreement(
+        len(looks),
+        len({look.trial.id for look in looks}),
+        oracle is not None,
+        tuple(criteria),
+        correlations,
+    )
 
 
 def _scores(looks: Sequence[_Looked]) -> dict[str, NDArray[np.float64]]:
@@ -93,10 +99,12 @@ def _scores(looks: Sequence[_Looked]) -> dict[str, NDArray[np.float64]]:
     if not looks:
         return {}
     metrics = [look.evaluation.metrics for look in looks]
-    names = sorted(set.intersection(*(
-        {name for name in each if name.startswith(PREFIX)} for each in metrics)))
-    scores = {name.removeprefix(PREFIX): np.array([each[name] for each in metrics])
-              for name in names}
+    names = sorted(
+        set.intersection(*({name for name in each if name.startswith(PREFIX)} for each in metrics))
+    )
+    scores = {
+        name.removeprefix(PREFIX): np.array([each[name] for each in metrics]) for name in names
+    }
     selection = SelectionConfig.model_validate(looks[0].trial.config["selection"])
     if is_average(selection):
         scores[AVERAGE] = np.array(average_ranks(selection, metrics, metrics))
@@ -110,24 +118,39 @@ def spearman(scores: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, floa
 
     ranks = {name: rankdata(values) - (len(values) + 1) / 2 for name, values in scores.items()}
     norms = {name: float(np.linalg.norm(values)) for name, values in ranks.items()}
-    return {one: {
-        other: float(np.clip(ranks[one] @ ranks[other] / (norms[one] * norms[other]), -1, 1))
-        if norms[one] > 0 and norms[other] > 0 else None
-        for other in scores} for one in scores}
+    return {
+        one: {
+            other: float(np.clip(ranks[one] @ ranks[other] / (norms[one] * norms[other]), -1, 1))
+            if norms[one] > 0 and norms[other] > 0
+            else None
+            for other in scores
+        }
+        for one in scores
+    }
 
 
-def _agreement_of(name: str, looks: Sequence[_Looked], scores: dict[str, NDArray[np.float64]],
-                  correlations: dict[str, dict[str, float | None]]) -> CriterionAgreement:
-    others = [value for other, value in correlations[name].items()
-              if other not in (name, ORACLE, AVERAGE) and value is not None]
+def _agreement_of(
+    name: str,
+    looks: Sequence[_Looked],
+    scores: dict[str, NDArray[np.float64]],
+    correlations: dict[str, dict[str, float | None]],
+) -> CriterionAgreement:
+    others = [
+        value
+        for other, value in correlations[name].items()
+        if other not in (name, ORACLE, AVERAGE) and value is not None
+    ]
     chosen = _choice(looks, scores[name])
     oracle = scores.get(ORACLE)
     figure = None if oracle is None else float(oracle[chosen])
     return CriterionAgreement(
-        name=name, with_oracle=correlations[name].get(ORACLE),
+        name=name,
+        with_oracle=correlations[name].get(ORACLE),
         with_others=float(np.mean(others)) if others else None,
-        chosen=looks[chosen].trial.id, chosen_oracle=figure,
-        regret=None if oracle is None else float(oracle.max() - oracle[chosen]))
+        chosen=looks[chosen].trial.id,
+        chosen_oracle=figure,
+        regret=None if oracle is None else float(oracle.max() - oracle[chosen]),
+    )
 
 
 def _choice(looks: Sequence[_Looked], scores: NDArray[np.float64]) -> int:
@@ -137,8 +160,10 @@ def _choice(looks: Sequence[_Looked], scores: NDArray[np.float64]) -> int:
     ones, these before failed ones; at equal scores the earlier one.
     """
     order = ("failed", "stopped", "complete")
-    return max(range(len(looks)), key=lambda i: (
-        looks[i].is_eligible, order.index(looks[i].trial.outcome), scores[i], -i))
+    return max(
+        range(len(looks)),
+        key=lambda i: (looks[i].is_eligible, order.index(looks[i].trial.outcome), scores[i], -i),
+    )
 
 
 def _known(value: float | None) -> float:

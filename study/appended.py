@@ -46,7 +46,7 @@ class AppendedFile:
                 kept -= 1
                 begin = self.parts[kept][0]
             self.store.write(_name(begin), self._bytes(begin, end))
-            absorbed = self.parts[kept + 1:]
+            absorbed = self.parts[kept + 1 :]
             self.parts[kept:] = [(begin, end)]
             for old, _ in absorbed:
                 self.store.delete(_name(old))

@@ -29,8 +29,9 @@ class Budget:
         clock: Seconds; only differences count.
     """
 
-    def __init__(self, study: StudyConfig, search: Search,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, study: StudyConfig, search: Search, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.study = study
         self.search = search
         self.clock = clock
@@ -46,8 +47,7 @@ class Budget:
         """
         limit = self.study.epoch_limit
         promised = sum(map(_promised_epochs, live))
-        return not self.is_used_up(trained, live) and (
-            limit is None or trained + promised < limit)
+        return not self.is_used_up(trained, live) and (limit is None or trained + promised < limit)
 
     def is_used_up(self, trained: float, live: Sequence[UnderWay]) -> bool:
         """Whether no trial will be drawn any more, whatever becomes of those under way."""
@@ -59,9 +59,9 @@ class Budget:
             return True
         done = trained + sum(report.epoch for _, report in live if report is not None)
         used_up = (
-            (self.study.time_limit is not None
-            and self.clock() - self.started >= parse_duration(self.study.time_limit))
-            or (self.study.epoch_limit is not None and done >= self.study.epoch_limit))
+            self.study.time_limit is not None
+            and self.clock() - self.started >= parse_duration(self.study.time_limit)
+        ) or (self.study.epoch_limit is not None and done >= self.study.epoch_limit)
         if used_up:  # final runs may start: there is no way back
             self.search.note("used up", self.limits)
         return used_up

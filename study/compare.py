@@ -24,8 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.format not in FORMATS:
-            raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got "
-                             f"'{options.format}'.")
+            raise ValueError(
+                f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'."
+            )
         published = Published.read() if options.published else None
         with local_copies(options.studies) as folders:
             _write(read_all(folders), published, options.format, options.out)
@@ -37,16 +38,32 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m study.compare", description="Compare studies, finished or running.")
-    parser.add_argument("studies", nargs="+", metavar="STUDY",
-                        help="a study's folder, such as runs/digits, or its URI in a store, such "
-                             "as s3://bucket/prefix/digits")
-    parser.add_argument("--format", default="table", metavar="|".join(FORMATS),
-                        help="html is one file that opens offline (default: %(default)s)")
-    parser.add_argument("--published", action="store_true",
-                        help="show the paper's figures, selected by oracle, beside ours")
-    parser.add_argument("--out", type=Path, metavar="FILE",
-                        help=f"a file instead of the terminal (of html: {HTML} if not given)")
+        prog="python -m study.compare", description="Compare studies, finished or running."
+    )
+    parser.add_argument(
+        "studies",
+        nargs="+",
+        metavar="STUDY",
+        help="a study's folder, such as runs/digits, or its URI in a store, such "
+        "as s3://bucket/prefix/digits",
+    )
+    parser.add_argument(
+        "--format",
+        default="table",
+        metavar="|".join(FORMATS),
+        help="html is one file that opens offline (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--published",
+        action="store_true",
+        help="show the paper's figures, selected by oracle, beside ours",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help=f"a file instead of the terminal (of html: {HTML} if not given)",
+    )
     return parser
 
 
@@ -64,8 +81,9 @@ def _text(studies: list[StoredStudy], published: Published | None, form: str) ->
     return capture.get()
 
 
-def _write(studies: list[StoredStudy], published: Published | None, form: str, out: Path | None
-           ) -> None:
+def _write(
+    studies: list[StoredStudy], published: Published | None, form: str, out: Path | None
+) -> None:
     if form == "html":
         from study.html import as_html  # plotly takes a second to import
 

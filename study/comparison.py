@@ -130,13 +130,20 @@ def compare_tasks(records: Sequence[TrialRecord], study: StudyConfig) -> dict[st
         standing = standings(records, study.joint, len(study.task_names))
     if study.joint is not None or not tasks:
         tasks = {task: tasks.get(task, []) for task in study.task_names}
-    return {task: compare(own, name, reads_target_labels, study.cost, study.joint, standing)
-            for task, own in tasks.items()}
+    return {
+        task: compare(own, name, reads_target_labels, study.cost, study.joint, standing)
+        for task, own in tasks.items()
+    }
 
 
-def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels: bool,
-            cost: Cost | None = None, joint: Joint | None = None,
-            standing: Mapping[str, Standing] | None = None) -> Comparison:
+def compare(
+    records: Sequence[TrialRecord],
+    criterion: str,
+    reads_target_labels: bool,
+    cost: Cost | None = None,
+    joint: Joint | None = None,
+    standing: Mapping[str, Standing] | None = None,
+) -> Comparison:
     """Summarises a study on one task, finished or not.
 
     Args:
@@ -150,33 +157,50 @@ def compare(records: Sequence[TrialRecord], criterion: str, reads_target_labels:
     standing = standings(records) if standing is None else standing
     best = winners(records, standing)
     finals = finals_of(best.values(), records)
-    rows = tuple(_row([r for r in records if r.condition == name], best.get(name),
-                      [r for r in finals if r.condition == name])
-                 for name in condition_names(records))
-    return Comparison(criterion, reads_target_labels, rows,
-                      _baseline([r for r in finals if r.condition == "no_adaptation"]),
-                      _regrets(records, best, standing), agreement(records),
-                      gains(finals, f"{TARGET}/accuracy"),
-                      pareto_front(records, cost) if cost else None, joint)
+    rows = tuple(
+        _row(
+            [r for r in records if r.condition == name],
+            best.get(name),
+            [r for r in finals if r.condition == name],
+        )
+        for name in condition_names(records)
+    )
+    return Comparison(
+        criterion,
+        reads_target_labels,
+        rows,
+        _baseline([r for r in finals if r.condition == "no_adaptation"]),
+        _regrets(records, best, standing),
+        agreement(records),
+        gains(finals, f"{TARGET}/accuracy"),
+        pareto_front(records, cost) if cost else None,
+        joint,
+    )
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
     """Every condition once: No Adaptation first, the others in the order of their first trial."""
-    ordered = sorted(records, key=lambda r: (
-        r.condition != "no_adaptation", r.stage == "final", r.id))
+    ordered = sorted(
+        records, key=lambda r: (r.condition != "no_adaptation", r.stage == "final", r.id)
+    )
     return list(dict.fromkeys(record.condition for record in ordered))
 
 
-def _row(records: Sequence[TrialRecord], winner: TrialRecord | None,
-         finals: Sequence[TrialRecord]) -> Row:
+def _row(
+    records: Sequence[TrialRecord], winner: TrialRecord | None, finals: Sequence[TrialRecord]
+) -> Row:
     search = [record for record in records if record.stage == "search"]
     measured = finals or [winner] if winner and winner.test else finals
     return Row(
-        name=records[0].condition, method=records[0].method,
+        name=records[0].condition,
+        method=records[0].method,
         metrics=_spreads([{**run.selected(), **run.test} for run in measured]),
-        num_seeds=len(finals), outcomes=dict(Counter(str(r.outcome) for r in search)),
+        num_seeds=len(finals),
+        outcomes=dict(Counter(str(r.outcome) for r in search)),
         cpu_seconds=sum(record.cpu_seconds for record in records),
-        params=dict(winner.params) if winner else {}, winner=winner.id if winner else None)
+        params=dict(winner.params) if winner else {},
+        winner=winner.id if winner else None,
+    )
 
 
 def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
@@ -186,28 +210,40 @@ def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
 
 
 def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
-    runs = [{name.removeprefix(BATCHNORM): value for name, value in final.test.items()
-             if name.startswith(BATCHNORM)} for final in finals]
+    runs = [
+        {
+            name.removeprefix(BATCHNORM): value
+            for name, value in final.test.items()
+            if name.startswith(BATCHNORM)
+        }
+        for final in finals
+    ]
     runs = [run for run in runs if run]
     if not runs:
         return None
     return Row("no_adaptation + target BatchNorm", _spreads(runs), len(runs), {}, 0.0, {}, None)
 
 
-def _regrets(records: Sequence[TrialRecord], best: Mapping[str, TrialRecord],
-             standing: Mapping[str, Standing]) -> tuple[Regret, ...]:
+def _regrets(
+    records: Sequence[TrialRecord],
+    best: Mapping[str, TrialRecord],
+    standing: Mapping[str, Standing],
+) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
     groups = {name: [r for r in search if r.condition == name] for name in best}
     chosen = dict(best)
     if len(best) > 1:
-        everything = "all methods" if set(best) == {r.method for r in search} else \
-            "all conditions"
+        everything = "all methods" if set(best) == {r.method for r in search} else "all conditions"
         groups[everything] = search
         chosen[everything] = max(best.values(), key=lambda r: standing[r.id])
     regrets = []
     for name, group in groups.items():
-        scores = [(e.metrics["criterion/oracle"], r.id) for r in group for e in r.evaluations
-                  if "criterion/oracle" in e.metrics]
+        scores = [
+            (e.metrics["criterion/oracle"], r.id)
+            for r in group
+            for e in r.evaluations
+            if "criterion/oracle" in e.metrics
+        ]
         selected = chosen[name].selected().get("criterion/oracle")
         if scores and selected is not None:
             top, trial = max(scores)

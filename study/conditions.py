@@ -44,9 +44,17 @@ class Conditions:
             if path in choices:
                 paths.append(path)
             elif path in parameters or not _is_set(path, one.model_dump(mode="json")):
-                raise InvalidConfig([Problem(("compare_by",), (
-                    "must name choices or cases that are searched, got "
-                    f"'{path}'.{nearest(path, [*choices])}"))])
+                raise InvalidConfig(
+                    [
+                        Problem(
+                            ("compare_by",),
+                            (
+                                "must name choices or cases that are searched, got "
+                                f"'{path}'.{nearest(path, [*choices])}"
+                            ),
+                        )
+                    ]
+                )
         only = EVERYTHING if METHOD in choices else one.method.name
         conditions = Conditions(tuple(paths), tuple(_combinations(space.tree, set(paths))), only)
         conditions._check_names()
@@ -56,9 +64,17 @@ class Conditions:
         files = [file_name(self.name(combination)) for combination in self.combinations]
         for name in files:
             if files.count(name) > 1:
-                raise InvalidConfig([Problem(("compare_by",), (
-                    f"must give each condition a name of its own, and there are two '{name}'. "
-                    "Rename an option."))])
+                raise InvalidConfig(
+                    [
+                        Problem(
+                            ("compare_by",),
+                            (
+                                f"must give each condition a name of its own, and there are two '{name}'. "
+                                "Rename an option."
+                            ),
+                        )
+                    ]
+                )
 
     def key(self, params: Params) -> Key:
         """What trials of one condition have in common."""
@@ -110,12 +126,18 @@ def _combinations(node: Node, names: set[str]) -> list[Params]:
     """What the choices of these names can be together, each once."""
     if isinstance(node, Options):
         below: list[tuple[Scalar, Params]] = [(label, {}) for label in node.scalars]
-        below += [(label, inner) for label, branch in node.branches
-                  for inner in _combinations(branch, names)]
+        below += [
+            (label, inner)
+            for label, branch in node.branches
+            for inner in _combinations(branch, names)
+        ]
         found: list[Params] = [
-            {node.name: label, **inner} if node.name in names else inner for label, inner in below]
+            {node.name: label, **inner} if node.name in names else inner for label, inner in below
+        ]
     else:
         parts = [_combinations(child, names) for child in _children(node)]
-        found = [{name: value for part in row for name, value in part.items()}
-                 for row in product(*parts)]
+        found = [
+            {name: value for part in row for name, value in part.items()}
+            for row in product(*parts)
+        ]
     return [params for i, params in enumerate(found) if params not in found[:i]]

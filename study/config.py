@@ -48,8 +48,9 @@ Joint = Literal["mean", "mean_rank"]
 
 def _check_task(value: object) -> object:
     if not isinstance(value, (str, dict)):
-        raise ValueError("must be the name of a task, or one name with its settings, got "
-                         f"{shorten(value)}.")
+        raise ValueError(
+            f"must be the name of a task, or one name with its settings, got {shorten(value)}."
+        )
     return value
 
 
@@ -87,11 +88,13 @@ class StudyConfig(BaseConfig):
     failed included; pre-training and final runs come on top."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at a time; ``auto``: as many as the machines have room for."""
-    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = \
-        default_choice(SAMPLERS, "tpe")
+    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = default_choice(
+        SAMPLERS, "tpe"
+    )
     """How values are drawn."""
-    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = \
-        default_choice(PRUNERS, "asha")
+    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = default_choice(
+        PRUNERS, "asha"
+    )
     """Which trials are stopped early. A trial is compared with those of its own condition."""
     compare_by: str | list[str] = METHOD
     """Path, or list of paths, of the searched choices whose options are compared: each
@@ -129,8 +132,10 @@ class StudyConfig(BaseConfig):
     def _check_compare_by(cls, value: object) -> object:
         paths = [value] if isinstance(value, str) else value
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-            raise ValueError("must be the path of a searched choice, such as method or "
-                             f"task/digits, or a list of paths, got {shorten(value)}.")
+            raise ValueError(
+                "must be the path of a searched choice, such as method or "
+                f"task/digits, or a list of paths, got {shorten(value)}."
+            )
         return value
 
     @field_validator("time_limit", mode="before")
@@ -150,11 +155,14 @@ class StudyConfig(BaseConfig):
             return
         problems = []
         if isinstance(self.sampler.config, CmaEsConfig):
-            problems.append("cma_es has one objective only. Choose sampler auto, gp, random or "
-                            "tpe.")
+            problems.append(
+                "cma_es has one objective only. Choose sampler auto, gp, random or tpe."
+            )
         if not isinstance(self.pruner.config, NoPrunerConfig):
-            problems.append(f"needs pruner none, got {self.pruner.name}: stopping by the "
-                            "criterion alone would end cheap trials that belong to the front.")
+            problems.append(
+                f"needs pruner none, got {self.pruner.name}: stopping by the "
+                "criterion alone would end cheap trials that belong to the front."
+            )
         if problems:
             raise InvalidConfig([Problem(("cost",), text) for text in problems])
 
@@ -162,8 +170,13 @@ class StudyConfig(BaseConfig):
     def _check_tasks(self) -> Self:
         if self.tasks is None:
             if self.task is None:
-                raise InvalidConfig([Problem(("task",), (
-                    "is required and missing; tasks, a list, takes several."))])
+                raise InvalidConfig(
+                    [
+                        Problem(
+                            ("task",), ("is required and missing; tasks, a list, takes several.")
+                        )
+                    ]
+                )
             return self
         if self.task is not None:
             raise InvalidConfig([Problem(("tasks",), "is given beside task; keep one.")])
@@ -172,9 +185,17 @@ class StudyConfig(BaseConfig):
         names = [_name_of(task) for task in self.tasks]
         again = [i for i, name in enumerate(names) if name in names[:i]]
         if again:
-            raise InvalidConfig([Problem(("tasks", i), (
-                f"'{names[i]}' is given twice; another study of it takes a space of its own."))
-                for i in again])
+            raise InvalidConfig(
+                [
+                    Problem(
+                        ("tasks", i),
+                        (
+                            f"'{names[i]}' is given twice; another study of it takes a space of its own."
+                        ),
+                    )
+                    for i in again
+                ]
+            )
         return self
 
     @model_validator(mode="after")
@@ -183,13 +204,25 @@ class StudyConfig(BaseConfig):
             return self
         problems = []
         if self.tasks is None or len(self.tasks) < 2:
-            problems.append(Problem(("joint",), (
-                f"{self.joint} is over tasks, and needs at least two of them: tasks: [s2rda49, "
-                "s2rda_ms39].")))
+            problems.append(
+                Problem(
+                    ("joint",),
+                    (
+                        f"{self.joint} is over tasks, and needs at least two of them: tasks: [s2rda49, "
+                        "s2rda_ms39]."
+                    ),
+                )
+            )
         if self.cost is not None:
-            problems.append(Problem(("cost",), (
-                "is of one task and has no meaning where the search is joint. Leave out cost or "
-                "joint.")))
+            problems.append(
+                Problem(
+                    ("cost",),
+                    (
+                        "is of one task and has no meaning where the search is joint. Leave out cost or "
+                        "joint."
+                    ),
+                )
+            )
         if problems:
             raise InvalidConfig(problems)
         return self
@@ -213,8 +246,7 @@ class StudyConfig(BaseConfig):
     @property
     def ranks_trials(self) -> bool:
         """Whether what a trial is worth depends on the others."""
-        return self.joint == "mean_rank" or isinstance(
-            self.criterion.config, RankAverage.Config)
+        return self.joint == "mean_rank" or isinstance(self.criterion.config, RankAverage.Config)
 
     def on_each_task(self, config: TrialConfig) -> list[Resolved[TrialConfig]]:
         """What runs in a trial: what was drawn, on every task of a joint search."""
@@ -230,9 +262,13 @@ class StudyConfig(BaseConfig):
 
     def relative_paths(self, space: SearchSpace) -> dict[str, str]:
         """Paths in the trials of its space that depend on a directory, by place."""
-        return {place: text for config in space.probe_configs()
-                for run in self.on_each_task(config)
-                for place, text in run.written.items() if is_relative(text)}
+        return {
+            place: text
+            for config in space.probe_configs()
+            for run in self.on_each_task(config)
+            for place, text in run.written.items()
+            if is_relative(text)
+        }
 
     def located(self, space: SearchSpace) -> Self:
         """The same study wherever it is read; names its directory if it has relative paths."""
@@ -241,8 +277,10 @@ class StudyConfig(BaseConfig):
 
     def studies(self) -> "list[StudyConfig]":
         """The study of each task by itself."""
-        return [self.model_copy(update={"task": task, "tasks": None, "joint": None})
-                for task in self._task_values()]
+        return [
+            self.model_copy(update={"task": task, "tasks": None, "joint": None})
+            for task in self._task_values()
+        ]
 
     def conditions(self, space: SearchSpace) -> Conditions:
         """What is compared in the study's space.
@@ -265,14 +303,19 @@ class StudyConfig(BaseConfig):
         task = {first: {}} if isinstance(first, str) else first
         own: dict[str, Any] = {"task": task, "seed": self.seed}
         parts = {"fixed": self.fixed, "search": self.search}
-        places = [(part, *keys) for part in parts for keys in (
-            ("task",), ("seed",), ("criterion",), ("selection", "criterion"))]
-        taken = [place for place in places if _holds(parts, place)
-                 and place != ("search", "task")]
+        places = [
+            (part, *keys)
+            for part in parts
+            for keys in (("task",), ("seed",), ("criterion",), ("selection", "criterion"))
+        ]
+        taken = [place for place in places if _holds(parts, place) and place != ("search", "task")]
         if taken:
-            raise InvalidConfig([
-                Problem(place, f"is set by '{place[-1]}' at the top of a space.")
-                for place in taken])
+            raise InvalidConfig(
+                [
+                    Problem(place, f"is set by '{place[-1]}' at the top of a space.")
+                    for place in taken
+                ]
+            )
         criterion = self.model_dump(mode="json")["criterion"]
         selection = self.fixed.get("selection", {})
         if isinstance(selection, dict):
@@ -291,10 +334,12 @@ def parse_duration(text: object) -> float:
         ValueError: It is no such text, or no time at all.
     """
     match = re.fullmatch(
-        "".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in "dhms"), str(text).strip())
+        "".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in "dhms"), str(text).strip()
+    )
     numbers = [float(number or 0) for number in match.groups()] if match else [0.0]
-    seconds = sum(number * unit for number, unit in zip(
-        numbers, (86400, 3600, 60, 1), strict=False))
+    seconds = sum(
+        number * unit for number, unit in zip(numbers, (86400, 3600, 60, 1), strict=False)
+    )
     if not seconds:
         raise ValueError(f"must be a time such as 90m, 2h or 1d12h, got {shorten(text)}.")
     return seconds
@@ -330,8 +375,10 @@ def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpac
     studies = read_studies(name, overrides)
     if len(studies) > 1:
         names = [study.task_names[0] for study, _ in studies]
-        raise ValueError(f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
-                         f"Choose by --set tasks=[{names[0]}].")
+        raise ValueError(
+            f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
+            f"Choose by --set tasks=[{names[0]}]."
+        )
     return studies[0]
 
 
@@ -348,8 +395,9 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
     if path is None:
         path = Path(name)
         if not path.exists():
-            raise ValueError(f"no space or file named '{name}'."
-                             f"{nearest(name, list(shipped_spaces()))}")
+            raise ValueError(
+                f"no space or file named '{name}'.{nearest(name, list(shipped_spaces()))}"
+            )
     file = read_yaml(path)
     return parse_studies(file, overrides)
 
@@ -364,8 +412,10 @@ def read_config(layout: Layout) -> StudyConfig:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.")
     if not layout.space.exists():
-        raise ValueError(f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
-                         "folder that study.run has made, such as runs/digits.")
+        raise ValueError(
+            f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
+            "folder that study.run has made, such as runs/digits."
+        )
     try:
         return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
     except (InvalidConfig, yaml.YAMLError) as error:
@@ -384,16 +434,22 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
                 studies.append((study, _checked_space(study)))
             except InvalidConfig as error:
                 own = ("task",) if file.content.get("tasks") is None else ("tasks", index)
-                problems += [Problem(_as_written(p.place, own, file), p.message)
-                             for p in error.problems]
+                problems += [
+                    Problem(_as_written(p.place, own, file), p.message) for p in error.problems
+                ]
         if whole.joint is not None:
             studies = [(whole, space) for _, space in studies[:1]]
     except InvalidConfig as error:
         problems = error.problems
     if problems:
-        raise ValueError("\n".join(dict.fromkeys(
-            f"{_where(problem.place, changed, file)}: {join(problem.place)}: {problem.message}"
-            for problem in problems))) from InvalidConfig(problems)
+        raise ValueError(
+            "\n".join(
+                dict.fromkeys(
+                    f"{_where(problem.place, changed, file)}: {join(problem.place)}: {problem.message}"
+                    for problem in problems
+                )
+            )
+        ) from InvalidConfig(problems)
     return studies
 
 
@@ -413,8 +469,10 @@ def _as_written(place: Place, task: Place, file: YamlFile) -> Place:
 
 def _where(place: Place, changed: list[tuple[str, ...]], file: YamlFile) -> str:
     """Who gave the value at ``place``: ``file:line`` or ``--set``."""
-    given = any(place[:len(other)] == other or (
-        place == other[:len(place)] and place not in file.lines) for other in changed)
+    given = any(
+        place[: len(other)] == other or (place == other[: len(place)] and place not in file.lines)
+        for other in changed
+    )
     return "--set" if given else file.where(place)
 
 

@@ -17,13 +17,26 @@ def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
     Columns: ``seed``, ``trial``, ``evaluation``, ``objective`` (of the best checkpoint so far),
     ``source_val/accuracy``, the searched values by path, and ``criterion/<name>``.
     """
-    return pd.DataFrame([
-        {"seed": record.seed, "trial": record.id, "evaluation": evaluation.evaluation,
-         "objective": evaluation.objective,
-         "source_val/accuracy": evaluation.metrics["source_val/accuracy"], **record.params,
-         **{name: value for name, value in evaluation.metrics.items()
-            if name.startswith("criterion/")}}
-        for record in records if record.stage == "search" for evaluation in record.evaluations])
+    return pd.DataFrame(
+        [
+            {
+                "seed": record.seed,
+                "trial": record.id,
+                "evaluation": evaluation.evaluation,
+                "objective": evaluation.objective,
+                "source_val/accuracy": evaluation.metrics["source_val/accuracy"],
+                **record.params,
+                **{
+                    name: value
+                    for name, value in evaluation.metrics.items()
+                    if name.startswith("criterion/")
+                },
+            }
+            for record in records
+            if record.stage == "search"
+            for evaluation in record.evaluations
+        ]
+    )
 
 
 def read_curves(path: Path) -> pd.DataFrame:
@@ -36,8 +49,10 @@ def read_curves(path: Path) -> pd.DataFrame:
         records = read_records(path / "records.jsonl")
         tasks = list(by_task(records))
         if len(tasks) > 1:
-            raise ValueError(f"{path}: holds trials on {', '.join(tasks)}, and learning curves "
-                             "must be of a single task.")
+            raise ValueError(
+                f"{path}: holds trials on {', '.join(tasks)}, and learning curves "
+                "must be of a single task."
+            )
         table = curves_of(records)
     elif path.exists():
         try:

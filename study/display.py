@@ -37,8 +37,9 @@ class Display:
         self.started = time.monotonic()
         self.ended_here = 0
         self.num_waiting = 0
-        self.live = Live(get_renderable=self.picture, console=console, refresh_per_second=4,
-                         transient=True)
+        self.live = Live(
+            get_renderable=self.picture, console=console, refresh_per_second=4, transient=True
+        )
 
     def __enter__(self) -> "Display":
         if self.console.is_terminal:
@@ -69,11 +70,14 @@ class Display:
         if self.console.is_terminal:
             if record.outcome == "failed":
                 self.live.console.print(
-                    f"{record.id} {record.condition} failed{reason}", style="red", markup=False)
+                    f"{record.id} {record.condition} failed{reason}", style="red", markup=False
+                )
             return
         counts = self._counts()
-        self._say(f"{record.id} {record.condition} {WORDS[record.outcome]}{reason}  "
-                  f"[{counts} · {self._time_left()}]")
+        self._say(
+            f"{record.id} {record.condition} {WORDS[record.outcome]}{reason}  "
+            f"[{counts} · {self._time_left()}]"
+        )
 
     def on_wait(self, count: int) -> None:
         """So many of the trials that were handed out have no machine yet, or no more."""
@@ -83,8 +87,9 @@ class Display:
 
     def _say(self, line: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.started), 60)
-        self.console.print(f"{minutes:3d}:{seconds:02d}  {line}", markup=False, highlight=False,
-                           soft_wrap=True)
+        self.console.print(
+            f"{minutes:3d}:{seconds:02d}  {line}", markup=False, highlight=False, soft_wrap=True
+        )
 
     # Picture
 
@@ -95,8 +100,11 @@ class Display:
             return Text("Opening data and starting Ray …")
         ended, planned = session.file.outcomes.total(), session.num_planned()
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=planned, completed=ended, width=40),
-                    f"{ended} of {planned} trials", self._time_left())
+        bar.add_row(
+            ProgressBar(total=planned, completed=ended, width=40),
+            f"{ended} of {planned} trials",
+            self._time_left(),
+        )
         return Group(bar, Text(self._counts()), Text(self._best()), self._running(session))
 
     def _counts(self) -> str:
@@ -109,13 +117,18 @@ class Display:
 
     def _best(self) -> str:
         assert self.session is not None
-        search = [r for r in self.session.records
-                  if r.stage == "search" and r.objective is not None and r.outcome != "failed"]
+        search = [
+            r
+            for r in self.session.records
+            if r.stage == "search" and r.objective is not None and r.outcome != "failed"
+        ]
         if not search:
             return f"Maximising {self.criterion}."
         best = max(search, key=lambda record: record.objective or 0.0)
-        return (f"Best {self.criterion} so far: {best.objective:.4f} "
-                f"({best.condition}, trial {best.id})")
+        return (
+            f"Best {self.criterion} so far: {best.objective:.4f} "
+            f"({best.condition}, trial {best.id})"
+        )
 
     def _time_left(self) -> str:
         assert self.session is not None
@@ -138,10 +151,13 @@ class Display:
             accuracy = report.metrics.get("source_val/accuracy")
             score = self._shown(report).get(self.criterion)
             table.add_row(
-                trial.id, trial.condition, _epoch(report),
+                trial.id,
+                trial.condition,
+                _epoch(report),
                 f"{score:.4f}" if score is not None else "",
                 f"{100 * accuracy:.1f} %" if accuracy is not None else "",
-                f"{report.seconds:.0f}")
+                f"{report.seconds:.0f}",
+            )
         return table
 
     def _scores(self, report: Report) -> str:
@@ -150,8 +166,11 @@ class Display:
     def _shown(self, report: Report) -> dict[str, float]:
         """A report's most telling figures; of an average of ranks, the kept checkpoint's rank."""
         if report.phase == "test":
-            return {name: value for name, value in report.metrics.items()
-                    if name.endswith("/accuracy") and name.count("/") == 1}
+            return {
+                name: value
+                for name, value in report.metrics.items()
+                if name.endswith("/accuracy") and name.count("/") == 1
+            }
         accuracy = report.metrics.get("source_val/accuracy")
         shown = {} if accuracy is None else {"source_val/accuracy": accuracy}
         if report.phase == "pretraining":
@@ -185,6 +204,10 @@ class LogBook:
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
         """See :class:`study.session.Observer`."""
-        log.info("%s %s%s: %s", record.id, WORDS[record.outcome],
-                 f" (the record of {record.same_as})" if record.same_as else "", record.reason or
-                 f"{record.objective:.4f} at evaluation {record.best_evaluation}")
+        log.info(
+            "%s %s%s: %s",
+            record.id,
+            WORDS[record.outcome],
+            f" (the record of {record.same_as})" if record.same_as else "",
+            record.reason or f"{record.objective:.4f} at evaluation {record.best_evaluation}",
+        )

@@ -73,8 +73,12 @@ def embed(record: TrialRecord, layout: Layout, cache: Path) -> Embedding:
     features.append(target_features)
     labels.append(predicted if target is None else target.labels[chosen])
     return Embedding(
-        torch.cat(features), torch.cat(labels),
-        torch.arange(sum(map(len, labels))) >= len(labels[0]), domains.classes, target is None)
+        torch.cat(features),
+        torch.cat(labels),
+        torch.arange(sum(map(len, labels))) >= len(labels[0]),
+        domains.classes,
+        target is None,
+    )
 
 
 def _sample(num_images: int, seed: int) -> Tensor:
@@ -100,16 +104,27 @@ def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
 
     perplexity = min(30.0, (len(embedding.features) - 1) / 3)
     plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
-        embedding.features.numpy())
+        embedding.features.numpy()
+    )
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
     target, labels = embedding.is_target.numpy(), embedding.labels.numpy()
     colours = "tab10" if len(embedding.classes) <= 10 else "nipy_spectral"
     for domain, marker, size, alpha in (("source", ".", 50, 0.5), ("target", "^", 26, 0.9)):
         chosen = target if domain == "target" else ~target
-        axes.scatter(plane[chosen, 0], plane[chosen, 1], c=labels[chosen], cmap=colours, vmin=0,
-                     vmax=max(len(embedding.classes) - 1, 9), marker=marker, s=size, alpha=alpha,
-                     linewidths=0, label=f"{domain} ({int(np.sum(chosen))})")
+        axes.scatter(
+            plane[chosen, 0],
+            plane[chosen, 1],
+            c=labels[chosen],
+            cmap=colours,
+            vmin=0,
+            vmax=max(len(embedding.classes) - 1, 9),
+            marker=marker,
+            s=size,
+            alpha=alpha,
+            linewidths=0,
+            label=f"{domain} ({int(np.sum(chosen))})",
+        )
     if len(embedding.classes) <= 20:
         for label, name in enumerate(embedding.classes):
             members = plane[target & (labels == label)]
@@ -123,8 +138,9 @@ def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(prog="python -m study.embed",
-                                     description="Draw the features of a study's winners.")
+    parser = argparse.ArgumentParser(
+        prog="python -m study.embed", description="Draw the features of a study's winners."
+    )
     parser.add_argument("study", help="a study's folder, or its URI in a store")
     options = parser.parse_args(arguments)
     try:
@@ -141,24 +157,33 @@ def _embed_winners(layout: Layout) -> None:
     finals = read_finals(layout)
     several = len(by_task(finals)) > 1
     for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
-        _write(record, layout, f"{record.condition}-{record.task}" if several
-               else record.condition)
+        _write(
+            record, layout, f"{record.condition}-{record.task}" if several else record.condition
+        )
 
 
 def _write(record: TrialRecord, layout: Layout, name: str) -> None:
     embedding = embed(record, layout, layout.root.parent / "cache")
     path = layout.root / f"embedding-{file_name(name)}.png"
-    draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path,
-         record.seed)
-    rows = [[embedding.classes[label], "target" if is_target else "source"] for label, is_target
-            in zip(embedding.labels.tolist(), embedding.is_target.tolist(), strict=True)]
+    draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path, record.seed)
+    rows = [
+        [embedding.classes[label], "target" if is_target else "source"]
+        for label, is_target in zip(
+            embedding.labels.tolist(), embedding.is_target.tolist(), strict=True
+        )
+    ]
     events = layout.tensorboard / record.id
     before = set(events.rglob("*"))
     with SummaryWriter(str(events)) as writer:
-        writer.add_embedding(embedding.features, rows, metadata_header=["class", "domain"],
-                             tag="features")
-        writer.add_image("embedding", np.asarray(Image.open(path).convert("RGB")),
-                         record.best_evaluation, dataformats="HWC")
+        writer.add_embedding(
+            embedding.features, rows, metadata_header=["class", "domain"], tag="features"
+        )
+        writer.add_image(
+            "embedding",
+            np.asarray(Image.open(path).convert("RGB")),
+            record.best_evaluation,
+            dataformats="HWC",
+        )
     if layout.store is not None:
         for made in (path, *set(events.rglob("*")) - before):
             if made.is_file():

@@ -27,8 +27,18 @@ def available_cpus() -> int:
 
 def environment() -> dict[str, Any]:
     """Of this process, as ``environment.json`` has it."""
-    packages = ("torch", "torchvision", "ray", "optuna", "timm", "numpy", "scikit-learn",
-                "matplotlib", "pillow", "syn2real-study")
+    packages = (
+        "torch",
+        "torchvision",
+        "ray",
+        "optuna",
+        "timm",
+        "numpy",
+        "scikit-learn",
+        "matplotlib",
+        "pillow",
+        "syn2real-study",
+    )
     return {
         "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
         "python": platform.python_version(),
@@ -61,8 +71,9 @@ def _version(package: str) -> str | None:
 def _git(*arguments: str) -> str | None:
     folder = Path(__file__).parent
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True,
-                              text=True, check=True)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

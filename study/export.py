@@ -26,8 +26,9 @@ from trainables.schema import nearest, validate
 from trainables.store import StoreFailed, is_uri
 
 
-def export(study: Path, out: Path | None = None, task: str | None = None,
-           method: str | None = None) -> Path:
+def export(
+    study: Path, out: Path | None = None, task: str | None = None, method: str | None = None
+) -> Path:
     """Writes the winner.
 
     Args:
@@ -51,18 +52,22 @@ def export(study: Path, out: Path | None = None, task: str | None = None,
     trial.fetch(checkpoint)
     state = load_tensors(checkpoint)
     if not {"networks", "classes", "geometry"} <= state.keys():
-        raise ValueError(f"{checkpoint}: must hold networks, classes and geometry, and has "
-                         f"{', '.join(state)}. It is an earlier version's: run the study again.")
+        raise ValueError(
+            f"{checkpoint}: must hold networks, classes and geometry, and has "
+            f"{', '.join(state)}. It is an earlier version's: run the study again."
+        )
     files = ModelFolder(out or layout.root / "export")
     _check_free(files)
-    save_model(files.root, config, state["networks"], state["classes"],
-               Geometry(**state["geometry"]))
+    save_model(
+        files.root, config, state["networks"], state["classes"], Geometry(**state["geometry"])
+    )
     write_atomically(files.card, model_card(winner, peers, files, layout).encode())
     return files.root
 
 
-def _winner(layout: Layout, task: str | None, method: str | None
-            ) -> tuple[TrialRecord, list[TrialRecord]]:
+def _winner(
+    layout: Layout, task: str | None, method: str | None
+) -> tuple[TrialRecord, list[TrialRecord]]:
     """The best final run by the criterion, and all final runs of its condition."""
     finals = _with(read_finals(layout), "task", task, lambda record: (record.task,))
     tasks = list(by_task(finals))
@@ -74,14 +79,20 @@ def _winner(layout: Layout, task: str | None, method: str | None
     return winner, [record for record in finals if record.condition == winner.condition]
 
 
-def _with(finals: Sequence[TrialRecord], option: str, name: str | None,
-          names_of: Callable[[TrialRecord], tuple[str, ...]]) -> list[TrialRecord]:
+def _with(
+    finals: Sequence[TrialRecord],
+    option: str,
+    name: str | None,
+    names_of: Callable[[TrialRecord], tuple[str, ...]],
+) -> list[TrialRecord]:
     """The runs that go by a name; all of them if it is ``None``."""
     chosen = [record for record in finals if name is None or name in names_of(record)]
     if not chosen:
         known = dict.fromkeys(own for record in finals for own in names_of(record))
-        raise ValueError(f"--{option} {name}: no final run of the study has it."
-                         f"{nearest(str(name), list(known))}")
+        raise ValueError(
+            f"--{option} {name}: no final run of the study has it."
+            f"{nearest(str(name), list(known))}"
+        )
     return chosen
 
 
@@ -89,8 +100,10 @@ def _check_free(files: ModelFolder) -> None:
     """Refuses to write among files that are not an export."""
     make_writable(files.root)
     if any(files.root.iterdir()) and not files.description.exists():
-        raise ValueError(f"--out {files.root}: must be a new or empty folder, or an earlier "
-                         "export, and holds other files.")
+        raise ValueError(
+            f"--out {files.root}: must be a new or empty folder, or an earlier "
+            "export, and holds other files."
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,13 +111,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m study.export",
         description="Write a study's winner as a folder: weights, classes, test transform, "
-                    "configuration and model card.")
+        "configuration and model card.",
+    )
     parser.add_argument("study", metavar="STUDY", help="a study's folder, or its URI in a store")
     parser.add_argument("--task", help="the winner on this task, where the study has several")
-    parser.add_argument("--method",
-                        help="the winner of this method or condition (default: of all)")
-    parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="the folder to write (default: STUDY/export)")
+    parser.add_argument(
+        "--method", help="the winner of this method or condition (default: of all)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder to write (default: STUDY/export)"
+    )
     options = parser.parse_args(arguments)
     try:
         if is_uri(options.study) and options.out is None:

@@ -25,23 +25,29 @@ def finals_of(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> li
     return [run for run in ended_finals(best, records) if run.outcome == "complete"]
 
 
-def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]
-                 ) -> list[TrialRecord]:
+def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The final runs of these winners that have ended, failed ones too.
 
     Where a condition has no winner among the records, nothing speaks against its final runs.
     """
     of = {(winner.task, winner.condition): winner for winner in best}
-    return [run for run in records if run.stage == "final" and (
-        (winner := of.get((run.task, run.condition))) is None or _is_run_of(run, winner))]
+    return [
+        run
+        for run in records
+        if run.stage == "final"
+        and ((winner := of.get((run.task, run.condition))) is None or _is_run_of(run, winner))
+    ]
 
 
 def present_winners(records: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The winner of each condition, on each task, as the records stand."""
     standing = standings(records, study.joint, len(study.task_names)) if study.joint else None
     tasks = by_task(records)
-    return [winner for task in dict.fromkeys((*study.task_names, *tasks))
-            for winner in winners(tasks.get(task, []), standing).values()]
+    return [
+        winner
+        for task in dict.fromkeys((*study.task_names, *tasks))
+        for winner in winners(tasks.get(task, []), standing).values()
+    ]
 
 
 def _is_run_of(run: TrialRecord, winner: TrialRecord) -> bool:
@@ -63,8 +69,10 @@ def _is_run_of(run: TrialRecord, winner: TrialRecord) -> bool:
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration without what differs between a winner and its final runs."""
     evaluation = {key: value for key, value in config["evaluation"].items() if key != "test"}
-    return {**{key: value for key, value in config.items() if key != "seed"},
-            "evaluation": evaluation}
+    return {
+        **{key: value for key, value in config.items() if key != "seed"},
+        "evaluation": evaluation,
+    }
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,10 @@ HINT_SECONDS = 300.0
 GIVE_UP_SECONDS = 3600.0
 """Without an answer, before it is no longer waited for. Sleep of this machine does not count."""
 
-HINT = ("If the cluster's head was lost, start it again (`ray up`); then, or if the study goes "
-        "on, give the same command with --resume.")
+HINT = (
+    "If the cluster's head was lost, start it again (`ray up`); then, or if the study goes "
+    "on, give the same command with --resume."
+)
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Ray's words for jobs that are over."""
@@ -70,16 +72,25 @@ class JobServer:
 def refusal(status: int, address: str, what: str) -> str:
     """A line for an answer that is none."""
     if status in (401, 403):
-        return (f"{address}: the cluster asks for a token, and the one here is missing "
-                "or not its own. It belongs into ~/.ray/auth_token.")
+        return (
+            f"{address}: the cluster asks for a token, and the one here is missing "
+            "or not its own. It belongs into ~/.ray/auth_token."
+        )
     if status == 404:
-        return (f"{address}: the cluster does not know {what}; it may have been started anew. "
-                "Then the same command with --resume goes on with the study.")
+        return (
+            f"{address}: the cluster does not know {what}; it may have been started anew. "
+            "Then the same command with --resume goes on with the study."
+        )
     return f"{address}: the cluster answered {status} to the question for {what}."
 
 
-async def follow(server: JobServer, job: str, output: TextIO,
-                 connect: Callable[[], None], say: Callable[[str], None]) -> dict[str, Any]:
+async def follow(
+    server: JobServer,
+    job: str,
+    output: TextIO,
+    connect: Callable[[], None],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     """Copies a job's log to a stream until the job ends, each line once.
 
     Args:
@@ -111,7 +122,8 @@ async def follow(server: JobServer, job: str, output: TextIO,
             pause = PAUSES[0]
             try:
                 async with session.ws_connect(
-                        f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0) as log:
+                    f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0
+                ) as log:
                     is_whole = await _copy_log(log, copy, way, has_ended)
                 if await has_ended() and is_whole:
                     return details
@@ -125,8 +137,12 @@ async def follow(server: JobServer, job: str, output: TextIO,
             connect()
 
 
-async def _copy_log(log: aiohttp.ClientWebSocketResponse, copy: "_Copy", way: "_Way",
-                    has_ended: Callable[[], Awaitable[bool]]) -> bool:
+async def _copy_log(
+    log: aiohttp.ClientWebSocketResponse,
+    copy: "_Copy",
+    way: "_Way",
+    has_ended: Callable[[], Awaitable[bool]],
+) -> bool:
     """Copies what a connection shows; says whether the server ended it, having shown all."""
     copy.begin()
     heard = time.monotonic()
@@ -160,7 +176,7 @@ class _Copy:
 
     def write(self, text: str) -> bool:
         """Copies what is new of some further text; says whether anything is."""
-        new = text[max(self.copied - self.seen, 0):]
+        new = text[max(self.copied - self.seen, 0) :]
         self.seen += len(text)
         self.copied += len(new)
         self.output.write(new)

@@ -59,16 +59,25 @@ class Part:
 
 def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
     """The page: its scripts, styles and data are in it."""
-    environment = Environment(loader=PackageLoader("study", "."), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("study", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["figure_json"] = _figure_json
     return environment.get_template("report.html.jinja").render(
-        title=", ".join(study.name for study in studies), height=HEIGHT,
+        title=", ".join(study.name for study in studies),
+        height=HEIGHT,
         table=_across(across(studies, published)),
         parts=[part for number, study in enumerate(studies) for part in _parts(study, number)],
         plotly_js=Markup(get_plotlyjs()),
-        templates={name: Markup(_in_script(to_json_plotly(plotly.io.templates[template])))
-                   for name, template in (("light", "plotly_white"), ("dark", "plotly_dark"))})
+        templates={
+            name: Markup(_in_script(to_json_plotly(plotly.io.templates[template])))
+            for name, template in (("light", "plotly_white"), ("dark", "plotly_dark"))
+        },
+    )
 
 
 def _figure_json(card: Card) -> Markup:
@@ -83,6 +92,7 @@ def _in_script(json: str) -> str:
 
 
 # Tables
+
 
 def _across(table: Table) -> TextTable:
     """Methods × tasks."""
@@ -119,27 +129,48 @@ def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
     for index, (task, comparison) in enumerate(study.comparisons.items()):
         records = [record for record in study.records if record.task == task]
         yield Part(
-            id=f"study-{number}-{index}", title=f"{study.name}, task {task}",
-            progress=study.progress(), selection=selection_sentence(comparison),
-            tables=tuple(_tables(comparison)), groups=_groups(study, records, trials, standing))
+            id=f"study-{number}-{index}",
+            title=f"{study.name}, task {task}",
+            progress=study.progress(),
+            selection=selection_sentence(comparison),
+            tables=tuple(_tables(comparison)),
+            groups=_groups(study, records, trials, standing),
+        )
 
 
 def _tables(comparison: Comparison) -> Iterator[TextTable]:
     first = heading_of([comparison])
-    yield TextTable("Search and cost", (
-        TextCell(first, "text"), *map(TextCell, (
-            "trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner")),
-        TextCell("its searched settings", "text")), tuple(map(_cost_row, comparison.rows)))
+    yield TextTable(
+        "Search and cost",
+        (
+            TextCell(first, "text"),
+            *map(
+                TextCell,
+                ("trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner"),
+            ),
+            TextCell("its searched settings", "text"),
+        ),
+        tuple(map(_cost_row, comparison.rows)),
+    )
     if comparison.regrets:
         yield TextTable(
             "What the choice without labels lost",
-            (TextCell(first, "text"), *map(TextCell, (
-                f"{comparison.criterion}'s choice", "oracle's choice", "regret"))),
-            tuple((TextCell(regret.name, "text"), TextCell(f"{100 * regret.chosen:.1f}"),
-                   TextCell(f"{100 * regret.oracle:.1f} ({regret.oracle_trial})"),
-                   TextCell(f"{100 * regret.regret:.1f}")) for regret in comparison.regrets),
+            (
+                TextCell(first, "text"),
+                *map(TextCell, (f"{comparison.criterion}'s choice", "oracle's choice", "regret")),
+            ),
+            tuple(
+                (
+                    TextCell(regret.name, "text"),
+                    TextCell(f"{100 * regret.chosen:.1f}"),
+                    TextCell(f"{100 * regret.oracle:.1f} ({regret.oracle_trial})"),
+                    TextCell(f"{100 * regret.regret:.1f}"),
+                )
+                for regret in comparison.regrets
+            ),
             "On the labelled target-val images of the search, in %: accuracy at the checkpoint "
-            "that was chosen, and at the oracle's, with its trial.")
+            "that was chosen, and at the oracle's, with its trial.",
+        )
     if comparison.front is not None:
         yield _as_in_terminal(front_table(comparison.front, comparison.criterion))
     if comparison.agreement is not None:
@@ -150,22 +181,36 @@ def _as_in_terminal(table: rich.table.Table) -> TextTable:
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     headings = [TextCell(str(column.header)) for column in table.columns]
     return TextTable(
-        str(table.title), (replace(headings[0], kind="text"), *headings[1:]),
-        tuple((TextCell(name, "text"), *map(TextCell, figures))
-              for name, *figures in zip(*columns, strict=True)), str(table.caption))
+        str(table.title),
+        (replace(headings[0], kind="text"), *headings[1:]),
+        tuple(
+            (TextCell(name, "text"), *map(TextCell, figures))
+            for name, *figures in zip(*columns, strict=True)
+        ),
+        str(table.caption),
+    )
 
 
 def _cost_row(row: Row) -> tuple[TextCell, ...]:
-    return (TextCell(row.name, "text"), *(TextCell(str(row.outcomes.get(outcome, 0)))
-                                          for outcome in OUTCOMES),
-            TextCell(str(row.num_seeds)), TextCell(f"{row.cpu_seconds / 60:.1f}"),
-            TextCell(row.winner or "–"), TextCell(settings_text(row) or "–", "text"))
+    return (
+        TextCell(row.name, "text"),
+        *(TextCell(str(row.outcomes.get(outcome, 0))) for outcome in OUTCOMES),
+        TextCell(str(row.num_seeds)),
+        TextCell(f"{row.cpu_seconds / 60:.1f}"),
+        TextCell(row.winner or "–"),
+        TextCell(settings_text(row) or "–", "text"),
+    )
 
 
 # Figures
 
-def _groups(study: StoredStudy, records: Sequence[TrialRecord], trials: Sequence[FrozenTrial],
-            standing: Mapping[str, Standing] | None) -> dict[str, list[Card]]:
+
+def _groups(
+    study: StoredStudy,
+    records: Sequence[TrialRecord],
+    trials: Sequence[FrozenTrial],
+    standing: Mapping[str, Standing] | None,
+) -> dict[str, list[Card]]:
     groups: dict[str, list[Card]] = {
         "Classes": list(class_cards(records, study.layout, standing)),
         "Learning curves": list(curve_cards(records, study.criterion, standing)),
@@ -173,6 +218,8 @@ def _groups(study: StoredStudy, records: Sequence[TrialRecord], trials: Sequence
         "Selection": list(criterion_cards(records)),
         "Time and cost": [
             *front_cards(records, trials, study.criterion, study.config.cost),
-            *cost_cards(records), *timeline_cards(trials)],
+            *cost_cards(records),
+            *timeline_cards(trials),
+        ],
     }
     return {heading: cards for heading, cards in groups.items() if cards}

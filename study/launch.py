@@ -71,8 +71,11 @@ class _Plan:
 
     def probe_configs(self) -> list[TrialConfig]:
         """Trials on all tasks; see :meth:`study.space.SearchSpace.probe_configs`."""
-        return [run.config for config in self.space.probe_configs()
-                for run in self.study.on_each_task(config)]
+        return [
+            run.config
+            for config in self.space.probe_configs()
+            for run in self.study.on_each_task(config)
+        ]
 
 
 class Host(Protocol):
@@ -84,8 +87,9 @@ class Host(Protocol):
     def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
         """Starts it, for so many trials of several workers at a time; yields what waits for it."""
 
-    def call(self, resources: ResourcesConfig, function: Callable[..., None],
-             *arguments: object) -> None:
+    def call(
+        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
+    ) -> None:
         """Calls a function where trials run that occupy such resources."""
 
 
@@ -100,26 +104,41 @@ class _OwnRay:
 
         return own_ray(available_cpus(), num_slots)
 
-    def call(self, resources: ResourcesConfig, function: Callable[..., None],
-             *arguments: object) -> None:
+    def call(
+        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
+    ) -> None:
         function(*arguments)
 
 
-def _ray_of(address: str | None, data: Path | None, console: Console
-            ) -> AbstractContextManager[Host]:
+def _ray_of(
+    address: str | None, data: Path | None, console: Console
+) -> AbstractContextManager[Host]:
     if address is None:
         return nullcontext(_OwnRay())
     from study.ray_host import joined_ray
 
-    return joined_ray(address, data, lambda line: console.print(
-        line, markup=False, highlight=False, soft_wrap=True))
+    return joined_ray(
+        address,
+        data,
+        lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
 
 
-def run_study(space: str | Path, *, out: Path | None = None, storage: str | None = None,
-              name: str | None = None, resume: bool = False, overrides: Sequence[str] = (),
-              data: Path | None = None, warm_start: str | Path | None = None,
-              warm_start_best: int = 3, known_results: str | Path | None = None,
-              address: str | None = None, console: Console | None = None) -> StudyResult:
+def run_study(
+    space: str | Path,
+    *,
+    out: Path | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    data: Path | None = None,
+    warm_start: str | Path | None = None,
+    warm_start_best: int = 3,
+    known_results: str | Path | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+) -> StudyResult:
     """Runs a study to its end, or that of each task of a space one after the other.
 
     Where the space's search is joint, one study is of all tasks.
@@ -156,15 +175,24 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
         StorageFailed: The storage could no longer be reached; what is there can be resumed.
     """
     console = console or Console(quiet=True)
-    studies = [(study.located(search_space), search_space)
-               for study, search_space in read_studies(str(space), list(overrides))]
+    studies = [
+        (study.located(search_space), search_space)
+        for study, search_space in read_studies(str(space), list(overrides))
+    ]
     place = open_storage(storage, out)
-    chosen, layouts = choose_folders(place, name or Path(space).stem,
-                                     [study for study, _ in studies], resume, fresh=name is None)
+    chosen, layouts = choose_folders(
+        place,
+        name or Path(space).stem,
+        [study for study, _ in studies],
+        resume,
+        fresh=name is None,
+    )
     plans: list[_Plan] = []
-    with _ray_of(address, data, console) as host, \
-            local_copies([warm_start] if warm_start else []) as tried, \
-            local_copies([known_results] if known_results else []) as known:
+    with (
+        _ray_of(address, data, console) as host,
+        local_copies([warm_start] if warm_start else []) as tried,
+        local_copies([known_results] if known_results else []) as known,
+    ):
         for (study, search_space), layout in zip(studies, layouts, strict=True):
             check_copy(layout)
             if layout.description() is not None:
@@ -172,22 +200,34 @@ def run_study(space: str | Path, *, out: Path | None = None, storage: str | None
             resources = common_resources(search_space)
             beginning = WarmStart(
                 best_params(tried[0], warm_start_best, search_space) if tried else (),
-                known_trials(known[0], study, search_space) if known else ())
+                known_trials(known[0], study, search_space) if known else (),
+            )
             concurrency = concurrency_of(study, resources, host.cluster)
             room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
             plans.append(
-                _Plan(study, search_space, layout, beginning, resources, concurrency, room))
+                _Plan(study, search_space, layout, beginning, resources, concurrency, room)
+            )
         return _run_plans(plans, host, chosen, str(space), place.out, data, console)
 
 
-def _run_plans(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Path,
-               data: Path | None, console: Console) -> StudyResult:
+def _run_plans(
+    plans: Sequence[_Plan],
+    host: Host,
+    name: str,
+    space: str,
+    out: Path,
+    data: Path | None,
+    console: Console,
+) -> StudyResult:
     """One after the other; what is interrupted, or fails, ends all."""
     results: list[StudyResult] = []
     for index, plan in enumerate(plans):
         if len(plans) > 1:
-            console.print(f"Task {index + 1} of {len(plans)}: {plan.study.task_names[0]}",
-                          markup=False, highlight=False)
+            console.print(
+                f"Task {index + 1} of {len(plans)}: {plan.study.task_names[0]}",
+                markup=False,
+                highlight=False,
+            )
         try:
             results += _run_plan(plans[index:], host, name, space, out, data, console)
             interrupted = results[-1].interrupted
@@ -200,8 +240,15 @@ def _run_plans(plans: Sequence[_Plan], host: Host, name: str, space: str, out: P
     return replace(results[0], interrupted=interrupted, others=tuple(results[1:]))
 
 
-def _run_plan(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Path,
-              data: Path | None, console: Console) -> list[StudyResult]:
+def _run_plan(
+    plans: Sequence[_Plan],
+    host: Host,
+    name: str,
+    space: str,
+    out: Path,
+    data: Path | None,
+    console: Console,
+) -> list[StudyResult]:
     """The first, on each of its tasks; the data of all are opened before."""
     plan = plans[0]
     layout, cache = plan.layout, out / "cache"
@@ -216,9 +263,12 @@ def _run_plan(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Pa
             stack.enter_context(_logging_to(layout.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(host.running(plan.concurrency))
-                host.call(plan.resources, check_data,
-                          [config for each in plans for config in each.probe_configs()],
-                          cache.absolute())
+                host.call(
+                    plan.resources,
+                    check_data,
+                    [config for each in plans for config in each.probe_configs()],
+                    cache.absolute(),
+                )
         except (ValueError, KeyboardInterrupt):
             stack.close()
             remove_empty(made)
@@ -226,12 +276,15 @@ def _run_plan(plans: Sequence[_Plan], host: Host, name: str, space: str, out: Pa
         _write_description(layout, plan.study, space)
         keeper.begin()
         comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray, keeper)
-        return [StudyResult(name, layout.root, layout.place, task, comparison, interrupted)
-                for task, comparison in comparisons.items()]
+        return [
+            StudyResult(name, layout.root, layout.place, task, comparison, interrupted)
+            for task, comparison in comparisons.items()
+        ]
 
 
-def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None],
-             keeper: Keeper) -> tuple[dict[str, Comparison], bool]:
+def _conduct(
+    plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None], keeper: Keeper
+) -> tuple[dict[str, Comparison], bool]:
     """Runs the session under Ray with everyone watching.
 
     Returns:
@@ -245,8 +298,11 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
     tensorboard = TensorBoard(layout, list(space.tree.parameters()))
     with Display(console, study.criterion.name, plan.concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
-        shared = SharedRecords(layout.root.parent, layout.root.name, environment()) \
-            if study.share_records else None
+        shared = (
+            SharedRecords(layout.root.parent, layout.root.name, environment())
+            if study.share_records
+            else None
+        )
         session = Session(study, space, layout, observers, shared, keeper=keeper)
         plan.beginning.apply(session.search)
         display.session = session
@@ -256,19 +312,29 @@ def _conduct(plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[
             console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
             wait_for_ray()
             with Interruption(keeper.check, Waiting(display.on_wait).look) as interruption:
-                run(session, plan.resources, plan.concurrency, cache, layout.root / ".tune",
-                    interruption)
+                run(
+                    session,
+                    plan.resources,
+                    plan.concurrency,
+                    cache,
+                    layout.root / ".tune",
+                    interruption,
+                )
     tensorboard.close()
     if session.is_over:
-        keeper.sweep(path for record in session.records
-                     for path in session.spent(record.id, record.stage))
+        keeper.sweep(
+            path for record in session.records for path in session.spent(record.id, record.stage)
+        )
     comparisons = compare_tasks(session.records, study)
     result = {task: as_json(comparison) for task, comparison in comparisons.items()}
-    write_atomically(layout.result, json.dumps(
-        result if study.joint else result[study.task_names[0]], indent=1).encode())
+    write_atomically(
+        layout.result,
+        json.dumps(result if study.joint else result[study.task_names[0]], indent=1).encode(),
+    )
     if session.is_over and all(record.outcome == "failed" for record in session.records):
-        raise StudyFailed(f"all {len(session.records)} trials failed; the first: "
-                          f"{session.records[0].reason}")
+        raise StudyFailed(
+            f"all {len(session.records)} trials failed; the first: {session.records[0].reason}"
+        )
     return comparisons, not session.is_over
 
 

@@ -100,7 +100,10 @@ class Layout:
     def description(self) -> str | None:
         """The study's configuration as it is kept, YAML; ``None`` if no study is."""
         try:
-            return self.space.read_text() if self.store is None else self.store.read(
-                self.space.name).decode()
+            return (
+                self.space.read_text()
+                if self.store is None
+                else self.store.read(self.space.name).decode()
+            )
         except (FileNotFoundError, NotADirectoryError):
             return None

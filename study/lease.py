@@ -69,8 +69,9 @@ class Lease:
                 raise self._taken()
 
     def _taken(self) -> ValueError:
-        return ValueError(f"{self.store}: this study is running already, perhaps on another "
-                          "machine.")
+        return ValueError(
+            f"{self.store}: this study is running already, perhaps on another machine."
+        )
 
     def stop(self) -> None:
         """Beats no more, and leaves the last beat where it is."""

@@ -81,13 +81,22 @@ def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTr
         seed: A fresh one.
         task: The name of its task, where a trial has several.
     """
-    config = TrialConfig.model_validate({
-        **winner.config, "seed": seed,
-        "evaluation": {**winner.config["evaluation"], "test": True},
-    })
+    config = TrialConfig.model_validate(
+        {
+            **winner.config,
+            "seed": seed,
+            "evaluation": {**winner.config["evaluation"], "test": True},
+        }
+    )
     name = f"final-{file_name(winner.condition)}-seed{seed}"
-    return LiveTrial(name if task is None else f"{name}-{task}", "final", winner.condition,
-                     config, winner.params, paths=winner.paths)
+    return LiveTrial(
+        name if task is None else f"{name}-{task}",
+        "final",
+        winner.condition,
+        config,
+        winner.params,
+        paths=winner.paths,
+    )
 
 
 def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
@@ -96,17 +105,29 @@ def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> Trial
     test = [report.metrics for report in trial.reports if report.phase == "test"]
     last = trial.reports[-1] if trial.reports else None
     return TrialRecord(
-        id=trial.id, stage=trial.stage, condition=trial.condition, method=trial.method,
-        seed=trial.config.seed, outcome=outcome, reason=reason, params=trial.params,
-        paths=trial.paths, identity=trial.identity,
+        id=trial.id,
+        stage=trial.stage,
+        condition=trial.condition,
+        method=trial.method,
+        seed=trial.config.seed,
+        outcome=outcome,
+        reason=reason,
+        params=trial.params,
+        paths=trial.paths,
+        identity=trial.identity,
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
         least_objective=trial.least_objective,
         best_evaluation=last.best_evaluation if last else 0,
         num_evaluations=last.num_evaluations if last else 0,
         evaluations=[
-            EvaluationRecord(evaluation=r.evaluation, epoch=r.epoch, objective=r.objective,
-                             metrics=r.metrics) for r in training],
+            EvaluationRecord(
+                evaluation=r.evaluation, epoch=r.epoch, objective=r.objective, metrics=r.metrics
+            )
+            for r in training
+        ],
         test=test[-1] if test else {},
-        seconds=last.seconds if last else 0.0, cpu_seconds=last.cpu_seconds if last else 0.0,
-        restarts=trial.restarts)
+        seconds=last.seconds if last else 0.0,
+        cpu_seconds=last.cpu_seconds if last else 0.0,
+        restarts=trial.restarts,
+    )

@@ -41,8 +41,9 @@ class Mirror:
         self.layout = layout
         self.store = store
         self.lease = lease
-        self.appended = {path: AppendedFile(path, parts_of(store, path))
-                         for path in layout.growing}
+        self.appended = {
+            path: AppendedFile(path, parts_of(store, path)) for path in layout.growing
+        }
         self.known: dict[Path, tuple[int, int]] = {}
         """Size and time of change of the other files as they are in the store."""
         self.discarded: list[Path] = []
@@ -142,8 +143,9 @@ class Mirror:
         for file in self.appended.values():
             file.push()
         # The marker of a trial whose events are whole is empty, and comes after them.
-        changed = [(path, stamp) for path, stamp in self._stamps()
-                   if self.known.get(path) != stamp]
+        changed = [
+            (path, stamp) for path, stamp in self._stamps() if self.known.get(path) != stamp
+        ]
         for path, stamp in sorted(changed, key=lambda item: item[1][0] == 0):
             with path.open("rb") as content:
                 self.store.upload(self._name(path), content)
@@ -174,8 +176,10 @@ def fetch_study(layout: Layout, store: Store) -> None:
         ValueError: There is none.
     """
     if not store.download(layout.space.name, layout.space):
-        raise ValueError(f"{store}: no study is kept here. Give a study's own folder, such as "
-                         "s3://bucket/prefix/digits.")
+        raise ValueError(
+            f"{store}: no study is kept here. Give a study's own folder, such as "
+            "s3://bucket/prefix/digits."
+        )
     for path in layout.whole:
         store.download(path.name, path)
     for path in layout.growing:

@@ -42,8 +42,9 @@ def _check_case(case: Any, beside: Mapping[str, Any], place: Place) -> None:
     try:
         merge(beside, case or {}, "is given beside the cases as well; keep one.")
     except InvalidConfig as error:
-        raise InvalidConfig([Problem((*place, *p.place), p.message) for p in error.problems]) \
-            from error
+        raise InvalidConfig(
+            [Problem((*place, *p.place), p.message) for p in error.problems]
+        ) from error
 
 
 def _node(value: Any, place: Place) -> Node:
@@ -52,7 +53,7 @@ def _node(value: Any, place: Place) -> Node:
     if not isinstance(value, Mapping):
         return Constant(value)
     if len(value) == 1:
-        (key, content), = value.items()
+        ((key, content),) = value.items()
         if key == "choice":
             return _options(content, (*place, key))
         if key == "cases":
@@ -85,8 +86,11 @@ def _range(kind: str, content: Any, place: Place) -> Range:
         _fail(place, f"must be finite, got {shorten(content)}.")
     if log and low <= 0:
         _fail(place, f"must be above 0 on a logarithmic scale, got {shorten(content)}.")
-    distribution = IntDistribution(low, high, log=log) if wanted is int else \
-        FloatDistribution(low, high, log=log)
+    distribution = (
+        IntDistribution(low, high, log=log)
+        if wanted is int
+        else FloatDistribution(low, high, log=log)
+    )
     return Range(_name(place), distribution)
 
 
@@ -100,20 +104,32 @@ def _is_number(value: Any) -> bool:
 
 def _options(content: Any, place: Place) -> Options:
     if not isinstance(content, (list, Mapping)) or not content:
-        _fail(place, f"must be a list or a mapping with at least one option, got "
-                     f"{shorten(content)}.")
+        _fail(
+            place, f"must be a list or a mapping with at least one option, got {shorten(content)}."
+        )
     name = _name(place)
     if isinstance(content, Mapping):
-        return Options(name, branches=tuple(
-            (str(key), _group({} if child is None else child, (*place, str(key)))
-             if child is None or isinstance(child, Mapping)
-             else _fail((*place, str(key)), f"must be settings such as {{}}, got "
-                                            f"{shorten(child)}."))
-            for key, child in content.items()))
+        return Options(
+            name,
+            branches=tuple(
+                (
+                    str(key),
+                    _group({} if child is None else child, (*place, str(key)))
+                    if child is None or isinstance(child, Mapping)
+                    else _fail(
+                        (*place, str(key)), f"must be settings such as {{}}, got {shorten(child)}."
+                    ),
+                )
+                for key, child in content.items()
+            ),
+        )
     for index, option in enumerate(content):
         if not isinstance(option, Scalar):
-            _fail((*place, index), f"must be a single value, got {shorten(option)}; options "
-                                   "with settings are a mapping, {choice: {name: {…}}}.")
+            _fail(
+                (*place, index),
+                f"must be a single value, got {shorten(option)}; options "
+                "with settings are a mapping, {choice: {name: {…}}}.",
+            )
         if option in content[:index]:
             _fail((*place, index), f"is given twice: {shorten(option)}.")
     return Options(name, scalars=tuple(content))
@@ -121,24 +137,32 @@ def _options(content: Any, place: Place) -> Options:
 
 def _cases(content: Any, place: Place) -> Options:
     if not isinstance(content, Mapping) or not content:
-        _fail(place, "must be a mapping of at least one label to settings, got "
-                     f"{shorten(content)}.")
-    return Options(_name(place), is_named=False, branches=tuple(
-        (str(label), _node({} if child is None else child, (*place, str(label))))
-        for label, child in content.items()))
+        _fail(
+            place, f"must be a mapping of at least one label to settings, got {shorten(content)}."
+        )
+    return Options(
+        _name(place),
+        is_named=False,
+        branches=tuple(
+            (str(label), _node({} if child is None else child, (*place, str(label))))
+            for label, child in content.items()
+        ),
+    )
 
 
 def _fail(place: Place, message: str) -> Any:
     raise InvalidConfig([Problem(place, message)])
 
 
-def locate(place: Place, fixed: Mapping[str, Any], search: Mapping[str, Any], params: Params
-           ) -> Place:
+def locate(
+    place: Place, fixed: Mapping[str, Any], search: Mapping[str, Any], params: Params
+) -> Place:
     """Where in the file the value at a configuration's ``place`` was written."""
     in_search = _deepest(search, place, params)
     in_fixed = _deepest(fixed, place, params)
-    if in_search and len([key for key in _without_cases(in_search) if key not in NOTATION]) \
-            >= len(in_fixed):
+    if in_search and len([key for key in _without_cases(in_search) if key not in NOTATION]) >= len(
+        in_fixed
+    ):
         return ("search", *in_search)
     return ("fixed", *in_fixed) if in_fixed else ("fixed", *place)
 

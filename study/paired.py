@@ -51,7 +51,8 @@ def gains(finals: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
             runs.setdefault(record.condition, {})[record.seed] = record.test[metric]
             parts = record.condition.split(SEPARATOR)
             references[record.condition] = SEPARATOR.join(
-                REFERENCE if part == record.method else part for part in parts)
+                REFERENCE if part == record.method else part for part in parts
+            )
     found = []
     for name, reference in references.items():
         seeds = sorted(runs[name].keys() & runs.get(reference, {}).keys())
@@ -67,7 +68,12 @@ def _interval(differences: Sequence[float]) -> tuple[float, float] | None:
     # Here, because it takes half a second that the start of a study need not wait for.
     from scipy.stats import bootstrap
 
-    result = bootstrap((differences,), np.mean, confidence_level=CONFIDENCE, method="percentile",
-                       rng=np.random.default_rng(0))
+    result = bootstrap(
+        (differences,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
     interval = result.confidence_interval
     return float(interval.low), float(interval.high)

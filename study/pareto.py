@@ -44,8 +44,9 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
     are left out.
     """
     objectives = {name: standing.value for name, standing in standings(records).items()}
-    ran = [r for r in records if r.id in objectives and r.outcome == "complete"
-           and r.same_as is None]
+    ran = [
+        r for r in records if r.id in objectives and r.outcome == "complete" and r.same_as is None
+    ]
     front: list[FrontTrial] = []
     best = float("-inf")
     for record in sorted(ran, key=lambda r: (cost_of(r, cost), -objectives[r.id], r.id)):
@@ -53,8 +54,15 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
         if point[0] > best or (front and point == (front[-1].criterion, front[-1].cost)):
             best = point[0]
             selected = record.selected()
-            front.append(FrontTrial(
-                record.id, record.condition, record.method, *point,
-                selected.get("source_val/accuracy"), selected.get("criterion/oracle"),
-                dict(record.params)))
+            front.append(
+                FrontTrial(
+                    record.id,
+                    record.condition,
+                    record.method,
+                    *point,
+                    selected.get("source_val/accuracy"),
+                    selected.get("criterion/oracle"),
+                    dict(record.params),
+                )
+            )
     return Front(cost, tuple(sorted(front, key=lambda t: -t.criterion)))

@@ -54,16 +54,19 @@ def batch_pictures(configs: Sequence[TrialConfig], cache: Path) -> dict[str, Ten
             plain = evaluation_transform(domains.geometry)
             first = range(min(NUM_IMAGES, len(images)))
             pictures[f"{prefix}{domain}/evaluation"] = _grid(
-                torch.stack([plain(images[index]) for index in first]))
+                torch.stack([plain(images[index]) for index in first])
+            )
             own = [other for other in configs if other.task.name == task]
             for name, choice in _variants(own, domain):
                 pictures[f"{prefix}{domain}/{name}"] = _grid(
-                    _augmented(images, domain, choice, config, domains))
+                    _augmented(images, domain, choice, config, domains)
+                )
     return pictures
 
 
-def _variants(configs: Sequence[TrialConfig], domain: str
-              ) -> Iterator[tuple[str, Choice[AugmentationConfig]]]:
+def _variants(
+    configs: Sequence[TrialConfig], domain: str
+) -> Iterator[tuple[str, Choice[AugmentationConfig]]]:
     """Each augmentation of a domain by a name of its own."""
     found: dict[str, dict[str, Choice[AugmentationConfig]]] = {}
     for config in configs:
@@ -77,14 +80,26 @@ def _variants(configs: Sequence[TrialConfig], domain: str
             yield name if number == 1 else f"{name} {number}", choice
 
 
-def _augmented(images: Images, domain: str, choice: Choice[AugmentationConfig],
-               config: TrialConfig, domains: Domains) -> Tensor:
+def _augmented(
+    images: Images,
+    domain: str,
+    choice: Choice[AugmentationConfig],
+    config: TrialConfig,
+    domains: Domains,
+) -> Tensor:
     """The first images of the trial's first batch."""
     entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
     stream = training_stream(
-        images, entry.build(choice.config, domains.geometry),
-        images_per_draw=choice.config.images_per_draw, batch_size=NUM_IMAGES, seed=config.seed,
-        stream=domain, first_step=0, runtime=Runtime(), num_workers=0)
+        images,
+        entry.build(choice.config, domains.geometry),
+        images_per_draw=choice.config.images_per_draw,
+        batch_size=NUM_IMAGES,
+        seed=config.seed,
+        stream=domain,
+        first_step=0,
+        runtime=Runtime(),
+        num_workers=0,
+    )
     return next(stream).images
 
 
@@ -94,8 +109,9 @@ def _grid(images: Tensor) -> Tensor:
     return make_grid(large, nrow=NUM_IMAGES // 2, pad_value=255)
 
 
-def confusion_picture(classes: Sequence[str], counts: Sequence[Sequence[int]], title: str
-                      ) -> NDArray[np.uint8]:
+def confusion_picture(
+    classes: Sequence[str], counts: Sequence[Sequence[int]], title: str
+) -> NDArray[np.uint8]:
     """Draws shares of each true class, with counts where there is room.
 
     Returns:
@@ -121,7 +137,14 @@ def confusion_picture(classes: Sequence[str], counts: Sequence[Sequence[int]], t
     if len(classes) <= 20:
         for row, column in np.ndindex(matrix.shape):
             if matrix[row, column]:
-                axes.text(column, row, str(matrix[row, column]), ha="center", va="center",
-                          fontsize=7, color="white" if shares[row, column] > 55 else "black")
+                axes.text(
+                    column,
+                    row,
+                    str(matrix[row, column]),
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if shares[row, column] > 55 else "black",
+                )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -37,12 +37,16 @@ class Machines:
 
     def places(self, worker: Mapping[str, float]) -> int:
         """How many such workers one of these machines takes."""
-        return min(_times(name, self.resources.get(name, 0), amount)
-                   for name, amount in worker.items())
+        return min(
+            _times(name, self.resources.get(name, 0), amount) for name, amount in worker.items()
+        )
 
     def __str__(self) -> str:
-        has = [f"{self.resources.get(name, 0):g} {name}" for name in SHOWN
-               if name == "CPU" or 0 < self.resources.get(name, 0) < inf]
+        has = [
+            f"{self.resources.get(name, 0):g} {name}"
+            for name in SHOWN
+            if name == "CPU" or 0 < self.resources.get(name, 0) < inf
+        ]
         return f"{self.count} × {self.name} ({', '.join(has)})"
 
 
@@ -82,12 +86,21 @@ def _times(name: str, has: float, amount: float) -> int:
 
 def this_machine() -> Cluster:
     """The CPUs that this process may use, and the GPUs that it sees."""
-    return Cluster((Machines("this machine", {
-        "CPU": available_cpus(), "GPU": torch.cuda.device_count(), SLOT: inf}),))
+    return Cluster(
+        (
+            Machines(
+                "this machine",
+                {"CPU": available_cpus(), "GPU": torch.cuda.device_count(), SLOT: inf},
+            ),
+        )
+    )
 
 
-def joined_cluster(head: Mapping[str, float], others: Sequence[Mapping[str, float]],
-                   autoscaling: Mapping[str, Any] | None = None) -> Cluster:
+def joined_cluster(
+    head: Mapping[str, float],
+    others: Sequence[Mapping[str, float]],
+    autoscaling: Mapping[str, Any] | None = None,
+) -> Cluster:
     """The most that a cluster may become.
 
     Args:
@@ -98,13 +111,24 @@ def joined_cluster(head: Mapping[str, float], others: Sequence[Mapping[str, floa
     """
     if autoscaling is not None and not num_awaited(autoscaling):
         limit = autoscaling.get("max_workers", 0)
-        return Cluster((Machines("head", head),), tuple(
-            Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
-            for name, settings in _types(autoscaling).items()), limit)
+        return Cluster(
+            (Machines("head", head),),
+            tuple(
+                Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
+                for name, settings in _types(autoscaling).items()
+            ),
+            limit,
+        )
     kinds = Counter(tuple(each.get(name, 0) for name in SHOWN) for each in others)
-    return Cluster((Machines("head", head), *(
-        Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
-        for kind, count in kinds.items())))
+    return Cluster(
+        (
+            Machines("head", head),
+            *(
+                Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
+                for kind, count in kinds.items()
+            ),
+        )
+    )
 
 
 def num_awaited(autoscaling: Mapping[str, Any]) -> int:
@@ -112,14 +136,20 @@ def num_awaited(autoscaling: Mapping[str, Any]) -> int:
 
     Of machines that are reached by ssh the configuration does not say it.
     """
-    return sum(settings.get("min_workers", 0) for settings in _types(autoscaling).values()
-               if not settings.get("resources"))
+    return sum(
+        settings.get("min_workers", 0)
+        for settings in _types(autoscaling).values()
+        if not settings.get("resources")
+    )
 
 
 def _types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The types of machines that there can be beside the head."""
-    return {name: settings for name, settings in autoscaling["available_node_types"].items()
-            if _most(autoscaling, name)}
+    return {
+        name: settings
+        for name, settings in autoscaling["available_node_types"].items()
+        if _most(autoscaling, name)
+    }
 
 
 def _most(autoscaling: Mapping[str, Any], name: str) -> int:
@@ -154,8 +184,10 @@ def concurrency_of(study: StudyConfig, resources: ResourcesConfig, cluster: Clus
     needs = f"resources: a trial needs {in_words(resources)}"
     if places < resources.workers:
         room = f"there is room for {places}" if resources.workers > 1 else "no machine has that"
-        raise ValueError(f"{needs}, and {room}: {cluster}. Lower workers, cpus_per_worker or "
-                         "gpus_per_worker, or take more or larger machines.")
+        raise ValueError(
+            f"{needs}, and {room}: {cluster}. Lower workers, cpus_per_worker or "
+            "gpus_per_worker, or take more or larger machines."
+        )
     trials = min(places // resources.workers, MOST)
     if resources.workers > 1:
         trials = min(trials, cluster.places({SLOT: 1}))
@@ -163,7 +195,8 @@ def concurrency_of(study: StudyConfig, resources: ResourcesConfig, cluster: Clus
         raise ValueError(
             f"{needs} and 1 {SLOT} for the process that waits for them, which no machine offers: "
             f"{cluster}. Start Ray on the head with --resources='{{\"{SLOT}\": 8}}': at most so "
-            "many trials of several workers run at a time.")
+            "many trials of several workers run at a time."
+        )
     return trials if study.concurrency == "auto" else min(study.concurrency, trials)
 
 

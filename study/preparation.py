@@ -15,8 +15,9 @@ from trainables.checks import check_trials, fetch_weights
 from trainables.config import TrialConfig
 
 
-def choose_folders(storage: Storage, name: str, studies: Sequence[StudyConfig], resume: bool,
-                   fresh: bool) -> tuple[str, list[Layout]]:
+def choose_folders(
+    storage: Storage, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
+) -> tuple[str, list[Layout]]:
     """The studies' name and folders: with one of them to resume, else none of which exists."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
@@ -29,16 +30,25 @@ def choose_folders(storage: Storage, name: str, studies: Sequence[StudyConfig], 
         return [storage.layout(f"{chosen}{end}") for end in ends]
 
     if resume:
-        begun = next((each for each in reversed(names)
-                      if any(storage.layout(folder).description() is not None
-                             for folder in there[each])), None)
+        begun = next(
+            (
+                each
+                for each in reversed(names)
+                if any(storage.layout(folder).description() is not None for folder in there[each])
+            ),
+            None,
+        )
         if begun is None:
-            raise ValueError(f"{layouts(name)[0].place}: no study to resume here. Without "
-                             "--resume a new one starts.")
+            raise ValueError(
+                f"{layouts(name)[0].place}: no study to resume here. Without "
+                "--resume a new one starts."
+            )
         return begun, layouts(begun)
     if there[name] and not fresh:
-        raise ValueError(f"{storage.layout(there[name][0]).place}: exists already. Choose another "
-                         "--name, or go on with the study there by --resume.")
+        raise ValueError(
+            f"{storage.layout(there[name][0]).place}: exists already. Choose another "
+            "--name, or go on with the study there by --resume."
+        )
     free = next(each for each in names if not there[each])
     return free, layouts(free)
 
@@ -47,17 +57,26 @@ def check_same_study(layout: Layout, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
     stored = yaml.safe_load(layout.description() or "")
     given = study.model_dump(mode="json")
-    free: tuple[str, ...] = ("num_trials", "time_limit", "epoch_limit", "concurrency",
-                             "final_seeds", "max_restarts")
+    free: tuple[str, ...] = (
+        "num_trials",
+        "time_limit",
+        "epoch_limit",
+        "concurrency",
+        "final_seeds",
+        "max_restarts",
+    )
     if "directory" not in stored:  # of a version that did not write it down
         free += ("directory",)
-    different = sorted(key for key in {*stored, *given}
-                       if key not in free and stored.get(key) != given.get(key))
+    different = sorted(
+        key for key in {*stored, *given} if key not in free and stored.get(key) != given.get(key)
+    )
     if different:
         own = f"{'' if layout.store is None else 'a copy of '}{layout.place}/{layout.space.name}"
-        raise ValueError(f"{layout.place}: holds another study; it differs in "
-                         f"{', '.join(different)}. Resume it with --space {own} --name "
-                         f"{layout.root.name}, or choose another --name.")
+        raise ValueError(
+            f"{layout.place}: holds another study; it differs in "
+            f"{', '.join(different)}. Resume it with --space {own} --name "
+            f"{layout.root.name}, or choose another --name."
+        )
 
 
 def check_data(configs: Sequence[TrialConfig], cache: Path) -> None:

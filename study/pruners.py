@@ -50,8 +50,12 @@ class MedianConfig(BaseConfig):
     """Complete trials before anything is stopped."""
 
 
-PRUNERS = {"asha": Entry(ASHAConfig), "hyperband": Entry(HyperbandConfig),
-           "median": Entry(MedianConfig), "none": Entry(NoPrunerConfig)}
+PRUNERS = {
+    "asha": Entry(ASHAConfig),
+    "hyperband": Entry(HyperbandConfig),
+    "median": Entry(MedianConfig),
+    "none": Entry(NoPrunerConfig),
+}
 
 
 class Rivals:
@@ -89,8 +93,9 @@ class Rivals:
     def stop(self, condition: Hashable, number: int, evaluation: int, value: float) -> bool:
         """Whether they stop a trial after an evaluation."""
         own = bracket(self.pruner, self.seed, number)
-        return should_stop(self.pruner, evaluation, value,
-                           self.values[condition, own, evaluation], own)
+        return should_stop(
+            self.pruner, evaluation, value, self.values[condition, own, evaluation], own
+        )
 
 
 def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
@@ -98,8 +103,10 @@ def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
     if not isinstance(pruner, HyperbandConfig):
         return 0
     last = pruner.num_brackets - 1
-    sizes = [pruner.num_brackets * pruner.reduction_factor**(last - i) / (last - i + 1)
-             for i in range(pruner.num_brackets)]
+    sizes = [
+        pruner.num_brackets * pruner.reduction_factor ** (last - i) / (last - i + 1)
+        for i in range(pruner.num_brackets)
+    ]
     place = derive_seed(seed, "bracket", number) % 2**32 / 2**32 * sum(sizes)
     for index, size in enumerate(sizes):
         place -= size
@@ -108,8 +115,13 @@ def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
     return last
 
 
-def should_stop(pruner: BaseConfig, evaluation: int, objective: float, others: Sequence[float],
-                bracket: int = 0) -> bool:
+def should_stop(
+    pruner: BaseConfig,
+    evaluation: int,
+    objective: float,
+    others: Sequence[float],
+    bracket: int = 0,
+) -> bool:
     """Whether a trial is to be stopped after an evaluation.
 
     Args:
@@ -120,8 +132,11 @@ def should_stop(pruner: BaseConfig, evaluation: int, objective: float, others: S
         bracket: Hyperband's.
     """
     if isinstance(pruner, MedianConfig):
-        return (evaluation >= pruner.min_evaluations
-                and len(others) >= pruner.num_startup_trials and objective < median(others))
+        return (
+            evaluation >= pruner.min_evaluations
+            and len(others) >= pruner.num_startup_trials
+            and objective < median(others)
+        )
     if not isinstance(pruner, ASHAConfig) or not _is_rung(pruner, evaluation, bracket):
         return False
     num_kept = max(len(others) // pruner.reduction_factor, 1)

@@ -14,17 +14,23 @@ from study.records import TrialRecord
 HEADING = "paper (oracle)"
 """Of every column that shows them."""
 
-NOTE = ("paper (oracle): Tang & Jia, CVPR 2023, with checkpoints selected by an ORACLE, that is "
-        "by target labels; not measured here.")
+NOTE = (
+    "paper (oracle): Tang & Jia, CVPR 2023, with checkpoints selected by an ORACLE, that is "
+    "by target labels; not measured here."
+)
 
 BACKBONES = {"resnet50": "resnet50", "vit_base": "vit_b16", "mixer_base": "mixer_b16"}
 """The paper's names of ours."""
 FIXED = {"SynSL-120K/train": True, "SynSL": False}
 """Whether the paper calls a source a fixed data set; the other one's images do not repeat."""
-SYNSL_METRICS = {"test_IID/accuracy": "iid", "test_IID/mean_class_accuracy": "iid",
-                 "test_IID_wo_BG/accuracy": "iid_without_background",
-                 "test_IID_wo_BG/mean_class_accuracy": "iid_without_background",
-                 "test_OOD/accuracy": "ood_accuracy", "test_OOD/mean_class_accuracy": "ood_mean"}
+SYNSL_METRICS = {
+    "test_IID/accuracy": "iid",
+    "test_IID/mean_class_accuracy": "iid",
+    "test_IID_wo_BG/accuracy": "iid_without_background",
+    "test_IID_wo_BG/mean_class_accuracy": "iid_without_background",
+    "test_OOD/accuracy": "ood_accuracy",
+    "test_OOD/mean_class_accuracy": "ood_mean",
+}
 """Columns of Table 1 by metric; on the balanced sets accuracy and mean are the same."""
 S2RDA_METRICS = {"target_test/accuracy": "accuracy", "target_test/mean_class_accuracy": "mean"}
 """Columns of Table 4 by metric."""
@@ -69,14 +75,18 @@ class Published:
             return None
         return float(values[table["columns"].index(column)])
 
-    def _supervised(self, config: dict[str, Any], task: dict[str, Any], column: str | None
-                    ) -> float | None:
+    def _supervised(
+        self, config: dict[str, Any], task: dict[str, Any], column: str | None
+    ) -> float | None:
         """Table 1: networks trained on SynSL from scratch."""
         table = self.tables["table1_supervised"]
         columns = table["columns"]
         wanted = ["synsl", FIXED.get(task["source"]), next(iter(config["augmentation"]))]
-        if column is None or config["schedule"]["num_steps"] != TABLE_1_STEPS \
-                or "none" not in config["initialization"]:
+        if (
+            column is None
+            or config["schedule"]["num_steps"] != TABLE_1_STEPS
+            or "none" not in config["initialization"]
+        ):
             return None
         for row in table.get(BACKBONES.get(next(iter(config["backbone"])), ""), ()):
             if row[:3] == wanted:

@@ -27,8 +27,9 @@ class Standing(NamedTuple):
     """The criterion or its rank, the mean over the tasks of a joint search."""
 
 
-def ranked_report(report: Report, selection: SelectionConfig, own: Sequence[Metrics],
-                  among: Sequence[Metrics]) -> Report:
+def ranked_report(
+    report: Report, selection: SelectionConfig, own: Sequence[Metrics], among: Sequence[Metrics]
+) -> Report:
     """The report of a trial of the search with its objective among all.
 
     Args:
@@ -78,9 +79,12 @@ class Run(Protocol):
         """Below it, the source is not learned."""
 
 
-def value_of(runs: Sequence[Run], joint: Joint | None,
-             evaluated: Callable[[str], Sequence[Metrics]], evaluation: int | None = None
-             ) -> float:
+def value_of(
+    runs: Sequence[Run],
+    joint: Joint | None,
+    evaluated: Callable[[str], Sequence[Metrics]],
+    evaluation: int | None = None,
+) -> float:
     """What a trial of a search is worth as of now.
 
     Args:
@@ -93,8 +97,9 @@ def value_of(runs: Sequence[Run], joint: Joint | None,
     for run in runs:
         own = [e for e in run.evaluations if evaluation is None or e.evaluation <= evaluation]
         if joint == "mean_rank" and not is_average(run.selection):
-            values.append(max(average_ranks(
-                run.selection, [e.metrics for e in own], evaluated(run.task))))
+            values.append(
+                max(average_ranks(run.selection, [e.metrics for e in own], evaluated(run.task)))
+            )
         else:  # where an average of ranks selects, it is a rank already
             values.append(own[-1].objective)
         leasts.append(_least(run, joint))
@@ -123,8 +128,9 @@ def mean_over_tasks(values: Sequence[float], leasts: Sequence[float]) -> float:
     return fmean(values)
 
 
-def standings(records: Sequence[TrialRecord], joint: Joint | None = None, num_tasks: int = 1
-              ) -> dict[str, Standing]:
+def standings(
+    records: Sequence[TrialRecord], joint: Joint | None = None, num_tasks: int = 1
+) -> dict[str, Standing]:
     """Where the trials of a search stand, by the ids of their records.
 
     Trials that failed, on one task or before their first evaluation, or that have not ended on
@@ -136,17 +142,22 @@ def standings(records: Sequence[TrialRecord], joint: Joint | None = None, num_ta
         num_tasks: How many tasks each trial has.
     """
     search = [record for record in records if record.stage == "search"]
-    worth = {name: value for own in by_task(search).values()
-             for name, value in worth_among(own, by_rank=joint == "mean_rank").items()}
+    worth = {
+        name: value
+        for own in by_task(search).values()
+        for name, value in worth_among(own, by_rank=joint == "mean_rank").items()
+    }
     trials: dict[str, list[TrialRecord]] = {}
     for record in search:
         trials.setdefault(record.trial, []).append(record)
     found: dict[str, Standing] = {}
     for runs in trials.values():
         if len(runs) == num_tasks and all(
-                run.outcome != "failed" and run.id in worth for run in runs):
-            value = mean_over_tasks([worth[run.id] for run in runs],
-                                    [_least(run, joint) for run in runs])
+            run.outcome != "failed" and run.id in worth for run in runs
+        ):
+            value = mean_over_tasks(
+                [worth[run.id] for run in runs], [_least(run, joint) for run in runs]
+            )
             standing = Standing(all(run.outcome == "complete" for run in runs), value)
             found.update((run.id, standing) for run in runs)
     return found
@@ -170,8 +181,9 @@ def worth_among(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[s
     return dict(zip((record.id for record in evaluated), values, strict=True))
 
 
-def winners(records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None = None
-            ) -> dict[str, TrialRecord]:
+def winners(
+    records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None = None
+) -> dict[str, TrialRecord]:
     """The best trial of the search of each condition.
 
     At equal values the earlier one wins. A condition all of whose trials failed has no winner.

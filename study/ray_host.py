@@ -79,8 +79,9 @@ class JoinedRay:
         """It runs already."""
         return nullcontext(lambda: None)
 
-    def call(self, resources: ResourcesConfig, function: Callable[..., None],
-             *arguments: object) -> None:
+    def call(
+        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
+    ) -> None:
         """Calls a function where trials run, once there are machines for all workers of one.
 
         Raises:
@@ -89,16 +90,22 @@ class JoinedRay:
         worker = worker_of(resources)
         try:
             with self._room(resources) as room:
-                ray.get(ray.remote(
-                    num_cpus=worker["CPU"], num_gpus=worker.get("GPU", 0),
-                    scheduling_strategy=room)(function).remote(*arguments))
+                ray.get(
+                    ray.remote(
+                        num_cpus=worker["CPU"],
+                        num_gpus=worker.get("GPU", 0),
+                        scheduling_strategy=room,
+                    )(function).remote(*arguments)
+                )
         except RayTaskError as error:
             if isinstance(error.cause, ValueError):
                 raise error.cause from None
             raise
         except RayError as error:
-            raise ValueError("the cluster was lost while data were checked on it "
-                             f"({str(error).splitlines()[0].rstrip('.')}). Is it up?") from error
+            raise ValueError(
+                "the cluster was lost while data were checked on it "
+                f"({str(error).splitlines()[0].rstrip('.')}). Is it up?"
+            ) from error
 
     @contextmanager
     def _room(self, resources: ResourcesConfig) -> Iterator[PlacementGroupSchedulingStrategy]:
@@ -154,15 +161,24 @@ def own_ray(num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
 
 def _check_unused() -> None:
     if ray.is_initialized():
-        raise ValueError("a study starts or joins a Ray, and this process uses one already. "
-                         "Call ray.shutdown() first.")
+        raise ValueError(
+            "a study starts or joins a Ray, and this process uses one already. "
+            "Call ray.shutdown() first."
+        )
 
 
 def _start_ray(num_cpus: int, num_slots: int, scratch: Path) -> None:
     try:
-        ray.init(address="local", num_cpus=num_cpus, resources={SLOT: num_slots},
-                 include_dashboard=False, object_store_memory=200_000_000,
-                 logging_level=logging.ERROR, log_to_driver=False, _temp_dir=str(scratch))
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            resources={SLOT: num_slots},
+            include_dashboard=False,
+            object_store_memory=200_000_000,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(scratch),
+        )
     except Exception as error:
         raise ValueError(f"Ray does not start: {error}") from error
     _log_quietly()
@@ -201,9 +217,9 @@ def _keep_output(scratch: Path) -> None:
 
 # A cluster
 
+
 @contextmanager
-def joined_ray(address: str, data: Path | None, say: Callable[[str], None]
-               ) -> Iterator[JoinedRay]:
+def joined_ray(address: str, data: Path | None, say: Callable[[str], None]) -> Iterator[JoinedRay]:
     """The Ray of the cluster that this machine is part of.
 
     What the study leaves there, also when it is interrupted or killed, Ray removes when this
@@ -225,8 +241,12 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]
         if ":" in address:  # Ray would try for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
-        ray.init(address=address, runtime_env={"env_vars": variables},
-                 logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": variables},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     except Exception as error:  # of many types, and of several lines
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
@@ -255,8 +275,11 @@ def _most_machines(say: Callable[[str], None]) -> Cluster:
 
 def _machines() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
     """Resources of the head and of the others, as far as they have joined."""
-    there = [node["Resources"] for node in ray.nodes()  # type: ignore[no-untyped-call]
-             if node["Alive"]]
+    there = [
+        node["Resources"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    ]
     head = next(each for each in there if HEAD in each)
     return head, [each for each in there if each is not head]
 

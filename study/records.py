@@ -92,13 +92,17 @@ class TrialRecord(BaseConfig):
 
     def selected(self) -> dict[str, float]:
         """The metrics of the selected checkpoint; empty if there is none."""
-        return next((e.metrics for e in self.evaluations
-                     if e.evaluation == self.best_evaluation), {})
+        return next(
+            (e.metrics for e in self.evaluations if e.evaluation == self.best_evaluation), {}
+        )
 
     def test_sets(self) -> list[str]:
         """The names of the sets that it was tested on."""
-        return [name.removesuffix("/accuracy") for name in self.test
-                if name.endswith("/accuracy") and name.count("/") == 1]
+        return [
+            name.removesuffix("/accuracy")
+            for name in self.test
+            if name.endswith("/accuracy") and name.count("/") == 1
+        ]
 
 
 def cost_of(record: TrialRecord, cost: Cost) -> float:

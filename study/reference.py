@@ -58,8 +58,15 @@ command, and the other machines must have the same folder.
 _PLURALS = {"criterion": "criteria"}
 """Of what tables hold, where it is not a matter of an s."""
 
-_WORDS = {bool: "true or false", int: "integer", float: "number", str: "text",
-          type(None): "null", Any: "any value", dict: "mapping"}
+_WORDS = {
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    type(None): "null",
+    Any: "any value",
+    dict: "mapping",
+}
 """What types are called in YAML."""
 
 
@@ -68,7 +75,8 @@ def reference() -> str:
     tables = dict(_tables((TrialConfig, StudyConfig)))
     described: set[type[BaseConfig]] = set()
     parts = [
-        _HEAD, _contents(tables),
+        _HEAD,
+        _contents(tables),
         f"## A space\n\n{_SPACE}\n{_table(StudyConfig)}",
         f"## Open values\n\n{_notation()}",
         f"## A trial\n\n{_TRIAL}\n{_table(TrialConfig)}",
@@ -100,15 +108,19 @@ def _notation() -> str:
     """What the module of search spaces says of its notation, as Markdown."""
     paragraphs = inspect.cleandoc(space.__doc__ or "").split("\n\n")[1:]
     return "\n\n".join(
-        f"```yaml\n{inspect.cleandoc(part)}\n```" if part.startswith(" ")
-        else _markdown(part.replace("::", ":")) for part in paragraphs)
+        f"```yaml\n{inspect.cleandoc(part)}\n```"
+        if part.startswith(" ")
+        else _markdown(part.replace("::", ":"))
+        for part in paragraphs
+    )
 
 
 # Sections
 
 
-def _entries(kind: str, table: Mapping[str, Configured], described: set[type[BaseConfig]]
-             ) -> Iterator[str]:
+def _entries(
+    kind: str, table: Mapping[str, Configured], described: set[type[BaseConfig]]
+) -> Iterator[str]:
     """One section for the entries that share a description and settings."""
     groups: dict[tuple[str, type[BaseConfig]], list[str]] = {}
     for name, entry in table.items():
@@ -130,8 +142,9 @@ def _entry_text(entry: Configured, table: Mapping[str, Configured]) -> str:
     return _markdown(f"{text}\n\n{entry.Config.__doc__}" if own_settings else text)
 
 
-def _models(model: type[BaseConfig], level: str, described: set[type[BaseConfig]]
-            ) -> Iterator[str]:
+def _models(
+    model: type[BaseConfig], level: str, described: set[type[BaseConfig]]
+) -> Iterator[str]:
     """A section for each set of settings below ``model`` that has none yet."""
     for inner in _inner_models(model):
         if inner not in described:
@@ -147,8 +160,10 @@ def _table(model: type[BaseConfig]) -> str:
     rows = ["| key | value | default | what it does |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
         text = " ".join(_markdown(field.description or "").split())
-        rows.append(f"| `{name}` | {_value(field)} | {_default(field)} | "
-                    f"{text.replace('|', chr(92) + '|')} |")
+        rows.append(
+            f"| `{name}` | {_value(field)} | {_default(field)} | "
+            f"{text.replace('|', chr(92) + '|')} |"
+        )
     return "\n".join(rows)
 
 
@@ -172,8 +187,9 @@ def _fields(model: type[BaseConfig]) -> Iterator[tuple[object, tuple[object, ...
         yield from _parts(field.annotation, tuple(field.metadata))
 
 
-def _parts(annotation: object, metadata: tuple[object, ...] = ()
-           ) -> Iterator[tuple[object, tuple[object, ...]]]:
+def _parts(
+    annotation: object, metadata: tuple[object, ...] = ()
+) -> Iterator[tuple[object, tuple[object, ...]]]:
     """An annotation and all that it is made of, each with what is noted beside it."""
     annotation, metadata = _unwrapped(annotation, metadata)
     yield annotation, metadata
@@ -182,8 +198,9 @@ def _parts(annotation: object, metadata: tuple[object, ...] = ()
             yield from _parts(argument)
 
 
-def _unwrapped(annotation: object, metadata: tuple[object, ...]
-               ) -> tuple[object, tuple[object, ...]]:
+def _unwrapped(
+    annotation: object, metadata: tuple[object, ...]
+) -> tuple[object, tuple[object, ...]]:
     while get_origin(annotation) is Annotated:
         annotation, *more = get_args(annotation)
         metadata = (*metadata, *more)
@@ -212,9 +229,13 @@ def _tables(models: Iterable[type[BaseConfig]]) -> Iterator[tuple[str, Mapping[s
 
 
 def _inner_models(model: type[BaseConfig]) -> list[type[BaseConfig]]:
-    return list(dict.fromkeys(
-        annotation for annotation, _ in _fields(model)
-        if isinstance(annotation, type) and issubclass(annotation, BaseConfig)))
+    return list(
+        dict.fromkeys(
+            annotation
+            for annotation, _ in _fields(model)
+            if isinstance(annotation, type) and issubclass(annotation, BaseConfig)
+        )
+    )
 
 
 def _value(field: FieldInfo) -> str:

@@ -44,10 +44,14 @@ def selection_sentence(comparison: Comparison) -> str:
     """Who chose the winners, and by what."""
     jointly = f" (winners by its {comparison.joint} over all tasks)" if comparison.joint else ""
     if comparison.selected_by_target_labels:
-        return (f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, an "
-                "ORACLE that reads target labels: nobody without labels can reach these figures.")
-    return (f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, which "
-            "reads no target label; test labels were read once, for this table.")
+        return (
+            f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, an "
+            "ORACLE that reads target labels: nobody without labels can reach these figures."
+        )
+    return (
+        f"Checkpoints and winners were selected by {comparison.criterion}{jointly}, which "
+        "reads no target label; test labels were read once, for this table."
+    )
 
 
 def _figures(comparison: Comparison) -> Table:
@@ -78,16 +82,23 @@ def _title(comparison: Comparison) -> str:
 
 def _columns(comparison: Comparison) -> dict[str, str]:
     """Headings by metric: target and source, or every test set where nothing is adapted."""
-    columns = {f"{TARGET}/accuracy": "target acc.",
-               f"{TARGET}/mean_class_accuracy": "mean class"}
+    columns = {f"{TARGET}/accuracy": "target acc.", f"{TARGET}/mean_class_accuracy": "mean class"}
     if comparison.rows and all(row.method == "supervised" for row in comparison.rows):
-        names = {name: None for row in comparison.rows for name in row.metrics
-                 if name.endswith("/accuracy") and name.count("/") == 1}
+        names = {
+            name: None
+            for row in comparison.rows
+            for name in row.metrics
+            if name.endswith("/accuracy") and name.count("/") == 1
+        }
         # photographs, which the question is about, first
-        sets = sorted(names.keys() - {"source_val/accuracy"}, key=lambda name: (
-            not name.startswith((TARGET, "test_OOD")), list(names).index(name)))
-        columns = {name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
-                   for name in sets} or columns
+        sets = sorted(
+            names.keys() - {"source_val/accuracy"},
+            key=lambda name: (not name.startswith((TARGET, "test_OOD")), list(names).index(name)),
+        )
+        columns = {
+            name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
+            for name in sets
+        } or columns
     return {**columns, "source_val/accuracy": "source acc."}
 
 
@@ -96,8 +107,10 @@ def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool)
     table.add_row(
         row.name.replace("no_adaptation + target", "+ target"),
         *(percent(row.metrics.get(name), row.num_seeds) for name in columns),
-        counts if row.outcomes else "", f"{row.cpu_seconds:.0f}" if row.outcomes else "",
-        style="bold" if bold else None)
+        counts if row.outcomes else "",
+        f"{row.cpu_seconds:.0f}" if row.outcomes else "",
+        style="bold" if bold else None,
+    )
 
 
 def _settings(comparison: Comparison) -> Table:
@@ -113,8 +126,11 @@ def _settings(comparison: Comparison) -> Table:
 
 def settings_text(row: Row | FrontTrial) -> str:
     """The searched settings of a winner, or of a trial on the front, in one line."""
-    return ", ".join(f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
-                     for name, value in row.params.items() if name != "method")
+    return ", ".join(
+        f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
+        for name, value in row.params.items()
+        if name != "method"
+    )
 
 
 def _value(value: object) -> str:
@@ -124,14 +140,20 @@ def _value(value: object) -> str:
 def _gains(comparison: Comparison) -> Table:
     table = Table(
         title="Gain over No Adaptation in target accuracy, paired by seed (points)",
-        title_justify="left", header_style="bold", caption_justify="left",
-        caption="interval: percentile bootstrap of the mean; of few seeds it is too narrow.")
+        title_justify="left",
+        header_style="bold",
+        caption_justify="left",
+        caption="interval: percentile bootstrap of the mean; of few seeds it is too narrow.",
+    )
     table.add_column("condition" if comparison.names_differ else "method")
     for heading in ("gain", "95 % interval", "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for gain in comparison.gains:
-        interval = "–" if gain.interval is None else \
-            " to ".join(f"{100 * end:+.1f}" for end in gain.interval)
+        interval = (
+            "–"
+            if gain.interval is None
+            else " to ".join(f"{100 * end:+.1f}" for end in gain.interval)
+        )
         table.add_row(gain.name, f"{100 * gain.mean:+.1f}", interval, str(len(gain.differences)))
     return table
 
@@ -139,14 +161,19 @@ def _gains(comparison: Comparison) -> Table:
 def _regrets(comparison: Comparison) -> Table:
     table = Table(
         title="What the choice without labels lost, on the labelled target-val images (%)",
-        title_justify="left", header_style="bold")
+        title_justify="left",
+        header_style="bold",
+    )
     table.add_column("condition" if comparison.names_differ else "method")
     for heading in (f"{comparison.criterion}'s choice", "oracle's choice", "regret"):
         table.add_column(heading, justify="right")
     for regret in comparison.regrets:
         table.add_row(
-            regret.name, f"{100 * regret.chosen:.1f}",
-            f"{100 * regret.oracle:.1f} ({regret.oracle_trial})", f"{100 * regret.regret:.1f}")
+            regret.name,
+            f"{100 * regret.chosen:.1f}",
+            f"{100 * regret.oracle:.1f} ({regret.oracle_trial})",
+            f"{100 * regret.regret:.1f}",
+        )
     return table
 
 
@@ -157,14 +184,21 @@ def agreement_table(agreement: Agreement) -> Table:
     if agreement.has_oracle:
         title = "Criteria beside the oracle (accuracy on target-val)"
         headings = ("Spearman", "would choose", "oracle acc. %", "regret")
-        caption = ("Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
-                   "choice; regret: what it loses to the oracle's.")
+        caption = (
+            "Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
+            "choice; regret: what it loses to the oracle's."
+        )
     else:
         title = "The target has no labels: criteria beside each other"
         headings = ("mean Spearman with the others", "would choose")
         caption = "\nAgreement is no accuracy: criteria may be wrong together."
-    table = Table(title=title, title_justify="left", header_style="bold",
-                  caption=counted + caption, caption_justify="left")
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        caption=counted + caption,
+        caption_justify="left",
+    )
     table.add_column("criterion", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -172,30 +206,43 @@ def agreement_table(agreement: Agreement) -> Table:
         figures = (criterion.chosen_oracle, criterion.regret) if agreement.has_oracle else ()
         correlation = criterion.with_oracle if agreement.has_oracle else criterion.with_others
         table.add_row(
-            criterion.name, "–" if correlation is None else f"{correlation:+.2f}",
-            criterion.chosen, *("–" if f is None else f"{100 * f:.1f}" for f in figures))
+            criterion.name,
+            "–" if correlation is None else f"{correlation:+.2f}",
+            criterion.chosen,
+            *("–" if f is None else f"{100 * f:.1f}" for f in figures),
+        )
     return table
 
 
 def front_table(front: Front, criterion: str) -> Table:
     """Trials that no other one beats in both criterion and cost."""
     table = Table(
-        title=f"Pareto front of {criterion} and {COSTS[front.cost]}", title_justify="left",
-        header_style="bold", caption_justify="left",
+        title=f"Pareto front of {criterion} and {COSTS[front.cost]}",
+        title_justify="left",
+        header_style="bold",
+        caption_justify="left",
         caption="Complete trials of the search that no other one beats in both, one seed each; "
-                "accuracies in %.")
+        "accuracies in %.",
+    )
     table.add_column("trial")
     table.add_column("searched settings")
     has_oracle = any(trial.oracle is not None for trial in front.trials)
-    for heading in ("criterion", "source", *(("oracle",) if has_oracle else ()),
-                    "CPU-s" if front.cost == "cpu_seconds" else "s"):
+    for heading in (
+        "criterion",
+        "source",
+        *(("oracle",) if has_oracle else ()),
+        "CPU-s" if front.cost == "cpu_seconds" else "s",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for trial in front.trials:
         accuracies = [trial.source_accuracy, *([trial.oracle] if has_oracle else [])]
         table.add_row(
-            trial.trial, f"{trial.name}: {settings_text(trial)}", f"{trial.criterion:.4g}",
+            trial.trial,
+            f"{trial.name}: {settings_text(trial)}",
+            f"{trial.criterion:.4g}",
             *("–" if value is None else f"{100 * value:.1f}" for value in accuracies),
-            f"{trial.cost:.1f}")
+            f"{trial.cost:.1f}",
+        )
     return table
 
 

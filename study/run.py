@@ -55,8 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The study failed: {error}", file=sys.stderr)
         return 1
     except StorageFailed as error:
-        print(f"The study ended, since what it finds is no longer kept: {error} What is there "
-              "can go on: give the same command with --resume.", file=sys.stderr)
+        print(
+            f"The study ended, since what it finds is no longer kept: {error} What is there "
+            "can go on: give the same command with --resume.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -65,68 +68,119 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m study.run", description="Run a hyperparameter study.")
+        prog="python -m study.run", description="Run a hyperparameter study."
+    )
     parser.add_argument("--space", metavar="NAME|FILE", help="the search space; see --list")
     parser.add_argument("--trials", type=int, metavar="N", help="trials of the search")
-    parser.add_argument("--time", metavar="2h",
-                        help="for how long trials are drawn; those under way then go on")
-    parser.add_argument("--budget-epochs", type=float, metavar="N",
-                        help="epochs that the search may train; whichever of --trials, --time and "
-                             "this is used up first ends it")
+    parser.add_argument(
+        "--time", metavar="2h", help="for how long trials are drawn; those under way then go on"
+    )
+    parser.add_argument(
+        "--budget-epochs",
+        type=float,
+        metavar="N",
+        help="epochs that the search may train; whichever of --trials, --time and "
+        "this is used up first ends it",
+    )
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
     parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
     parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
-    parser.add_argument("--out", type=Path, metavar="DIR",
-                        help=f"the folder of studies (default: {OUT})")
-    parser.add_argument("--storage", metavar="DIR|s3://…",
-                        help="where a study on several machines is kept: a folder that all of "
-                             "them see, instead of --out, or one of an object store, whose "
-                             "working copies are then in --out")
-    parser.add_argument("--name", help="the study's folder in --out (default: the space's name, "
-                                       "numbered where it is taken)")
-    parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="the folder of downloads, for tasks that name none (default: the "
-                             "environment variable SYN2REAL_DATA)")
-    parser.add_argument("--address", metavar="ADDRESS",
-                        help="run on a Ray cluster: auto or HOST:PORT of the one that this "
-                             "machine is part of; http://HOST:PORT of another one's job server")
-    parser.add_argument("--cluster", type=Path, metavar="FILE", nargs="?", const=CLUSTER,
-                        help="run on the cluster that `ray up FILE` has started (default: "
-                             "%(const)s)")
-    parser.add_argument("--warm-start", metavar="STUDY",
-                        help="the folder or URI of an earlier study whose best configurations "
-                             "are tried first, as far as the space has and allows their values")
-    parser.add_argument("--warm-start-best", type=int, default=3, metavar="K",
-                        help="how many of each of its conditions (default: %(default)s)")
-    parser.add_argument("--known-results", metavar="STUDY",
-                        help="the folder or URI of an earlier study of the same task and fixed "
-                             "settings; the sampler is told its results, and nothing of it runs "
-                             "again")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"the folder of studies (default: {OUT})"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="DIR|s3://…",
+        help="where a study on several machines is kept: a folder that all of "
+        "them see, instead of --out, or one of an object store, whose "
+        "working copies are then in --out",
+    )
+    parser.add_argument(
+        "--name",
+        help="the study's folder in --out (default: the space's name, numbered where it is taken)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the folder of downloads, for tasks that name none (default: the "
+        "environment variable SYN2REAL_DATA)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="run on a Ray cluster: auto or HOST:PORT of the one that this "
+        "machine is part of; http://HOST:PORT of another one's job server",
+    )
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE",
+        nargs="?",
+        const=CLUSTER,
+        help="run on the cluster that `ray up FILE` has started (default: %(const)s)",
+    )
+    parser.add_argument(
+        "--warm-start",
+        metavar="STUDY",
+        help="the folder or URI of an earlier study whose best configurations "
+        "are tried first, as far as the space has and allows their values",
+    )
+    parser.add_argument(
+        "--warm-start-best",
+        type=int,
+        default=3,
+        metavar="K",
+        help="how many of each of its conditions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--known-results",
+        metavar="STUDY",
+        help="the folder or URI of an earlier study of the same task and fixed "
+        "settings; the sampler is told its results, and nothing of it runs "
+        "again",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-                        help="change a value of the space, e.g. fixed.schedule.num_epochs=2")
-    parser.add_argument("--dry-run", action="store_true",
-                        help="check, show some trials and the cost; run nothing")
-    parser.add_argument("--simulate", type=Path, metavar="CURVES",
-                        help="search over a model of recorded trials (a study's folder or a "
-                             "table of learning curves) and say what the space's sampler and "
-                             "pruner save; run nothing")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a value of the space, e.g. fixed.schedule.num_epochs=2",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check, show some trials and the cost; run nothing"
+    )
+    parser.add_argument(
+        "--simulate",
+        type=Path,
+        metavar="CURVES",
+        help="search over a model of recorded trials (a study's folder or a "
+        "table of learning curves) and say what the space's sampler and "
+        "pruner save; run nothing",
+    )
     parser.add_argument("--list", action="store_true", help="the spaces that ship")
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
-    flags = {"num_trials": options.trials, "time_limit": options.time,
-             "epoch_limit": options.budget_epochs, "concurrency": options.concurrency,
-             "fixed.resources.workers": options.workers, "seed": options.seed}
-    return [*(f"{key}={value}" for key, value in flags.items() if value is not None),
-            *options.set]
+    flags = {
+        "num_trials": options.trials,
+        "time_limit": options.time,
+        "epoch_limit": options.budget_epochs,
+        "concurrency": options.concurrency,
+        "fixed.resources.workers": options.workers,
+        "seed": options.seed,
+    }
+    return [*(f"{key}={value}" for key, value in flags.items() if value is not None), *options.set]
 
 
 def _check_storage(place: str | None) -> None:
     if place is None or not (is_uri(place) or Path(place).is_absolute()):
-        raise ValueError("--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
-                         f"absolute path of a folder that all its machines see, got {place}.")
+        raise ValueError(
+            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
+            f"absolute path of a folder that all its machines see, got {place}."
+        )
 
 
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
@@ -140,10 +194,17 @@ def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
     return submit(
         Submission(
-            options.space, options.name or Path(options.space).stem, options.storage,
-            options.resume, tuple(_passed_on(options, overrides)),
-            tuple((option, study) for option, study in earlier if study)),
-        options.address, options.cluster, lambda line: print(line, file=sys.stderr))
+            options.space,
+            options.name or Path(options.space).stem,
+            options.storage,
+            options.resume,
+            tuple(_passed_on(options, overrides)),
+            tuple((option, study) for option, study in earlier if study),
+        ),
+        options.address,
+        options.cluster,
+        lambda line: print(line, file=sys.stderr),
+    )
 
 
 def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
@@ -151,27 +212,44 @@ def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
     if study.directory is None or is_relative(study.directory):
         relative = study.relative_paths(space)
         if relative:
-            raise ValueError("\n".join(
-                f"{place}: must be absolute on a cluster, as its machines see it, got {text}. Or "
-                "give its folder: --set directory=/FOLDER." for place, text in relative.items()))
+            raise ValueError(
+                "\n".join(
+                    f"{place}: must be absolute on a cluster, as its machines see it, got {text}. Or "
+                    "give its folder: --set directory=/FOLDER."
+                    for place, text in relative.items()
+                )
+            )
 
 
 def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:
     """Arguments that mean the same wherever they are given."""
-    return ["--storage", options.storage,
-            *(["--out", str(options.out)] if options.out else []),
-            *(["--name", options.name] if options.name else []),
-            *(["--data", str(options.data)] if options.data else []),
-            "--warm-start-best", str(options.warm_start_best),
-            *(part for text in overrides for part in ("--set", text))]
+    return [
+        "--storage",
+        options.storage,
+        *(["--out", str(options.out)] if options.out else []),
+        *(["--name", options.name] if options.name else []),
+        *(["--data", str(options.data)] if options.data else []),
+        "--warm-start-best",
+        str(options.warm_start_best),
+        *(part for text in overrides for part in ("--set", text)),
+    ]
 
 
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
-    result = run_study(options.space, out=options.out, storage=options.storage,
-                       name=options.name, resume=options.resume, overrides=overrides,
-                       data=options.data, console=console,
-                       warm_start=options.warm_start, warm_start_best=options.warm_start_best,
-                       known_results=options.known_results, address=options.address)
+    result = run_study(
+        options.space,
+        out=options.out,
+        storage=options.storage,
+        name=options.name,
+        resume=options.resume,
+        overrides=overrides,
+        data=options.data,
+        console=console,
+        warm_start=options.warm_start,
+        warm_start_best=options.warm_start_best,
+        known_results=options.known_results,
+        address=options.address,
+    )
     results = (result, *result.others)
     folders = list(dict.fromkeys(each.folder for each in results))
     for each in results:
@@ -180,14 +258,23 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
             console.print(f"\n{title}", style="bold", markup=False, highlight=False)
         print_summary(each.comparison, console)
     for folder, place in {each.folder: each.place for each in results}.items():
-        console.print(f"Records, TensorBoard events and checkpoints are in {place}\n"
-                      f"(tensorboard --logdir {place}/tensorboard); the full log is "
-                      f"{Layout(folder).log}.", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"Records, TensorBoard events and checkpoints are in {place}\n"
+            f"(tensorboard --logdir {place}/tensorboard); the full log is "
+            f"{Layout(folder).log}.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if result.others and not result.interrupted:
         console.print(side_by_side(across(read_all(folders))))
     if result.interrupted:
-        console.print(_how_to_go_on(options, overrides, result.name), markup=False,
-                      highlight=False, soft_wrap=True)
+        console.print(
+            _how_to_go_on(options, overrides, result.name),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         return 130
     return 0
 
@@ -195,12 +282,20 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
 def _how_to_go_on(options: argparse.Namespace, overrides: list[str], name: str) -> str:
     if options.address:  # it was started as a job, or by who started Ray
         return f"Interrupted. To go on, start it in the same way with --name {name} --resume."
-    command = [sys.orig_argv[0], "-m", "study.run", "--space", options.space,
-               *(["--storage", options.storage] if options.storage else []),
-               *(["--out", str(options.out or OUT)] if options.out or not options.storage
-                 else []), "--name", name, "--resume",
-               *(["--data", str(options.data)] if options.data else []),
-               *(part for text in overrides for part in ("--set", text))]
+    command = [
+        sys.orig_argv[0],
+        "-m",
+        "study.run",
+        "--space",
+        options.space,
+        *(["--storage", options.storage] if options.storage else []),
+        *(["--out", str(options.out or OUT)] if options.out or not options.storage else []),
+        "--name",
+        name,
+        "--resume",
+        *(["--data", str(options.data)] if options.data else []),
+        *(part for text in overrides for part in ("--set", text)),
+    ]
     return f"Interrupted. To go on:\n  {shlex.join(command)}"
 
 

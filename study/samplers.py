@@ -58,8 +58,13 @@ class AutoConfig(BaseConfig):
     """
 
 
-SAMPLERS = {"auto": Entry(AutoConfig), "cma_es": Entry(CmaEsConfig), "gp": Entry(GPConfig),
-            "random": Entry(RandomConfig), "tpe": Entry(TPEConfig)}
+SAMPLERS = {
+    "auto": Entry(AutoConfig),
+    "cma_es": Entry(CmaEsConfig),
+    "gp": Entry(GPConfig),
+    "random": Entry(RandomConfig),
+    "tpe": Entry(TPEConfig),
+}
 
 
 def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) -> BaseConfig:
@@ -71,8 +76,11 @@ def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) ->
 
 def _is_conditional(tree: Group) -> bool:
     """Whether some values are drawn only where an option is."""
-    return any((isinstance(node, Options) and any(b.parameters() for _, b in node.branches))
-               or (isinstance(node, Group) and _is_conditional(node)) for node in tree.nodes)
+    return any(
+        (isinstance(node, Options) and any(b.parameters() for _, b in node.branches))
+        or (isinstance(node, Group) and _is_conditional(node))
+        for node in tree.nodes
+    )
 
 
 def make_sampler(settings: BaseConfig, seed: int) -> BaseSampler:
@@ -81,12 +89,22 @@ def make_sampler(settings: BaseConfig, seed: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if isinstance(settings, TPEConfig):
-            return TPESampler(n_startup_trials=settings.num_startup_trials, multivariate=True,
-                              group=True, seed=seed)
+            return TPESampler(
+                n_startup_trials=settings.num_startup_trials,
+                multivariate=True,
+                group=True,
+                seed=seed,
+            )
         if isinstance(settings, GPConfig):
-            return GPSampler(n_startup_trials=settings.num_startup_trials, seed=seed,
-                             warn_independent_sampling=False)
+            return GPSampler(
+                n_startup_trials=settings.num_startup_trials,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
         if isinstance(settings, CmaEsConfig):
-            return CmaEsSampler(n_startup_trials=settings.num_startup_trials, seed=seed,
-                                warn_independent_sampling=False)
+            return CmaEsSampler(
+                n_startup_trials=settings.num_startup_trials,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
     return RandomSampler(seed=seed)

@@ -33,17 +33,29 @@ def space_schema() -> Schema:
     top = _Part("space", study.get("$defs", {}), shared)
     task = fixed.value(trial["properties"]["task"])
     tasks = {"type": "array", "items": task, "minItems": 1, "uniqueItems": True}
-    own = {"task": task, "tasks": {"anyOf": [tasks, {"type": "null"}]},
-           "fixed": fixed.value(_without(without_criterion, "task")),
-           "search": search.value(without_criterion)}
+    own = {
+        "task": task,
+        "tasks": {"anyOf": [tasks, {"type": "null"}]},
+        "fixed": fixed.value(_without(without_criterion, "task")),
+        "search": search.value(without_criterion),
+    }
     properties = {
         name: _described(own[name] if name in own else top.value(schema), schema)
-        for name, schema in study["properties"].items()}
-    return {"$schema": DRAFT, "title": "A space of syn2real-study", "type": "object",
-            "properties": properties, "required": study["required"],
-            "oneOf": [{"required": ["task"]},  # a study's own file has both, one of them null
-                      {"required": ["tasks"], "properties": {"tasks": {"type": "array"}}}],
-            "additionalProperties": False, "$defs": shared.by_name}
+        for name, schema in study["properties"].items()
+    }
+    return {
+        "$schema": DRAFT,
+        "title": "A space of syn2real-study",
+        "type": "object",
+        "properties": properties,
+        "required": study["required"],
+        "oneOf": [
+            {"required": ["task"]},  # a study's own file has both, one of them null
+            {"required": ["tasks"], "properties": {"tasks": {"type": "array"}}},
+        ],
+        "additionalProperties": False,
+        "$defs": shared.by_name,
+    }
 
 
 def _without(schema: Schema, key: str, *below: str) -> Schema:
@@ -104,8 +116,9 @@ class _Part:
         is_open: Whether open values may stand for values.
     """
 
-    def __init__(self, name: str, models: Mapping[str, Schema], shared: _Definitions,
-                 is_open: bool = False) -> None:
+    def __init__(
+        self, name: str, models: Mapping[str, Schema], shared: _Definitions, is_open: bool = False
+    ) -> None:
         self.name = name
         self.models = models
         self.shared = shared
@@ -144,9 +157,12 @@ class _Part:
     def _settings(self, schema: Schema) -> Schema:
         """Several keys; beside them, or alone, cases where values may be open."""
         made: Schema = {
-            "type": "object", "additionalProperties": False,
-            "properties": {name: self.value(inner)
-                           for name, inner in schema["properties"].items()}}
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                name: self.value(inner) for name, inner in schema["properties"].items()
+            },
+        }
         name = f"{self.name}.{schema['title']}"
         plain = self.shared.refer(name, made)
         if not self.is_open:
@@ -157,32 +173,42 @@ class _Part:
     def _table(self, schema: Schema) -> Schema:
         """An entry of a table: its name, or its name with settings."""
         *names, _ = schema["oneOf"]
-        return self.shared.refer(f"{self.name}.{schema['title']}", {"oneOf": [
-            *names, {"allOf": [self._entries(schema)], "maxProperties": 1}]})
+        return self.shared.refer(
+            f"{self.name}.{schema['title']}",
+            {"oneOf": [*names, {"allOf": [self._entries(schema)], "maxProperties": 1}]},
+        )
 
     def _entries(self, schema: Schema) -> Schema:
         """Entries of a table with their settings, any number of them."""
-        mapping = {key: value for key, value in schema["oneOf"][-1].items()
-                   if key != "maxProperties"}
+        mapping = {
+            key: value for key, value in schema["oneOf"][-1].items() if key != "maxProperties"
+        }
         kind = schema["title"]
         settings = {
             name: self._literal({"anyOf": [{**own, "title": f"{kind}.{name}"}, empty]})
-            for name, (own, empty) in ((n, s["anyOf"]) for n, s in mapping["properties"].items())}
-        return self.shared.refer(f"{self.name}.{kind}.settings",
-                                 {**mapping, "properties": settings})
+            for name, (own, empty) in ((n, s["anyOf"]) for n, s in mapping["properties"].items())
+        }
+        return self.shared.refer(
+            f"{self.name}.{kind}.settings", {**mapping, "properties": settings}
+        )
 
     def _notation(self, schema: Schema, literal: Schema) -> Schema | None:
         """Of what may stand for a value: a mapping with one word of the notation."""
         leaves = list(self._leaves(schema))
         tables = [leaf for leaf in leaves if "oneOf" in leaf]
         scalars = [name for table in tables for name in table["oneOf"][:-1]]
-        scalars += [self._literal(leaf) for leaf in leaves
-                    if leaf.get("type") in _SCALARS or "enum" in leaf or "const" in leaf]
+        scalars += [
+            self._literal(leaf)
+            for leaf in leaves
+            if leaf.get("type") in _SCALARS or "enum" in leaf or "const" in leaf
+        ]
         if all(scalar.get("type") == "null" for scalar in scalars):
             return None  # settings have cases of their own, a list has its items
         words = dict(_ranges(scalars))
-        options = [{"type": "array", "items": _any_of(scalars), "minItems": 1,
-                    "uniqueItems": True}, *(self._entries(table) for table in tables)]
+        options = [
+            {"type": "array", "items": _any_of(scalars), "minItems": 1, "uniqueItems": True},
+            *(self._entries(table) for table in tables),
+        ]
         words["choice"] = _any_of(options)
         inner = self.shared.refer("open", _one_word(words))
         return _one_word({**words, "cases": _labelled(literal, inner)})
@@ -212,14 +238,22 @@ def _any_of(schemas: Sequence[Schema]) -> Schema:
 
 
 def _one_word(words: Mapping[str, Schema]) -> Schema:
-    return {"type": "object", "properties": dict(words), "additionalProperties": False,
-            "minProperties": 1, "maxProperties": 1}
+    return {
+        "type": "object",
+        "properties": dict(words),
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
 
 
 def _labelled(*values: Schema) -> Schema:
     """Cases: values by labels of the user's."""
-    return {"type": "object", "minProperties": 1,
-            "additionalProperties": {"anyOf": [*values, {"type": "null"}]}}
+    return {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"anyOf": [*values, {"type": "null"}]},
+    }
 
 
 if __name__ == "__main__":

@@ -64,8 +64,9 @@ class Search:
         name: The study's name in the storage.
     """
 
-    def __init__(self, study: StudyConfig, space: SearchSpace, journal: Path | None, name: str
-                 ) -> None:
+    def __init__(
+        self, study: StudyConfig, space: SearchSpace, journal: Path | None, name: str
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
         self.space = space
@@ -73,8 +74,11 @@ class Search:
         self.sampler = resolve(study.sampler, space, study.num_trials)
         self.storage = _storage(journal)
         self.optuna_study = optuna.create_study(
-            storage=self.storage, study_name=name, load_if_exists=True,
-            directions=["maximize"] if study.cost is None else ["maximize", "minimize"])
+            storage=self.storage,
+            study_name=name,
+            load_if_exists=True,
+            directions=["maximize"] if study.cost is None else ["maximize", "minimize"],
+        )
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
@@ -111,11 +115,16 @@ class Search:
         Each draw starts from a seed of its own, so that a resumed search draws what an
         uninterrupted one would have.
         """
-        self.optuna_study.sampler = make_sampler(self.sampler, derive_seed(
-            self.config.seed, "sampler", self.num_asked()))
+        self.optuna_study.sampler = make_sampler(
+            self.sampler, derive_seed(self.config.seed, "sampler", self.num_asked())
+        )
         if self.config.equal_budget and not self.num_queued:
-            self.enqueue(min(self.conditions.combinations,
-                             key=lambda params: self.drawn[self.conditions.key(params)]))
+            self.enqueue(
+                min(
+                    self.conditions.combinations,
+                    key=lambda params: self.drawn[self.conditions.key(params)],
+                )
+            )
         trial = self.optuna_study.ask()
         self.num_queued = max(self.num_queued - 1, 0)
         config = self.space.sample(trial)
@@ -138,8 +147,11 @@ class Search:
     def unfinished(self) -> list[Suggestion]:
         """Trials that were drawn and not told: what a resumed study goes on with."""
         return [
-            Suggestion(trial.number, validate(TrialConfig, json.loads(trial.user_attrs["config"])),
-                       dict(trial.params))
+            Suggestion(
+                trial.number,
+                validate(TrialConfig, json.loads(trial.user_attrs["config"])),
+                dict(trial.params),
+            )
             for trial in self._trials(TrialState.RUNNING)
         ]
 
@@ -167,8 +179,14 @@ class Search:
         self.storage.set_trial_user_attr(frozen._trial_id, DECIDED, evaluation)
         return False
 
-    def finish(self, number: int, outcome: Outcome, objective: float | None, reason: str | None,
-               cost: float | None = None) -> None:
+    def finish(
+        self,
+        number: int,
+        outcome: Outcome,
+        objective: float | None,
+        reason: str | None,
+        cost: float | None = None,
+    ) -> None:
         """Notes how a trial ended; a second telling is ignored.
 
         Args:
@@ -188,12 +206,16 @@ class Search:
         self.rivals.on_end(self.conditions.key(frozen.params), self._trial(number))
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
-        self.optuna_study.tell(number, values if state == TrialState.COMPLETE else None,
-                               state=state)
+        self.optuna_study.tell(
+            number, values if state == TrialState.COMPLETE else None, state=state
+        )
 
     def _trial(self, number: int) -> FrozenTrial:
-        return self.storage.get_trial(self.storage.get_trial_id_from_study_id_trial_number(
-            self.optuna_study._study_id, number))
+        return self.storage.get_trial(
+            self.storage.get_trial_id_from_study_id_trial_number(
+                self.optuna_study._study_id, number
+            )
+        )
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna_study.get_trials(deepcopy=False, states=states or None)

@@ -68,10 +68,16 @@ class Session:
             record is.
     """
 
-    def __init__(self, study: StudyConfig, space: SearchSpace, layout: Layout,
-                 observers: Sequence[Observer] = (), shared: SharedRecords | None = None,
-                 clock: Callable[[], float] = time.monotonic, keeper: Keeper | None = None
-                 ) -> None:
+    def __init__(
+        self,
+        study: StudyConfig,
+        space: SearchSpace,
+        layout: Layout,
+        observers: Sequence[Observer] = (),
+        shared: SharedRecords | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        keeper: Keeper | None = None,
+    ) -> None:
         self.study = study
         self.num_tasks = len(study.task_names)
         self.layout = layout
@@ -128,8 +134,9 @@ class Session:
                 if self.search.report(number, evaluation, self._value(runs, evaluation)):
                     return True
         # one that was stopped with others, of which a kill left no record
-        return any(run.outcome == "stopped" and run.evaluations[-1].evaluation in reached
-                   for run in runs)
+        return any(
+            run.outcome == "stopped" and run.evaluations[-1].evaluation in reached for run in runs
+        )
 
     def _tell_end(self, number: int) -> None:
         """Tells how a trial ended, if it has: on all tasks, or it failed on one."""
@@ -139,12 +146,18 @@ class Session:
             self.search.finish(number, "failed", None, failed[0].reason)
         elif [run.outcome for run in runs].count(None) == 0 and len(runs) == self.num_tasks:
             is_complete = all(run.outcome == "complete" for run in runs)
-            self.search.finish(number, "complete" if is_complete else "stopped",
-                               self._value(runs), None, self._cost(runs[0].id))
+            self.search.finish(
+                number,
+                "complete" if is_complete else "stopped",
+                self._value(runs),
+                None,
+                self._cost(runs[0].id),
+            )
         self.told.pop(number, None)
 
-    def _value(self, runs: Sequence[LiveTrial | TrialRecord], evaluation: int | None = None
-               ) -> float:
+    def _value(
+        self, runs: Sequence[LiveTrial | TrialRecord], evaluation: int | None = None
+    ) -> float:
         return value_of(runs, self.study.joint, self._evaluated, evaluation)
 
     def _cost(self, trial_id: str) -> float | None:
@@ -157,16 +170,23 @@ class Session:
     def _evaluated(self, task: str) -> list[Metrics]:
         """Metrics of all evaluations of the search on a task."""
         runs: list[LiveTrial | TrialRecord] = [*self.records, *self.live.values()]
-        return [e.metrics for run in runs if run.stage == "search" and run.task == task
-                for e in run.evaluations]
+        return [
+            e.metrics
+            for run in runs
+            if run.stage == "search" and run.task == task
+            for e in run.evaluations
+        ]
 
     def _runs(self, suggestion: Suggestion) -> list[LiveTrial]:
         """Those of a trial that was drawn."""
         number, params = suggestion.number, suggestion.params
         condition = self.search.conditions.name(params)
-        return [LiveTrial(name, "search", condition, run.config, params, number, run.written)
-                for name, run in zip(self._ids(number), self.study.on_each_task(
-                    suggestion.config), strict=True)]
+        return [
+            LiveTrial(name, "search", condition, run.config, params, number, run.written)
+            for name, run in zip(
+                self._ids(number), self.study.on_each_task(suggestion.config), strict=True
+            )
+        ]
 
     def _runs_so_far(self, number: int) -> list[LiveTrial | TrialRecord]:
         """Those of a trial that have been handed out, ended ones too."""
@@ -174,8 +194,9 @@ class Session:
         return [run for run in found if run is not None]
 
     def _ids(self, number: int) -> list[str]:
-        return [search_id(number, task if self.study.joint else None)
-                for task in self.study.task_names]
+        return [
+            search_id(number, task if self.study.joint else None) for task in self.study.task_names
+        ]
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -197,9 +218,13 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether everything that there is to do has ended."""
-        return (not self.live and not self.queue and not self.waiting
-                and self._search_is_over()
-                and not self._missing_finals())
+        return (
+            not self.live
+            and not self.queue
+            and not self.waiting
+            and self._search_is_over()
+            and not self._missing_finals()
+        )
 
     def _search_is_over(self) -> bool:
         """Whether no further trial will be drawn."""
@@ -207,20 +232,36 @@ class Session:
 
     def _of_budget(self) -> tuple[float, list[UnderWay]]:
         """Epochs of the search's trials that have ended, and the trials under way."""
-        return (self.file.epochs,
-                [(trial.config, trial.reports[-1] if trial.reports else None)
-                 for trial in self.live.values() if trial.stage == "search"])
+        return (
+            self.file.epochs,
+            [
+                (trial.config, trial.reports[-1] if trial.reports else None)
+                for trial in self.live.values()
+                if trial.stage == "search"
+            ],
+        )
 
     def num_planned(self) -> int:
         """Runs of both stages, as far as can be said now."""
-        to_draw = 0 if self._search_is_over() else \
-            max(self.study.num_trials - self.search.num_asked(), 0)
-        drawn = self.file.num_searched + len(self.queue) + len(self.waiting) \
+        to_draw = (
+            0
+            if self._search_is_over()
+            else max(self.study.num_trials - self.search.num_asked(), 0)
+        )
+        drawn = (
+            self.file.num_searched
+            + len(self.queue)
+            + len(self.waiting)
             + sum(trial.stage == "search" for trial in self.live.values())
+        )
         conditions = self._searching() | self.file.conditions
         done = self._done() if self.file.num_finals else set()
-        to_run = {(task, condition, seed) for task in self.study.task_names
-                  for condition in conditions for seed in self._final_seeds()} - done
+        to_run = {
+            (task, condition, seed)
+            for task in self.study.task_names
+            for condition in conditions
+            for seed in self._final_seeds()
+        } - done
         return drawn + self.num_tasks * to_draw + self.file.num_finals + len(to_run)
 
     def _queued(self) -> LiveTrial | None:
@@ -261,10 +302,18 @@ class Session:
     def _take_over(self, trial: LiveTrial, known: TrialRecord) -> None:
         """Ends a trial with the figures of another one."""
         assert trial.number is not None
-        record = known.model_copy(update={
-            "id": trial.id, "condition": trial.condition, "params": trial.params,
-            "paths": trial.paths, "seconds": 0.0, "cpu_seconds": 0.0, "restarts": 0,
-            "same_as": known.id})
+        record = known.model_copy(
+            update={
+                "id": trial.id,
+                "condition": trial.condition,
+                "params": trial.params,
+                "paths": trial.paths,
+                "seconds": 0.0,
+                "cpu_seconds": 0.0,
+                "restarts": 0,
+                "same_as": known.id,
+            }
+        )
         for observer in self.observers:
             observer.on_start(trial)
         self.file.append(record)
@@ -297,13 +346,18 @@ class Session:
         searching = self._searching()
         if searching and self.study.ranks_trials:
             return []  # ranks still change
-        begun = self._done() | {_final_of(run) for run in self.live.values()
-                                if run.stage == "final"}
+        begun = self._done() | {
+            _final_of(run) for run in self.live.values() if run.stage == "final"
+        }
         conditions = dict.fromkeys(winner.condition for winner in self._winners())
-        return [(winner, seed) for condition in conditions if condition not in searching
-                for seed in self._final_seeds() for winner in self._winners()
-                if winner.condition == condition
-                and (winner.task, condition, seed) not in begun]
+        return [
+            (winner, seed)
+            for condition in conditions
+            if condition not in searching
+            for seed in self._final_seeds()
+            for winner in self._winners()
+            if winner.condition == condition and (winner.task, condition, seed) not in begun
+        ]
 
     def _final_seeds(self) -> range:
         return range(self.study.seed + 1, self.study.seed + 1 + self.study.final_seeds)
@@ -338,9 +392,14 @@ class Session:
                 self._tidy(trial_id, self.file.records[trial_id].stage)
             return True
         known = trial.reports[-1] if trial.reports else None
-        repeated = report.phase != "pretraining" and known is not None and (
-            report.evaluation < known.evaluation
-            or (report.evaluation == known.evaluation and report.phase == known.phase))
+        repeated = (
+            report.phase != "pretraining"
+            and known is not None
+            and (
+                report.evaluation < known.evaluation
+                or (report.evaluation == known.evaluation and report.phase == known.phase)
+            )
+        )
         if repeated:  # a restarted trial repeats what it has done
             return False
         report = self._ranked(trial, report)
@@ -349,8 +408,11 @@ class Session:
             trial.reports.append(report)
         for observer in self.observers:
             observer.on_report(trial, report)
-        stop = report.phase == "training" and trial.number is not None \
+        stop = (
+            report.phase == "training"
+            and trial.number is not None
             and self._tell_evaluations(trial.number)
+        )
         others = self._others(trial) if stop else []
         if report.finished:
             self._end({trial.id: "complete", **dict.fromkeys(others, "stopped")})
@@ -360,9 +422,11 @@ class Session:
 
     def _others(self, trial: LiveTrial) -> list[str]:
         """Other runs of the same trial that are under way."""
-        return [other.id for other in self.live.values()
-                if other is not trial and trial.number is not None
-                and other.number == trial.number]
+        return [
+            other.id
+            for other in self.live.values()
+            if other is not trial and trial.number is not None and other.number == trial.number
+        ]
 
     def _ranked(self, trial: LiveTrial, report: Report) -> Report:
         """The report, its objective a rank in the whole search where the criterion is one."""
@@ -370,8 +434,9 @@ class Session:
         if trial.stage != "search" or report.phase != "training" or not is_average(selection):
             return report
         own = [known.metrics for known in trial.evaluations] + [report.metrics]
-        return ranked_report(report, selection, own,
-                             [*self._evaluated(trial.task), report.metrics])
+        return ranked_report(
+            report, selection, own, [*self._evaluated(trial.task), report.metrics]
+        )
 
     def on_restart(self, trial_id: str) -> None:
         """A trial's worker was lost and it goes on from its checkpoint."""

@@ -67,9 +67,10 @@ class SharedRecords:
             return
         for folder in sorted(path for path in root.iterdir() if path.name != own):
             if _environments(folder) and all(
-                    run.get("git_modified") is False
-                    and all(run.get(key) == environment[key] for key in SAME)
-                    for run in _environments(folder)):
+                run.get("git_modified") is False
+                and all(run.get(key) == environment[key] for key in SAME)
+                for run in _environments(folder)
+            ):
                 self.files[folder.name] = _File(folder / "records.jsonl")
 
     def find(self, identity: str) -> TrialRecord | None:

@@ -69,11 +69,13 @@ class Surrogate:
         whole = whole.sort_values(["seed", "trial", "evaluation"])
         first = whole[whole["evaluation"] == 1]
         if len(first) < 2 * NUM_FOLDS:
-            raise ValueError(f"at least {2 * NUM_FOLDS} trials of full length are needed, got "
-                             f"{len(first)}.")
+            raise ValueError(
+                f"at least {2 * NUM_FOLDS} trials of full length are needed, got {len(first)}."
+            )
         self.features = [_features(row, self.parameters) for row in first.to_dict("records")]
-        self.curves: NDArray[np.float64] = whole["objective"].to_numpy().reshape(
-            -1, num_evaluations)
+        self.curves: NDArray[np.float64] = (
+            whole["objective"].to_numpy().reshape(-1, num_evaluations)
+        )
         self.model = _model().fit(self.features, self.curves)
 
     def curve(self, params: Mapping[str, Value]) -> list[float]:
@@ -87,9 +89,10 @@ class Surrogate:
         predicted = cross_val_predict(_model(), self.features, self.curves, cv=folds)
         last, real = predicted[:, -1], self.curves[:, -1]
         return HeldOut(
-            r2=float(1 - np.sum((last - real)**2) / np.sum((real - real.mean())**2)),
+            r2=float(1 - np.sum((last - real) ** 2) / np.sum((real - real.mean()) ** 2)),
             spearman=float(spearmanr(last, real).statistic),
-            mean_absolute_error=float(np.abs(predicted - self.curves).mean()))
+            mean_absolute_error=float(np.abs(predicted - self.curves).mean()),
+        )
 
 
 NUM_FOLDS = 5
@@ -97,13 +100,15 @@ NUM_FOLDS = 5
 
 
 def _model() -> Pipeline:
-    return make_pipeline(DictVectorizer(sparse=False),
-                         RandomForestRegressor(n_estimators=50, min_samples_leaf=2,
-                                               random_state=0))
+    return make_pipeline(
+        DictVectorizer(sparse=False),
+        RandomForestRegressor(n_estimators=50, min_samples_leaf=2, random_state=0),
+    )
 
 
-def _features(values: Mapping[str, Value], parameters: Mapping[str, BaseDistribution]
-              ) -> dict[str, str | float]:
+def _features(
+    values: Mapping[str, Value], parameters: Mapping[str, BaseDistribution]
+) -> dict[str, str | float]:
     """Numbers on the scale on which they are drawn; what a trial does not have is left out."""
     features: dict[str, str | float] = {}
     for name, distribution in parameters.items():
@@ -119,8 +124,13 @@ def _features(values: Mapping[str, Value], parameters: Mapping[str, BaseDistribu
     return features
 
 
-def simulate(study: StudyConfig, space: SearchSpace, surrogate: Surrogate, num_evaluations: int,
-             concurrency: int = 2) -> NDArray[np.float64]:
+def simulate(
+    study: StudyConfig,
+    space: SearchSpace,
+    surrogate: Surrogate,
+    num_evaluations: int,
+    concurrency: int = 2,
+) -> NDArray[np.float64]:
     """One search over the surrogate.
 
     Args:
@@ -174,9 +184,14 @@ class Efficiency:
         return float(np.isfinite(self.needed).mean())
 
 
-def efficiencies(study: StudyConfig, space: SearchSpace, surrogate: Surrogate,
-                 searches: Mapping[str, StudyConfig], num_seeds: int, num_trials: int
-                 ) -> list[Efficiency]:
+def efficiencies(
+    study: StudyConfig,
+    space: SearchSpace,
+    surrogate: Surrogate,
+    searches: Mapping[str, StudyConfig],
+    num_seeds: int,
+    num_trials: int,
+) -> list[Efficiency]:
     """Evaluations that searches need to reach what random search reaches.
 
     The reference is the median, over the seeds, of the best objective of ``num_trials`` random
@@ -191,23 +206,34 @@ def efficiencies(study: StudyConfig, space: SearchSpace, surrogate: Surrogate,
         num_trials: Of the random search.
     """
     budget = num_trials * surrogate.curves.shape[1]
-    random = study.model_copy(update={"sampler": default_choice(SAMPLERS, "random"),
-                                      "pruner": default_choice(PRUNERS, "none")})
+    random = study.model_copy(
+        update={
+            "sampler": default_choice(SAMPLERS, "random"),
+            "pruner": default_choice(PRUNERS, "none"),
+        }
+    )
     all_searches = {"random, full length": random, **searches}
-    courses = {name: _courses(one, space, surrogate, budget, num_seeds)
-               for name, one in all_searches.items()}
+    courses = {
+        name: _courses(one, space, surrogate, budget, num_seeds)
+        for name, one in all_searches.items()
+    }
     target = np.median(courses["random, full length"][:, -1])
-    return [Efficiency(name, tuple(_needed(course, float(target)) for course in several), budget)
-            for name, several in courses.items()]
+    return [
+        Efficiency(name, tuple(_needed(course, float(target)) for course in several), budget)
+        for name, several in courses.items()
+    ]
 
 
-def _courses(study: StudyConfig, space: SearchSpace, surrogate: Surrogate, budget: int,
-             num_seeds: int) -> NDArray[np.float64]:
+def _courses(
+    study: StudyConfig, space: SearchSpace, surrogate: Surrogate, budget: int, num_seeds: int
+) -> NDArray[np.float64]:
     """The courses of one search on several seeds, shape ``(num_seeds, budget)``."""
-    seeds: Sequence[StudyConfig] = [study.model_copy(update={"seed": study.seed + i})
-                                    for i in range(num_seeds)]
-    return np.stack(Parallel(n_jobs=-1)(
-        delayed(simulate)(one, space, surrogate, budget) for one in seeds))
+    seeds: Sequence[StudyConfig] = [
+        study.model_copy(update={"seed": study.seed + i}) for i in range(num_seeds)
+    ]
+    return np.stack(
+        Parallel(n_jobs=-1)(delayed(simulate)(one, space, surrogate, budget) for one in seeds)
+    )
 
 
 def _needed(course: NDArray[np.float64], target: float) -> float:
@@ -217,19 +243,28 @@ def _needed(course: NDArray[np.float64], target: float) -> float:
 
 def efficiency_table(found: Sequence[Efficiency], held_out: HeldOut) -> Table:
     """The figures for a terminal of 80 columns."""
-    table = Table(title=f"Evaluations until random search's result of {found[0].reference}",
-                  title_justify="left", header_style="bold", caption_justify="left",
-                  caption="Median and quartiles over seeds that need not all have reached it. "
-                          f"The model of trials, on trials it has not seen: R² "
-                          f"{held_out.r2:.2f}, rank correlation {held_out.spearman:.2f}, mean "
-                          f"absolute error {held_out.mean_absolute_error:.2g}.")
+    table = Table(
+        title=f"Evaluations until random search's result of {found[0].reference}",
+        title_justify="left",
+        header_style="bold",
+        caption_justify="left",
+        caption="Median and quartiles over seeds that need not all have reached it. "
+        f"The model of trials, on trials it has not seen: R² "
+        f"{held_out.r2:.2f}, rank correlation {held_out.spearman:.2f}, mean "
+        f"absolute error {held_out.mean_absolute_error:.2g}.",
+    )
     table.add_column("search")
     for heading in ("median", "quartiles", "share of reference", "reached"):
         table.add_column(heading, justify="right")
     for one in found:
         low, high = np.quantile(one.needed, [0.25, 0.75], method="nearest")
-        table.add_row(one.name, f"{one.median:.0f}", f"{low:.0f} – {high:.0f}",
-                      f"{one.median / one.reference:.2f}", f"{100 * one.reached:.0f} %")
+        table.add_row(
+            one.name,
+            f"{one.median:.0f}",
+            f"{low:.0f} – {high:.0f}",
+            f"{one.median / one.reference:.2f}",
+            f"{100 * one.reached:.0f} %",
+        )
     return table
 
 
@@ -237,8 +272,9 @@ SEEDS = 20
 """Simulations of each search by the command."""
 
 
-def print_simulation(study: StudyConfig, space: SearchSpace, curves: Path, console: Console
-                     ) -> None:
+def print_simulation(
+    study: StudyConfig, space: SearchSpace, curves: Path, console: Console
+) -> None:
     """Prints what a study's sampler and pruner save, beside random search of as many trials.
 
     Args:
@@ -251,8 +287,10 @@ def print_simulation(study: StudyConfig, space: SearchSpace, curves: Path, conso
         ValueError: The curves are not there or not of this space.
     """
     if study.joint is not None:
-        raise ValueError(f"{curves}: learning curves are of a single task. Choose one by --set "
-                         f"joint=null --set tasks=[{study.task_names[0]}].")
+        raise ValueError(
+            f"{curves}: learning curves are of a single task. Choose one by --set "
+            f"joint=null --set tasks=[{study.task_names[0]}]."
+        )
     if study.cost is not None:
         raise ValueError(f"{curves}: learning curves say nothing about cost. Add --set cost=null.")
     try:

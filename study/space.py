@@ -51,7 +51,9 @@ class SearchSpace:
         space = SearchSpace(fixed, parse_tree(search))
         problems = dict.fromkeys(
             Problem(locate(problem.place, fixed, search, params), problem.message)
-            for params in space.tree.probes() for problem in space._problems(params))
+            for params in space.tree.probes()
+            for problem in space._problems(params)
+        )
         if problems:
             raise InvalidConfig(list(problems))
         return space

@@ -49,11 +49,15 @@ def open_storage(place: str | None, out: Path | None) -> Storage:
         store.check()
         return Storage(out or OUT, store)
     if "://" in place:
-        raise ValueError(f"--storage {place}: must be a folder that all nodes see, or that of an "
-                         "object store, such as s3://bucket/prefix.")
+        raise ValueError(
+            f"--storage {place}: must be a folder that all nodes see, or that of an "
+            "object store, such as s3://bucket/prefix."
+        )
     if out is not None:
-        raise ValueError(f"--storage {place}: a folder holds studies itself, so --out {out} has "
-                         "no meaning beside it. Give one of them.")
+        raise ValueError(
+            f"--storage {place}: a folder holds studies itself, so --out {out} has "
+            "no meaning beside it. Give one of them."
+        )
     return Storage(Path(place))
 
 
@@ -67,11 +71,15 @@ def check_copy(layout: Layout) -> None:
         return
     own = Layout.at(layout.root).store
     if layout.store is None and own is not None:
-        raise ValueError(f"{layout.root}: is a working copy of {own}. Give --storage "
-                         f"{own.parent}, or choose another --out or --name.")
+        raise ValueError(
+            f"{layout.root}: is a working copy of {own}. Give --storage "
+            f"{own.parent}, or choose another --out or --name."
+        )
     if layout.store is not None and (own is None or own.uri != layout.store.uri):
-        raise ValueError(f"{layout.root}: holds a study that is not kept in {layout.store}, and "
-                         "its working copy would replace it. Choose another --out or --name.")
+        raise ValueError(
+            f"{layout.root}: holds a study that is not kept in {layout.store}, and "
+            "its working copy would replace it. Choose another --out or --name."
+        )
 
 
 @contextmanager

@@ -50,8 +50,14 @@ class StoredStudy:
 
     def run_of(self, row: Row, task: str) -> TrialRecord | None:
         """A run that a row's figures are of: final, or the winner where there is none."""
-        return next((run for run in (*self.finals, *self.winners)
-                     if run.condition == row.name and run.task == task), None)
+        return next(
+            (
+                run
+                for run in (*self.finals, *self.winners)
+                if run.condition == row.name and run.task == task
+            ),
+            None,
+        )
 
     def progress(self) -> str:
         """How much of the study there is, in a line."""
@@ -59,8 +65,10 @@ class StoredStudy:
         trials = len({record.trial for record in search})
         finals = len(ended_finals(self.winners, self.records))
         earlier = len(self.records) - len(search) - finals
-        return (f"{trials} of {self.config.num_trials} trials and {finals} final runs have ended"
-                + (f", and {earlier} of earlier winners" if earlier else ""))
+        return (
+            f"{trials} of {self.config.num_trials} trials and {finals} final runs have ended"
+            + (f", and {earlier} of earlier winners" if earlier else "")
+        )
 
 
 def read_stored(folder: Path) -> StoredStudy:
@@ -75,8 +83,14 @@ def read_stored(folder: Path) -> StoredStudy:
     if not records:
         raise ValueError(f"{layout.place}: no trial of this study has ended yet. Try again later.")
     reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
-    return StoredStudy(folder.resolve().name, layout, config, tuple(records), reads_labels,
-                       compare_tasks(records, config))
+    return StoredStudy(
+        folder.resolve().name,
+        layout,
+        config,
+        tuple(records),
+        reads_labels,
+        compare_tasks(records, config),
+    )
 
 
 def read_finals(layout: Layout) -> list[TrialRecord]:
@@ -87,12 +101,16 @@ def read_finals(layout: Layout) -> list[TrialRecord]:
     """
     records = read_records(layout.records)
     if not any(record.stage == "final" and record.outcome == "complete" for record in records):
-        raise ValueError(f"{layout.place}: no final run of a study has ended here. Only final "
-                         "runs keep their weights (final_seeds must be above 0).")
+        raise ValueError(
+            f"{layout.place}: no final run of a study has ended here. Only final "
+            "runs keep their weights (final_seeds must be above 0)."
+        )
     finals = finals_of(present_winners(records, read_config(layout)), records)
     if not finals:
-        raise ValueError(f"{layout.place}: its final runs are of earlier winners. Wait for those "
-                         "of the present ones, or go on with the study by --resume.")
+        raise ValueError(
+            f"{layout.place}: its final runs are of earlier winners. Wait for those "
+            "of the present ones, or go on with the study by --resume."
+        )
     return finals
 
 
@@ -108,6 +126,7 @@ def read_all(folders: Sequence[Path]) -> list[StoredStudy]:
         if study.name in studies:
             raise ValueError(
                 f"{folder}: two studies are named '{study.name}', the other one is "
-                f"{studies[study.name].layout.place}. Name each once, or rename a folder.")
+                f"{studies[study.name].layout.place}. Name each once, or rename a folder."
+            )
         studies[study.name] = study
     return list(studies.values())

@@ -66,8 +66,12 @@ def use_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def run_on_cluster(submission: Submission, address: str, say: Callable[[str], None],
-                   connect: Callable[[], None] = lambda: None) -> int:
+def run_on_cluster(
+    submission: Submission,
+    address: str,
+    say: Callable[[str], None],
+    connect: Callable[[], None] = lambda: None,
+) -> int:
     """Submits a study, or finds the job that it is, and follows its log to the end.
 
     Args:
@@ -85,12 +89,18 @@ def run_on_cluster(submission: Submission, address: str, say: Callable[[str], No
     use_token()
     client = _client(address)
     jobs = client.list_jobs()
-    own = [job for job in jobs if (job.metadata or {}).get("study") == submission.name
-           and (job.metadata or {}).get("storage") == submission.storage]
+    own = [
+        job
+        for job in jobs
+        if (job.metadata or {}).get("study") == submission.name
+        and (job.metadata or {}).get("storage") == submission.storage
+    ]
     running = [job.submission_id for job in own if not job.status.is_terminal()]
     if running and not submission.resume:
-        raise ValueError(f"{submission.name}: runs already on this cluster, as job {running[0]}. "
-                         "Follow it with --resume, or choose another --name.")
+        raise ValueError(
+            f"{submission.name}: runs already on this cluster, as job {running[0]}. "
+            "Follow it with --resume, or choose another --name."
+        )
     if running:
         job = running[0]
         say(f"Following job {job}, which runs already. Ctrl-C leaves it running.")
@@ -101,8 +111,10 @@ def run_on_cluster(submission: Submission, address: str, say: Callable[[str], No
     try:
         details = asyncio.run(follow(server, job, sys.stdout, connect, say))
     except KeyboardInterrupt:
-        say(f"The study goes on. To follow it again, give the command with --resume; to stop it:\n"
-            f"  ray job stop --address {address} {job}")
+        say(
+            f"The study goes on. To follow it again, give the command with --resume; to stop it:\n"
+            f"  ray job stop --address {address} {job}"
+        )
         return 130
     return _exit_code(details, say)
 
@@ -120,21 +132,33 @@ def _client(address: str) -> Any:
     except AuthenticationError as error:
         raise ValueError(refusal(401, address, "its version")) from error
     except (ConnectionError, requests.exceptions.RequestException, RuntimeError) as error:
-        raise ValueError(f"{address}: no job server answers there. Is the cluster up, and a "
-                         "tunnel open (ray dashboard FILE)? --cluster FILE opens one.") from error
+        raise ValueError(
+            f"{address}: no job server answers there. Is the cluster up, and a "
+            "tunnel open (ray dashboard FILE)? --cluster FILE opens one."
+        ) from error
 
 
 def _submit(client: Any, submission: Submission, taken: set[str]) -> str:
     stem = re.sub(r"[^\w.-]", "-", submission.name)
-    job = next(f"{stem}-{number}" for number in range(1, len(taken) + 2)
-               if f"{stem}-{number}" not in taken)
+    job = next(
+        f"{stem}-{number}"
+        for number in range(1, len(taken) + 2)
+        if f"{stem}-{number}" not in taken
+    )
     with tempfile.TemporaryDirectory(prefix="s2r-") as folder:
         command = pack(submission, Path(folder))
         client.submit_job(
-            entrypoint=command, submission_id=job,
+            entrypoint=command,
+            submission_id=job,
             metadata={"study": submission.name, "storage": submission.storage},
-            runtime_env={"working_dir": folder, "env_vars": {
-                REVISION_VARIABLE: revision(), "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}})
+            runtime_env={
+                "working_dir": folder,
+                "env_vars": {
+                    REVISION_VARIABLE: revision(),
+                    "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
+                },
+            },
+        )
     return job
 
 
@@ -148,16 +172,25 @@ def pack(submission: Submission, folder: Path) -> str:
         The command to run there.
     """
     for package in PACKAGES:
-        shutil.copytree(SOURCE / package, folder / package,
-                        ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            SOURCE / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     if (SOURCE / ".gitignore").exists():
         shutil.copy(SOURCE / ".gitignore", folder)  # Ray heeds it
     space = submission.space
     if space not in shipped_spaces():
         (folder / GIVEN).mkdir(exist_ok=True)
         space = str(Path(GIVEN) / Path(shutil.copy(space, folder / GIVEN)).name)
-    command = ["python", "-m", "study.run", "--space", space, "--address", "auto",
-               *submission.arguments]
+    command = [
+        "python",
+        "-m",
+        "study.run",
+        "--space",
+        space,
+        "--address",
+        "auto",
+        *submission.arguments,
+    ]
     for option, earlier in submission.earlier:
         at = Path(earlier)
         command += [option, _pack_study(at, folder) if at.is_dir() else earlier]
@@ -187,6 +220,7 @@ def _exit_code(details: dict[str, Any], say: Callable[[str], None]) -> int:
 
 # The way to a cluster that `ray up` has started
 
+
 class Tunnel:
     """``ray dashboard`` in a process of its own.
 
@@ -211,10 +245,20 @@ class Tunnel:
         """Starts it unless it runs; does not wait for it."""
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(  # in its own session: Ctrl-C is not for it
-                [sys.executable, "-m", "ray.scripts.scripts", "dashboard", "--port",
-                 str(self.port), str(self.file)],
-                stdin=subprocess.DEVNULL, stdout=self.said, stderr=subprocess.STDOUT,
-                start_new_session=True)
+                [
+                    sys.executable,
+                    "-m",
+                    "ray.scripts.scripts",
+                    "dashboard",
+                    "--port",
+                    str(self.port),
+                    str(self.file),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=self.said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def wait(self) -> None:
         """Waits until somebody answers at its other end.
@@ -231,7 +275,8 @@ class Tunnel:
                     f"--cluster {self.file}: the cluster's head cannot be reached: "
                     f"{reason_in(self.said.read().decode(errors='replace'))}. All that was said: "
                     f"ray dashboard {self.file}; what may be wrong with the file: python -m "
-                    f"cluster.check {self.file}.")
+                    f"cluster.check {self.file}."
+                )
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -279,8 +324,9 @@ def tunnel(file: Path) -> Iterator[Tunnel]:
         way.close()
 
 
-def submit(submission: Submission, address: str | None, cluster: Path | None,
-           say: Callable[[str], None]) -> int:
+def submit(
+    submission: Submission, address: str | None, cluster: Path | None, say: Callable[[str], None]
+) -> int:
     """Runs a study on a cluster by its job server's address or by the file of ``ray up``."""
     if cluster is None:
         assert address is not None

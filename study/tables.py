@@ -74,8 +74,11 @@ def across(studies: Sequence[StoredStudy], published: Published | None = None) -
         studies: Of different names.
         published: The paper's tables, to stand beside.
     """
-    parts = [(study, task, comparison) for study in studies
-             for task, comparison in study.comparisons.items()]
+    parts = [
+        (study, task, comparison)
+        for study in studies
+        for task, comparison in study.comparisons.items()
+    ]
     tasks = [task for _, task, _ in parts]
     columns: list[Column] = []
     cells: dict[str, dict[Column, Cell]] = {name: {} for name in _names([c for *_, c in parts])}
@@ -93,17 +96,24 @@ def across(studies: Sequence[StoredStudy], published: Published | None = None) -
             best = max(spreads, key=lambda name: spreads[name].mean)
             for name, spread in spreads.items():
                 cells[name][column] = Cell(spread, name == best)
-    return Table(tuple(columns), {
-        name: tuple(row.get(column, Cell()) for column in columns)
-        for name, row in cells.items()}, heading_of([comparison for *_, comparison in parts]))
+    return Table(
+        tuple(columns),
+        {
+            name: tuple(row.get(column, Cell()) for column in columns)
+            for name, row in cells.items()
+        },
+        heading_of([comparison for *_, comparison in parts]),
+    )
 
 
 def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
     """The means over the tasks of a joint search, of each condition: one a seed."""
     if study.config.joint is None:
         return
-    tags = [[f"{name}/{metric}" for name in main_sets(comparison) for metric in METRICS]
-            for comparison in study.comparisons.values()]
+    tags = [
+        [f"{name}/{metric}" for name in main_sets(comparison) for metric in METRICS]
+        for comparison in study.comparisons.values()
+    ]
     finals = study.finals
     for tag in tags[0]:
         spreads: dict[str, Spread] = {}
@@ -112,8 +122,11 @@ def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
             for run in finals:
                 if run.condition == name and tag in run.test:
                     seeds.setdefault(run.seed, []).append(run.test[tag])
-            means = tuple(fmean(of_tasks) for _, of_tasks in sorted(seeds.items())
-                          if len(of_tasks) == len(study.comparisons))
+            means = tuple(
+                fmean(of_tasks)
+                for _, of_tasks in sorted(seeds.items())
+                if len(of_tasks) == len(study.comparisons)
+            )
             if means:
                 spreads[name] = Spread(means)
         if spreads and all(tag in own for own in tags):
@@ -130,8 +143,11 @@ def main_sets(comparison: Comparison) -> list[str]:
     """The test sets of a table: the target's, or all where nothing is adapted."""
     metrics = dict.fromkeys(name for row in comparison.rows for name in row.metrics)
     suffix = "/accuracy"
-    sets = [name.removesuffix(suffix) for name in metrics if name.endswith(suffix)
-            and name.count("/") == 1 and name != "source_val/accuracy"]
+    sets = [
+        name.removesuffix(suffix)
+        for name in metrics
+        if name.endswith(suffix) and name.count("/") == 1 and name != "source_val/accuracy"
+    ]
     if TARGET in sets and any(row.method != "supervised" for row in comparison.rows):
         return [TARGET]
     # photographs, which the question is about, first
@@ -147,8 +163,9 @@ def _names(comparisons: Sequence[Comparison]) -> list[str]:
     return names
 
 
-def _column(comparison: Comparison, column: Column, study: StoredStudy,
-            published: Published | None) -> dict[str, Cell]:
+def _column(
+    comparison: Comparison, column: Column, study: StoredStudy, published: Published | None
+) -> dict[str, Cell]:
     best = comparison.best(column.tag)
     cells = {}
     for row in comparison.rows:

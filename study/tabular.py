@@ -20,8 +20,20 @@ JSON_VERSION = 1
 """Of the JSON format; grows when a key changes its meaning or goes."""
 WIDTH = 80
 """Of a terminal, in characters."""
-CSV_COLUMNS = ("study", "task", "condition", "method", "metric", "mean", "std", "num_seeds",
-               "values", "selected_by", "selected_by_oracle", "paper_selected_by_oracle")
+CSV_COLUMNS = (
+    "study",
+    "task",
+    "condition",
+    "method",
+    "metric",
+    "mean",
+    "std",
+    "num_seeds",
+    "values",
+    "selected_by",
+    "selected_by_oracle",
+    "paper_selected_by_oracle",
+)
 
 
 def shown_seeds(cell: Cell) -> int:
@@ -31,6 +43,7 @@ def shown_seeds(cell: Cell) -> int:
 
 # Terminal
 
+
 def terminal(studies: Sequence[StoredStudy], published: Published | None) -> RenderableType:
     """For a terminal of 80 columns: methods × tasks, then each study for itself."""
     parts: list[RenderableType] = []
@@ -39,8 +52,9 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
     if has_published or len({column.title for column in table.columns}) > 1:
         parts.append(side_by_side(table))
     if published is not None:
-        parts.append(Text(NOTE if has_published else
-                          "The paper has no figures for what was studied here."))
+        parts.append(
+            Text(NOTE if has_published else "The paper has no figures for what was studied here.")
+        )
     for study in studies:
         for task, comparison in study.comparisons.items():
             title = Text(f"{study.name}, task {task}: {study.progress()}.", style="bold")
@@ -73,8 +87,9 @@ def _width(table: RichTable) -> int:
 
 
 def _block(table: Table, indices: Sequence[int]) -> RichTable:
-    shown = RichTable(title="Final runs: mean ± std in %", title_justify="left",
-                      header_style="bold")
+    shown = RichTable(
+        title="Final runs: mean ± std in %", title_justify="left", header_style="bold"
+    )
     shown.add_column(table.heading, max_width=22)
     for index in indices:
         column = table.columns[index]
@@ -87,8 +102,9 @@ def _block(table: Table, indices: Sequence[int]) -> RichTable:
         line = []
         for index in indices:
             cell = cells[index]
-            line.append(Text(percent(cell.spread, shown_seeds(cell)),
-                             style="bold" if cell.is_best else ""))
+            line.append(
+                Text(percent(cell.spread, shown_seeds(cell)), style="bold" if cell.is_best else "")
+            )
             if table.has_published(index):
                 line.append(Text(_paper(cell)))
         shown.add_row(name.replace("no_adaptation + target", "+ target"), *line)
@@ -101,6 +117,7 @@ def _paper(cell: Cell) -> str:
 
 # CSV
 
+
 def as_csv(studies: Sequence[StoredStudy], published: Published | None) -> str:
     """One line a figure; accuracies are fractions, values are one a seed."""
     text = io.StringIO()
@@ -112,20 +129,38 @@ def as_csv(studies: Sequence[StoredStudy], published: Published | None) -> str:
     return text.getvalue()
 
 
-def _csv_lines(study: StoredStudy, task: str, comparison: Comparison,
-               published: Published | None) -> Iterator[dict[str, object]]:
+def _csv_lines(
+    study: StoredStudy, task: str, comparison: Comparison, published: Published | None
+) -> Iterator[dict[str, object]]:
     baseline = [comparison.baseline] if comparison.baseline is not None else []
     for row in (*comparison.rows, *baseline):
         for metric, spread in row.metrics.items():
             figure = published and _figure(study, task, row, metric, published)
-            yield dict(zip(CSV_COLUMNS, (
-                study.name, task, row.name, row.method, metric, spread.mean, spread.std,
-                len(spread.values), " ".join(map(str, spread.values)), study.criterion,
-                study.selected_by_target_labels, "" if figure is None else figure), strict=True))
+            yield dict(
+                zip(
+                    CSV_COLUMNS,
+                    (
+                        study.name,
+                        task,
+                        row.name,
+                        row.method,
+                        metric,
+                        spread.mean,
+                        spread.std,
+                        len(spread.values),
+                        " ".join(map(str, spread.values)),
+                        study.criterion,
+                        study.selected_by_target_labels,
+                        "" if figure is None else figure,
+                    ),
+                    strict=True,
+                )
+            )
 
 
-def _figure(study: StoredStudy, task: str, row: Row, metric: str, published: Published
-            ) -> float | None:
+def _figure(
+    study: StoredStudy, task: str, row: Row, metric: str, published: Published
+) -> float | None:
     """The paper's figure for a row."""
     run = study.run_of(row, task)
     return None if run is None else published.figure(run, metric)
@@ -133,18 +168,26 @@ def _figure(study: StoredStudy, task: str, row: Row, metric: str, published: Pub
 
 # LaTeX
 
+
 def as_latex(studies: Sequence[StoredStudy], published: Published | None) -> str:
     r"""A table for ``\usepackage{booktabs}``."""
     table = across(studies, published)
     paper = [table.has_published(index) for index in range(len(table.columns))]
     widths = [2 if has else 1 for has in paper]
     lines = [
-        r"% needs \usepackage{booktabs}", r"\begin{table}", r"  \centering",
-        rf"  \begin{{tabular}}{{l{'r' * sum(widths)}}}", r"    \toprule",
-        *_latex_head(table, paper, widths), r"    \midrule",
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \begin{{tabular}}{{l{'r' * sum(widths)}}}",
+        r"    \toprule",
+        *_latex_head(table, paper, widths),
+        r"    \midrule",
         *(f"    {_latex_row(name, cells, paper)}" for name, cells in table.rows.items()),
-        r"    \bottomrule", r"  \end{tabular}",
-        rf"  \caption{{{_escape(_caption(studies, any(paper)))}}}", r"\end{table}"]
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        rf"  \caption{{{_escape(_caption(studies, any(paper)))}}}",
+        r"\end{table}",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -178,27 +221,53 @@ def _latex_row(name: str, cells: Sequence[Cell], paper: Sequence[bool]) -> str:
 def _caption(studies: Sequence[StoredStudy], has_published: bool) -> str:
     sentences = dict.fromkeys(
         (f"{study.name}: " if len(studies) > 1 else "") + selection_sentence(comparison)
-        for study in studies for comparison in study.comparisons.values())
-    return " ".join(["Final runs, mean ± std over seeds in %; best in bold.", *sentences,
-                     *([NOTE] if has_published else [])])
+        for study in studies
+        for comparison in study.comparisons.values()
+    )
+    return " ".join(
+        [
+            "Final runs, mean ± std over seeds in %; best in bold.",
+            *sentences,
+            *([NOTE] if has_published else []),
+        ]
+    )
 
 
 def _escape(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"),
-                           ("#", r"\#"), ("±", r"$\pm$"), ("·", r"$\cdot$")):
+    for plain, escaped in (
+        ("\\", r"\textbackslash "),
+        ("_", r"\_"),
+        ("%", r"\%"),
+        ("&", r"\&"),
+        ("#", r"\#"),
+        ("±", r"$\pm$"),
+        ("·", r"$\cdot$"),
+    ):
         text = text.replace(plain, escaped)
     return text
 
 
 # JSON
 
+
 def as_json_text(studies: Sequence[StoredStudy], published: Published | None) -> str:
     """All figures, one value a seed, with what selected them; accuracies are fractions."""
     parts = [
-        {"name": study.name, "task": task, **as_json(comparison),
-         "paper_selected_by_oracle": published and {
-             row.name: {metric: figure for metric in row.metrics
-                        if (figure := _figure(study, task, row, metric, published)) is not None}
-             for row in comparison.rows}}
-        for study in studies for task, comparison in study.comparisons.items()]
+        {
+            "name": study.name,
+            "task": task,
+            **as_json(comparison),
+            "paper_selected_by_oracle": published
+            and {
+                row.name: {
+                    metric: figure
+                    for metric in row.metrics
+                    if (figure := _figure(study, task, row, metric, published)) is not None
+                }
+                for row in comparison.rows
+            },
+        }
+        for study in studies
+        for task, comparison in study.comparisons.items()
+    ]
     return json.dumps({"version": JSON_VERSION, "studies": parts}, indent=1) + "\n"

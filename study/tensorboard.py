@@ -16,8 +16,11 @@ from study.pictures import confusion_picture
 from study.records import TrialRecord
 from trainables.trial import Report
 
-STATUS = {"complete": api_pb2.STATUS_SUCCESS, "stopped": api_pb2.STATUS_SUCCESS,
-          "failed": api_pb2.STATUS_FAILURE}
+STATUS = {
+    "complete": api_pb2.STATUS_SUCCESS,
+    "stopped": api_pb2.STATUS_SUCCESS,
+    "failed": api_pb2.STATUS_FAILURE,
+}
 """TensorBoard has no word for stopped early: the column ``outcome`` says it."""
 
 METRICS = {
@@ -46,11 +49,17 @@ class TensorBoard:
         self.root = root = layout.tensorboard
         self.writers: dict[str, SummaryWriter] = {}
         if not any(root.glob("events.*")):
-            columns = ["method", *(name for name in params if name != "method"), "stage", "seed",
-                       "outcome"]
+            columns = [
+                "method",
+                *(name for name in params if name != "method"),
+                "stage",
+                "seed",
+                "outcome",
+            ]
             experiment = hparams_config_pb(
                 [HParam(name) for name in columns],
-                [Metric(tag, display_name=heading) for tag, heading in METRICS.items()])
+                [Metric(tag, display_name=heading) for tag, heading in METRICS.items()],
+            )
             with SummaryWriter(str(root)) as writer:
                 writer._get_file_writer().add_summary(experiment)
 
@@ -100,8 +109,7 @@ class TensorBoard:
 
     def _writer(self, trial_id: str) -> SummaryWriter:
         """A writer whose events replace those of an interrupted run of the trial."""
-        self.writers[trial_id] = SummaryWriter(
-            str(self.root / trial_id), purge_step=0)
+        self.writers[trial_id] = SummaryWriter(str(self.root / trial_id), purge_step=0)
         return self.writers[trial_id]
 
     def _marker(self, trial_id: str) -> Path:
@@ -115,10 +123,13 @@ class TensorBoard:
     def _write_end(self, writer: SummaryWriter, record: TrialRecord) -> None:
         figures = final_figures(record)
         self._add(writer, figures, record.best_evaluation)
-        columns = {name: value if isinstance(value, (bool, int, float)) else str(value)
-                   for name, value in record.params.items()}
-        columns.update(method=record.method, seed=str(record.seed), stage=record.stage,
-                       outcome=record.outcome)
+        columns = {
+            name: value if isinstance(value, (bool, int, float)) else str(value)
+            for name, value in record.params.items()
+        }
+        columns.update(
+            method=record.method, seed=str(record.seed), stage=record.stage, outcome=record.outcome
+        )
         self._add_confusion(writer, record)
         file_writer = writer._get_file_writer()
         file_writer.add_summary(hparams_pb(columns, trial_id=record.id))
@@ -133,8 +144,9 @@ class TensorBoard:
             found = self.layout.files(record.id).read_confusion(name)
             if found is not None:
                 picture = confusion_picture(*found, f"{record.id} on {name}: images")
-                writer.add_image(f"confusion/{name}", picture, record.best_evaluation,
-                                 dataformats="HWC")
+                writer.add_image(
+                    f"confusion/{name}", picture, record.best_evaluation, dataformats="HWC"
+                )
 
     @staticmethod
     def _add(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:
@@ -145,8 +157,12 @@ class TensorBoard:
 def final_figures(record: TrialRecord) -> dict[str, float]:
     """The figures of a trial's selected checkpoint, by the tags of :data:`METRICS`."""
     selected = record.selected()
-    values = (record.objective, selected.get("source_val/accuracy"),
-              selected.get("criterion/oracle"), record.test.get(f"{TARGET}/accuracy"))
+    values = (
+        record.objective,
+        selected.get("source_val/accuracy"),
+        selected.get("criterion/oracle"),
+        record.test.get(f"{TARGET}/accuracy"),
+    )
     return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}
 
 
@@ -154,7 +170,13 @@ def _session_end(status: int) -> Summary:
     """What ends a trial in the HParams tab."""
     content = plugin_data_pb2.HParamsPluginData(
         session_end_info=plugin_data_pb2.SessionEndInfo(status=status),
-        version=metadata.PLUGIN_DATA_VERSION)
-    return Summary(value=[Summary.Value(
-        tag=metadata.SESSION_END_INFO_TAG,
-        metadata=metadata.create_summary_metadata(content))])
+        version=metadata.PLUGIN_DATA_VERSION,
+    )
+    return Summary(
+        value=[
+            Summary.Value(
+                tag=metadata.SESSION_END_INFO_TAG,
+                metadata=metadata.create_summary_metadata(content),
+            )
+        ]
+    )

@@ -74,8 +74,10 @@ class Options:
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
-        return {self.name: CategoricalDistribution(self.labels),
-                **{k: v for _, branch in self.branches for k, v in branch.parameters().items()}}
+        return {
+            self.name: CategoricalDistribution(self.labels),
+            **{k: v for _, branch in self.branches for k, v in branch.parameters().items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,11 @@ class Group:
         """Parameters in which each value of each child occurs at least once."""
         columns = [list(node.probes()) for node in self.nodes]
         for row in range(max((len(column) for column in columns), default=1)):
-            yield {name: value for column in columns
-                   for name, value in column[min(row, len(column) - 1)].items()}
+            yield {
+                name: value
+                for column in columns
+                for name, value in column[min(row, len(column) - 1)].items()
+            }
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
@@ -151,8 +156,11 @@ class Constant:
 Node = Range | Options | Group | Items | Constant
 
 
-def merge(first: Mapping[str, Any], second: Mapping[str, Any],
-          rule: str = "is both fixed and searched; keep one.") -> dict[str, Any]:
+def merge(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    rule: str = "is both fixed and searched; keep one.",
+) -> dict[str, Any]:
     """Puts two nested mappings together; they must not give the same value twice.
 
     Raises:
@@ -167,7 +175,8 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any],
                 merged[key] = merge(merged[key], value, rule)
             except InvalidConfig as error:
                 raise InvalidConfig(
-                    [Problem((key, *p.place), p.message) for p in error.problems]) from error
+                    [Problem((key, *p.place), p.message) for p in error.problems]
+                ) from error
         else:
             raise InvalidConfig([Problem((key,), rule)])
     return merged

@@ -75,8 +75,9 @@ class Interruption(_LeftOut, tune.Stopper):
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.getsignal(number)
-                           for number in (signal.SIGINT, signal.SIGTERM)}
+            self.before = {
+                number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+            }
             self.listen()
         return self
 
@@ -124,8 +125,11 @@ class Waiting:
         if time.monotonic() < self.next_look:
             return
         own = ray.get_runtime_context().get_job_id()  # a cluster has those of others too
-        count = sum(group["state"] in ("PENDING", "RESCHEDULING")
-                    for key, group in placement_group_table().items() if key.endswith(own))
+        count = sum(
+            group["state"] in ("PENDING", "RESCHEDULING")
+            for key, group in placement_group_table().items()
+            if key.endswith(own)
+        )
         if count == self.seen != self.told:
             self.told = count
             self.tell(count)
@@ -162,11 +166,15 @@ class SessionSearcher(_LeftOut, Searcher):
     def _assignment(self, trial: LiveTrial) -> Assignment:
         layout = self.session.layout
         return Assignment(
-            id=trial.id, attempt=trial.restarts, trial=trial.config.model_dump(mode="json"),
+            id=trial.id,
+            attempt=trial.restarts,
+            trial=trial.config.model_dump(mode="json"),
             folder=str(layout.workplace(trial.id).absolute()),
-            cache=str(self.cache.absolute()), scratch=str(self.scratch.absolute()),
+            cache=str(self.cache.absolute()),
+            scratch=str(self.scratch.absolute()),
             store=str(layout.store / "trials" / trial.id) if layout.store else None,
-            shared_store=str(layout.store.parent / "cache") if layout.store else None)
+            shared_store=str(layout.store.parent / "cache") if layout.store else None,
+        )
 
     def _next(self) -> LiveTrial | None:
         if len(self.session.live) >= self.concurrency:
@@ -186,8 +194,9 @@ class SessionSearcher(_LeftOut, Searcher):
             self.session.on_restart(trial_id)
             self.again.append(trial)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None,
-                          error: bool = False) -> None:
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
         """Nothing: the session knew before Tune did."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -207,17 +216,20 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The trial that waits and was drawn first; Tune would look among all that have ended."""
-        waiting = [trial for trial in tune_controller.get_live_trials()
-                   if trial.status == Trial.PENDING]
-        return min(waiting, key=lambda trial: (len(trial.config["id"]), trial.config["id"]),
-                   default=None)
+        waiting = [
+            trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
+        ]
+        return min(
+            waiting, key=lambda trial: (len(trial.config["id"]), trial.config["id"]), default=None
+        )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Stops the trial if the session says so."""
         return str(TrialScheduler.STOP if self._take(trial, result) else TrialScheduler.CONTINUE)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]
-                          ) -> None:
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
+    ) -> None:
         """Takes the last result of a trial that ended by itself."""
         self._take(trial, result)
 
@@ -244,8 +256,9 @@ class SessionCallback(_LeftOut, tune.Callback):
         self.searcher = searcher
         self.several = several
 
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-                       ) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
         """The trial's process is gone, or something between it and here is wrong."""
         # Not by trial.get_pickled_error(), which looks in the storage, where it is not yet.
         path = Path(trial.pickled_error_file)
@@ -260,8 +273,14 @@ class SessionCallback(_LeftOut, tune.Callback):
             self.session.on_failure(trial.config["id"], text.splitlines()[-1])
 
 
-def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: Path,
-        scratch: Path, interruption: Interruption) -> None:
+def run(
+    session: Session,
+    resources: ResourcesConfig,
+    concurrency: int,
+    cache: Path,
+    scratch: Path,
+    interruption: Interruption,
+) -> None:
     """Runs a session to its end or to an interruption.
 
     Args:
@@ -285,12 +304,20 @@ def run(session: Session, resources: ResourcesConfig, concurrency: int, cache: P
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory(slots)),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, scheduler=SessionScheduler(session, searcher), num_samples=-1,
-            reuse_actors=True),
+            search_alg=searcher,
+            scheduler=SessionScheduler(session, searcher),
+            num_samples=-1,
+            reuse_actors=True,
+        ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=str(scratch.absolute()), verbose=0, stop=interruption,
+            name="tune",
+            storage_path=str(scratch.absolute()),
+            verbose=0,
+            stop=interruption,
             callbacks=[SessionCallback(session, searcher, several)],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False)))
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    )
     interruption.listen()  # Ray has taken SIGTERM
     try:
         tuner.fit()

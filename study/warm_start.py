@@ -72,13 +72,17 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
         seen[record.condition] += 1
     chosen: list[Params] = []
     for place, record in sorted(places, key=lambda item: item[0]):
-        params = {name: value for name, value in record.params.items()
-                  if name in parameters and _allows(parameters[name], value)}
+        params = {
+            name: value
+            for name, value in record.params.items()
+            if name in parameters and _allows(parameters[name], value)
+        }
         if place < count and params and params not in chosen:
             chosen.append(params)
     if not chosen:
-        raise ValueError(f"{folder}: none of its trials has a value that this space searches and "
-                         "allows.")
+        raise ValueError(
+            f"{folder}: none of its trials has a value that this space searches and allows."
+        )
     return tuple(chosen)
 
 
@@ -89,34 +93,49 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
         ValueError: It is of something else, or has no trial that this space could have drawn.
     """
     if isinstance(study.criterion.config, RankAverage.Config):
-        raise ValueError(f"{folder}: ranks are among the trials of one study, so its results say "
-                         "nothing here. Its configurations can be tried: --warm-start.")
+        raise ValueError(
+            f"{folder}: ranks are among the trials of one study, so its results say "
+            "nothing here. Its configurations can be tried: --warm-start."
+        )
     if study.joint is not None:
-        raise ValueError(f"{folder}: what a trial is worth on several tasks is not in its results "
-                         "on each. Its configurations can be tried: --warm-start.")
+        raise ValueError(
+            f"{folder}: what a trial is worth on several tasks is not in its results "
+            "on each. Its configurations can be tried: --warm-start."
+        )
     if study.cost is not None:
-        raise ValueError(f"{folder}: seconds there were measured under another load, so its "
-                         "results say nothing here. Its configurations can be tried: "
-                         "--warm-start.")
+        raise ValueError(
+            f"{folder}: seconds there were measured under another load, so its "
+            "results say nothing here. Its configurations can be tried: "
+            "--warm-start."
+        )
     finished = _finished(folder)
     earlier, _ = read_study(str(Layout(folder).space), [])
-    different = [key for key in ("task", "joint", "criterion", "seed", "directory", "fixed")
-                 if earlier.model_dump()[key] != study.model_dump()[key]]
+    different = [
+        key
+        for key in ("task", "joint", "criterion", "seed", "directory", "fixed")
+        if earlier.model_dump()[key] != study.model_dump()[key]
+    ]
     if different:
-        raise ValueError(f"{folder}: its results are of another study; it differs in "
-                         f"{', '.join(different)}. Its configurations can be tried: --warm-start.")
+        raise ValueError(
+            f"{folder}: its results are of another study; it differs in "
+            f"{', '.join(different)}. Its configurations can be tried: --warm-start."
+        )
     trials = tuple(_known(folder.name, finished, study, space))
     if not trials:
         raise ValueError(f"{folder}: none of its trials could have been drawn from this space.")
     return trials
 
 
-def _known(name: str, records: Sequence[TrialRecord], study: StudyConfig, space: SearchSpace
-           ) -> Iterator[FrozenTrial]:
+def _known(
+    name: str, records: Sequence[TrialRecord], study: StudyConfig, space: SearchSpace
+) -> Iterator[FrozenTrial]:
     parameters = space.tree.parameters()
     for record in records:
-        if record.same_as is not None or record.params.keys() - parameters.keys() or not all(
-                _allows(parameters[name], value) for name, value in record.params.items()):
+        if (
+            record.same_as is not None
+            or record.params.keys() - parameters.keys()
+            or not all(_allows(parameters[name], value) for name, value in record.params.items())
+        ):
             continue
         try:
             (run,) = study.on_each_task(space.complete(record.params))
@@ -126,17 +145,22 @@ def _known(name: str, records: Sequence[TrialRecord], study: StudyConfig, space:
             complete = record.outcome == "complete"
             yield create_trial(
                 state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-                value=record.objective, params=dict(record.params),
+                value=record.objective,
+                params=dict(record.params),
                 distributions={name: parameters[name] for name in record.params},
                 intermediate_values={e.evaluation: e.objective for e in record.evaluations},
-                user_attrs={KNOWN: f"{name}/{record.id}"})
+                user_attrs={KNOWN: f"{name}/{record.id}"},
+            )
 
 
 def _finished(folder: Path) -> Sequence[TrialRecord]:
     """Trials of a study's search that came to a value."""
     path = Layout(folder).records
-    records = [record for record in read_records(path) if record.stage == "search"
-               and record.objective is not None and record.outcome != "failed"]
+    records = [
+        record
+        for record in read_records(path)
+        if record.stage == "search" and record.objective is not None and record.outcome != "failed"
+    ]
     if not records:
         raise ValueError(f"{folder}: no trial of a study has ended here.")
     return records
@@ -145,9 +169,13 @@ def _finished(folder: Path) -> Sequence[TrialRecord]:
 def _allows(distribution: BaseDistribution, value: Scalar) -> bool:
     """Whether a value could have been drawn."""
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(value) is type(choice) and value == choice
-                   for choice in distribution.choices)
+        return any(
+            type(value) is type(choice) and value == choice for choice in distribution.choices
+        )
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     kind = int if isinstance(distribution, IntDistribution) else (int, float)
-    return isinstance(value, kind) and not isinstance(value, bool) \
+    return (
+        isinstance(value, kind)
+        and not isinstance(value, bool)
         and distribution.low <= value <= distribution.high
+    )

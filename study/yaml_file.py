@@ -63,8 +63,10 @@ def _collect_lines(path: str, node: yaml.Node, place: Place, lines: dict[Place, 
         for key, value in node.value:
             inner = (*place, str(key.value))
             if inner in lines:
-                raise ValueError(f"{path}:{key.start_mark.line + 1}: key '{key.value}' is given "
-                                 f"twice, first in line {lines[inner]}.")
+                raise ValueError(
+                    f"{path}:{key.start_mark.line + 1}: key '{key.value}' is given "
+                    f"twice, first in line {lines[inner]}."
+                )
             lines[inner] = key.start_mark.line + 1
             _collect_lines(path, value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):

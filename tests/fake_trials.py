@@ -17,14 +17,18 @@ from trainables.schema import validate
 from trainables.trial import Report
 
 STUDY: dict[str, Any] = {
-    "task": "digits", "num_trials": 10, "seed": 3, "final_seeds": 2,
+    "task": "digits",
+    "num_trials": 10,
+    "seed": 3,
+    "final_seeds": 2,
     "sampler": {"tpe": {"num_startup_trials": 4}},
     "pruner": {"asha": {"min_evaluations": 1, "reduction_factor": 2}},
     "fixed": {"backbone": "small_cnn", "schedule": {"num_epochs": 4}},
     "search": {
         "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}},
-        "method": {"choice": {
-            "no_adaptation": {}, "dann": {"domain_weight": {"uniform": [0.0, 1.0]}}}},
+        "method": {
+            "choice": {"no_adaptation": {}, "dann": {"domain_weight": {"uniform": [0.0, 1.0]}}}
+        },
     },
 }
 NUM_EVALUATIONS = 4
@@ -50,20 +54,36 @@ def training_report(config: TrialConfig, evaluation: int) -> Report:
     value = objective(config, evaluation)
     last = evaluation == NUM_EVALUATIONS and not config.evaluation.test
     return Report(
-        phase="training", evaluation=evaluation, num_evaluations=NUM_EVALUATIONS,
-        epoch=float(evaluation), num_epochs=float(NUM_EVALUATIONS), objective=value,
-        best_evaluation=evaluation, finished=last, seconds=2.0 * evaluation,
-        cpu_seconds=1.5 * evaluation, least_objective=0.0,
-        metrics={"loss/classification": 1 - value, "criterion/bnm": value,
-                 "criterion/oracle": value / 2, "source_val/accuracy": 0.5 + value / 2})
+        phase="training",
+        evaluation=evaluation,
+        num_evaluations=NUM_EVALUATIONS,
+        epoch=float(evaluation),
+        num_epochs=float(NUM_EVALUATIONS),
+        objective=value,
+        best_evaluation=evaluation,
+        finished=last,
+        seconds=2.0 * evaluation,
+        cpu_seconds=1.5 * evaluation,
+        least_objective=0.0,
+        metrics={
+            "loss/classification": 1 - value,
+            "criterion/bnm": value,
+            "criterion/oracle": value / 2,
+            "source_val/accuracy": 0.5 + value / 2,
+        },
+    )
 
 
 def test_report_of(config: TrialConfig) -> Report:
     """The last report of a final run."""
-    figures = {"target_test/accuracy": 0.7, "target_test/mean_class_accuracy": 0.6,
-               "target_batchnorm/target_test/accuracy": 0.8}
-    return replace(training_report(config, NUM_EVALUATIONS), phase="test", finished=True,
-                   metrics=figures)
+    figures = {
+        "target_test/accuracy": 0.7,
+        "target_test/mean_class_accuracy": 0.6,
+        "target_batchnorm/target_test/accuracy": 0.8,
+    }
+    return replace(
+        training_report(config, NUM_EVALUATIONS), phase="test", finished=True, metrics=figures
+    )
 
 
 test_report_of.__test__ = False  # type: ignore[attr-defined]
@@ -125,8 +145,9 @@ def open_session(folder: Path, *observers: Observer, **changes: object) -> Sessi
     return Session(*make_study(**changes), Layout(folder), observers)
 
 
-def run_to_end(session: Session, concurrency: int = 1,
-               checkpoints: dict[str, int] | None = None) -> list[TrialRecord]:
+def run_to_end(
+    session: Session, concurrency: int = 1, checkpoints: dict[str, int] | None = None
+) -> list[TrialRecord]:
     """Everything that a session leaves."""
     driver = Driver(session, {} if checkpoints is None else checkpoints, concurrency)
     for _ in driver.events():
@@ -134,25 +155,52 @@ def run_to_end(session: Session, concurrency: int = 1,
     return session.records
 
 
-def make_record(name: str, objectives: list[float], *, method: str = "dann",
-                condition: str | None = None, stage: Stage = "search",
-                outcome: Outcome = "complete", seed: int = 0, oracle: list[float] | None = None,
-                test: dict[str, float] | None = None,
-                params: dict[str, Any] | None = None) -> TrialRecord:
+def make_record(
+    name: str,
+    objectives: list[float],
+    *,
+    method: str = "dann",
+    condition: str | None = None,
+    stage: Stage = "search",
+    outcome: Outcome = "complete",
+    seed: int = 0,
+    oracle: list[float] | None = None,
+    test: dict[str, float] | None = None,
+    params: dict[str, Any] | None = None,
+) -> TrialRecord:
     """The record of a trial whose criterion took these values, one an evaluation."""
     config = validate(TrialConfig, {"task": "digits", "method": method, "seed": seed})
-    best = [max(objectives[:i + 1]) for i in range(len(objectives))]
+    best = [max(objectives[: i + 1]) for i in range(len(objectives))]
     evaluations = [
-        EvaluationRecord(evaluation=i, epoch=float(i), objective=best[i - 1], metrics={
-            "criterion/bnm": objectives[i - 1], "source_val/accuracy": 0.9,
-            "loss/classification": 0.1,
-            **({"criterion/oracle": oracle[i - 1]} if oracle else {})})
-        for i in range(1, len(objectives) + 1)]
+        EvaluationRecord(
+            evaluation=i,
+            epoch=float(i),
+            objective=best[i - 1],
+            metrics={
+                "criterion/bnm": objectives[i - 1],
+                "source_val/accuracy": 0.9,
+                "loss/classification": 0.1,
+                **({"criterion/oracle": oracle[i - 1]} if oracle else {}),
+            },
+        )
+        for i in range(1, len(objectives) + 1)
+    ]
     return TrialRecord(
-        id=name, stage=stage, condition=condition or method, method=method, seed=seed,
-        outcome=outcome, reason=REASON if outcome == "failed" else None,
-        params={"method": method} if params is None else params, identity=config.identity(),
-        config=config.model_dump(mode="json"), objective=best[-1] if best else None,
+        id=name,
+        stage=stage,
+        condition=condition or method,
+        method=method,
+        seed=seed,
+        outcome=outcome,
+        reason=REASON if outcome == "failed" else None,
+        params={"method": method} if params is None else params,
+        identity=config.identity(),
+        config=config.model_dump(mode="json"),
+        objective=best[-1] if best else None,
         best_evaluation=objectives.index(best[-1]) + 1 if best else 0,
-        num_evaluations=len(objectives), evaluations=evaluations, test=test or {},
-        seconds=20.0, cpu_seconds=10.0)
+        num_evaluations=len(objectives),
+        evaluations=evaluations,
+        test=test or {},
+        seconds=20.0,
+        cpu_seconds=10.0,
+    )

@@ -64,29 +64,68 @@ class RayHead:
         self.token = self.scratch / "token"
         self.token.write_text(secrets.token_hex(32))
         config = self.scratch / "autoscaling.json"
-        config.write_text(json.dumps({
-            "cluster_name": "test", "max_workers": self.max_workers, "idle_timeout_minutes": 30,
-            "provider": {"type": "external", "module": "tests.ray_machines.Machines",
-                         "gcs_address": self.address, "head_node_id": HEAD_ID,
-                         "launch_multiple": True},
-            "head_node_type": "ray.head.default", "available_node_types": {
-                "ray.head.default": {"resources": {"CPU": 0, "trial_slot": 2}, "node_config": {},
-                                     "max_workers": 0},
-                "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0,
-                           "max_workers": self.max_workers}},
-            "upscaling_speed": 1.0, "auth": {}, "file_mounts": {}, "cluster_synced_files": [],
-            "file_mounts_sync_continuously": False, "initialization_commands": [],
-            "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
-            "head_start_ray_commands": [], "worker_start_ray_commands": []}))
+        config.write_text(
+            json.dumps(
+                {
+                    "cluster_name": "test",
+                    "max_workers": self.max_workers,
+                    "idle_timeout_minutes": 30,
+                    "provider": {
+                        "type": "external",
+                        "module": "tests.ray_machines.Machines",
+                        "gcs_address": self.address,
+                        "head_node_id": HEAD_ID,
+                        "launch_multiple": True,
+                    },
+                    "head_node_type": "ray.head.default",
+                    "available_node_types": {
+                        "ray.head.default": {
+                            "resources": {"CPU": 0, "trial_slot": 2},
+                            "node_config": {},
+                            "max_workers": 0,
+                        },
+                        "worker": {
+                            "resources": {"CPU": 1},
+                            "node_config": {},
+                            "min_workers": 0,
+                            "max_workers": self.max_workers,
+                        },
+                    },
+                    "upscaling_speed": 1.0,
+                    "auth": {},
+                    "file_mounts": {},
+                    "cluster_synced_files": [],
+                    "file_mounts_sync_continuously": False,
+                    "initialization_commands": [],
+                    "setup_commands": [],
+                    "head_setup_commands": [],
+                    "worker_setup_commands": [],
+                    "head_start_ray_commands": [],
+                    "worker_start_ray_commands": [],
+                }
+            )
+        )
         with (self.scratch / "head.log").open("w") as log:
             self.process = subprocess.Popen(
-                [*RAY, "start", "--head", "--block",
-                 f"--port={self.gcs}", f"--dashboard-port={self.dashboard}", "--num-cpus=0",
-                 "--resources={\"trial_slot\": 2}", "--object-store-memory=100000000",
-                 f"--temp-dir={self.scratch / 'ray'}", f"--autoscaling-config={config}",
-                 "--disable-usage-stats"],
-                env=self.environment, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True)
+                [
+                    *RAY,
+                    "start",
+                    "--head",
+                    "--block",
+                    f"--port={self.gcs}",
+                    f"--dashboard-port={self.dashboard}",
+                    "--num-cpus=0",
+                    '--resources={"trial_slot": 2}',
+                    "--object-store-memory=100000000",
+                    f"--temp-dir={self.scratch / 'ray'}",
+                    f"--autoscaling-config={config}",
+                    "--disable-usage-stats",
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + DEADLINE_SECONDS
         while self.status(self.token.read_text()) != 200:
             assert self.process.poll() is None, (self.scratch / "head.log").read_text()
@@ -106,17 +145,28 @@ class RayHead:
     @property
     def client_environment(self) -> dict[str, str]:
         """Of whoever may use it."""
-        return {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token),
-                "RAY_TMPDIR": str(self.scratch), "RAY_worker_niceness": "0"}
+        return {
+            **os.environ,
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_TMPDIR": str(self.scratch),
+            "RAY_worker_niceness": "0",
+        }
 
     @property
     def environment(self) -> dict[str, str]:
         """Of the head itself."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**self.client_environment, "PATH": path, "PYTHONPATH": str(ROOT),
-                "RAY_FAKE_CLUSTER": "1",
-                "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1",
-                "RAY_CLOUD_INSTANCE_ID": HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID}
+        return {
+            **self.client_environment,
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+            "RAY_FAKE_CLUSTER": "1",
+            "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            "RAY_enable_autoscaler_v2": "1",
+            "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+            "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+        }
 
     def status(self, token: str | None, path: str = "/api/jobs/") -> int | None:
         """How the job server answers; ``None`` if it does not."""
@@ -124,8 +174,10 @@ class RayHead:
 
     def processes(self) -> list[str]:
         """What its processes are called."""
-        return [(process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-                for process in self._processes()]
+        return [
+            (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            for process in self._processes()
+        ]
 
     def close(self) -> None:
         """Ends all of its processes."""

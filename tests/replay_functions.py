@@ -18,8 +18,9 @@ from trainables.optimization import ScheduleConfig, learning_rate_factor, traini
 
 def replay_functions(trace: Trace) -> None:
     """One group of functions.npz."""
-    {"cluster": _cluster, "select": _select, "metrics": _metrics,
-     "consistency": _consistency}[trace.name](trace)
+    {"cluster": _cluster, "select": _select, "metrics": _metrics, "consistency": _consistency}[
+        trace.name
+    ](trace)
 
 
 def _cluster(trace: Trace) -> None:
@@ -32,10 +33,14 @@ def _cluster(trace: Trace) -> None:
             if algorithm.startswith("kernel"):
                 gamma = 0.5 if algorithm.endswith("gamma0.5") else None
                 labels, centres = clustering.kernel_kmeans(
-                    features, trace["logits"].argmax(dim=1), num_clusters, iterations, gamma)
+                    features, trace["logits"].argmax(dim=1), num_clusters, iterations, gamma
+                )
             else:
-                cluster = clustering.spherical_kmeans if algorithm.startswith("spherical") \
+                cluster = (
+                    clustering.spherical_kmeans
+                    if algorithm.startswith("spherical")
                     else clustering.kmeans
+                )
                 far = "_far" if algorithm.endswith("_far") else ""
                 labels, centres = cluster(features, trace[f"init_centers{far}"], iterations)
             right = (labels == trace["true_labels"]).double()
@@ -53,7 +58,8 @@ def _select(trace: Trace) -> None:
     weights = clustering.closeness(trace["source_features"], labels, centres)
     trace.compare("soft/weights", weights)
     similarities = clustering.student_similarity(
-        trace["target_features"], centres, trace.number("alpha")).softmax(dim=1)
+        trace["target_features"], centres, trace.number("alpha")
+    ).softmax(dim=1)
     assert trace.number("eps") == clustering.EPSILON and trace.number("tao") == 0.5
     for case in sorted({name.split("/")[0] for name in trace.names("hard_")}):
         at = f"hard_{case}/"
@@ -65,7 +71,8 @@ def _select(trace: Trace) -> None:
         for label in range(len(centres)):
             members = (labels == label).nonzero()[:, 0]
             threshold = clustering.lower_until_kept(
-                weights[members], threshold - float(discounts[label]))
+                weights[members], threshold - float(discounts[label])
+            )
             selected.append(members[weights[members] >= threshold])
         trace.compare(at + "selected_index", torch.cat(selected))
         trace.compare(at + "selected_labels", labels[torch.cat(selected)])
@@ -107,44 +114,68 @@ def replay_schedules(trace: Trace) -> None:
         at, base = case + "/", trace.number(f"{case}/base_lr")
         schedule = (_epoch_schedule if trace.name == "da" else _step_schedule)(trace, case)
         num_steps = len(trace[at + "lr"])
-        factors = torch.tensor([learning_rate_factor(schedule, step, num_steps, 1)
-                                for step in range(num_steps)])
+        factors = torch.tensor(
+            [learning_rate_factor(schedule, step, num_steps, 1) for step in range(num_steps)]
+        )
         multipliers = torch.tensor([0.1, 1, 1]) if trace.name == "da" else torch.tensor(1.0)
-        trace.compare(at + "lr", base * torch.outer(factors, multipliers)
-                      if multipliers.dim() else base * factors)
+        trace.compare(
+            at + "lr",
+            base * torch.outer(factors, multipliers) if multipliers.dim() else base * factors,
+        )
         if at + "lambda" in trace:
-            trace.compare(at + "lambda", torch.tensor([
-                ramp_up(training_progress(schedule, epoch, num_steps, 1))
-                for epoch in range(num_steps)]))
+            trace.compare(
+                at + "lambda",
+                torch.tensor(
+                    [
+                        ramp_up(training_progress(schedule, epoch, num_steps, 1))
+                        for epoch in range(num_steps)
+                    ]
+                ),
+            )
 
 
 def _epoch_schedule(trace: Trace, case: str) -> ScheduleConfig:
-    config: dict[str, object] = {"decay": "constant" if case == "const" else case,
-                                 "num_epochs": int(trace.number(f"{case}/epochs"))}
+    config: dict[str, object] = {
+        "decay": "constant" if case == "const" else case,
+        "num_epochs": int(trace.number(f"{case}/epochs")),
+    }
     if case == "step":
-        config |= {"decay_factor": trace.number("step/gamma"),
-                   "decay_epochs": trace["step/decay_epoch"].tolist()}
+        config |= {
+            "decay_factor": trace.number("step/gamma"),
+            "decay_epochs": trace["step/decay_epoch"].tolist(),
+        }
     return ScheduleConfig.model_validate(config)
 
 
 def _step_schedule(trace: Trace, case: str) -> ScheduleConfig:
-    config: dict[str, object] = {"num_epochs": None, "per": "step",
-                                 "num_steps": len(trace[f"{case}/lr"])}
+    config: dict[str, object] = {
+        "num_epochs": None,
+        "per": "step",
+        "num_steps": len(trace[f"{case}/lr"]),
+    }
     if case == "step097":
-        config |= {"decay": "exponential", "decay_factor": 0.97,
-                   "decay_interval": int(trace.number("step097/iters_lr"))}
+        config |= {
+            "decay": "exponential",
+            "decay_factor": 0.97,
+            "decay_interval": int(trace.number("step097/iters_lr")),
+        }
     else:
         assert trace.number(f"{case}/total_iters") == config["num_steps"]
-        config |= {"decay": case.removesuffix("_warmup"),
-                   "warmup_steps": int(trace.number(f"{case}/warmup_iters"))}
+        config |= {
+            "decay": case.removesuffix("_warmup"),
+            "warmup_steps": int(trace.number(f"{case}/warmup_iters")),
+        }
     return ScheduleConfig.model_validate(config)
 
 
 def replay_augmentations(trace: Trace) -> None:
     """The transforms of augmentation.json, setting by setting."""
     recorded = json.loads(trace.text("json"))
-    ours = {name: entry.build(entry.Config(), Geometry()) for name, entry in AUGMENTATIONS.items()
-            if name in recorded}
+    ours = {
+        name: entry.build(entry.Config(), Geometry())
+        for name, entry in AUGMENTATIONS.items()
+        if name in recorded
+    }
     ours["evaluation"] = augmentations.evaluation_transform(Geometry())
     for name, transform in ours.items():
         *geometric, to_tensor, normalization = _flat(recorded[name])
@@ -153,19 +184,26 @@ def replay_augmentations(trace: Trace) -> None:
         trace.record(name, _difference(described, geometric), 0.0)
         _compare_normalization(trace, name, "imagenet", normalization)
     statistics = recorded["normalization_statistics"]
-    for theirs, mine in (("imagenet", "imagenet"), ("subset_visda", "subset_visda"),
-                         ("subset_syn_id_s1", "subset_syn")):
-        _compare_normalization(trace, theirs, mine, {
-            key: statistics[key][theirs] for key in ("mean", "std")})
+    for theirs, mine in (
+        ("imagenet", "imagenet"),
+        ("subset_visda", "subset_visda"),
+        ("subset_syn_id_s1", "subset_syn"),
+    ):
+        _compare_normalization(
+            trace, theirs, mine, {key: statistics[key][theirs] for key in ("mean", "std")}
+        )
 
 
 def _compare_normalization(trace: Trace, place: str, name: str, expected: dict) -> None:
     """Compares what is done to pixels; in float32, of which values up to 3 have 2e-7 left."""
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
     mean, std = (torch.tensor(expected[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    wanted = ((pixels.double() / 255 - mean) / std)
-    trace.record(f"{place}/statistics", torch.tensor(augmentations.STATISTICS[name]),
-                 torch.tensor([expected["mean"], expected["std"]]))
+    wanted = (pixels.double() / 255 - mean) / std
+    trace.record(
+        f"{place}/statistics",
+        torch.tensor(augmentations.STATISTICS[name]),
+        torch.tensor([expected["mean"], expected["std"]]),
+    )
     close = torch.allclose(augmentations.normalize(pixels, name).double(), wanted, atol=1e-5)
     trace.record(f"{place}/normalized", 0.0 if close else math.inf, 0.0)
 
@@ -184,21 +222,42 @@ def _described(transform: nn.Module) -> dict[str, object]:
     match transform:
         case v2.RandomApply(transforms=[v2.GaussianBlur() as blur]):
             # Theirs applies itself with a probability; ours is PIL's radius as a deviation.
-            return {"name": "GaussianBlur", "prob": transform.p, "radius_min": blur.sigma[0],
-                    "radius_max": blur.sigma[1]}
+            return {
+                "name": "GaussianBlur",
+                "prob": transform.p,
+                "radius_min": blur.sigma[0],
+                "radius_max": blur.sigma[1],
+            }
         case v2.RandomApply():
-            return {"name": name, "p": transform.p,
-                    "transforms": [_described(each) for each in transform.transforms]}
+            return {
+                "name": name,
+                "p": transform.p,
+                "transforms": [_described(each) for each in transform.transforms],
+            }
         case v2.ColorJitter():
-            return {"name": name, "brightness": transform.brightness, "hue": transform.hue,
-                    "contrast": transform.contrast, "saturation": transform.saturation}
+            return {
+                "name": name,
+                "brightness": transform.brightness,
+                "hue": transform.hue,
+                "contrast": transform.contrast,
+                "saturation": transform.saturation,
+            }
         case v2.RandomResizedCrop():
-            return {"name": name, "size": transform.size, "scale": transform.scale,
-                    "ratio": transform.ratio, "antialias": transform.antialias,
-                    "interpolation": transform.interpolation}
+            return {
+                "name": name,
+                "size": transform.size,
+                "scale": transform.scale,
+                "ratio": transform.ratio,
+                "antialias": transform.antialias,
+                "interpolation": transform.interpolation,
+            }
         case v2.Resize():
-            return {"name": name, "size": transform.size[0], "antialias": transform.antialias,
-                    "interpolation": transform.interpolation}
+            return {
+                "name": name,
+                "size": transform.size[0],
+                "antialias": transform.antialias,
+                "interpolation": transform.interpolation,
+            }
         case v2.RandomCrop() | v2.CenterCrop():
             assert getattr(transform, "padding", None) is None
             return {"name": name, "size": transform.size}

@@ -19,8 +19,12 @@ from tests.traces import TOLERANCE, Trace, read_traces
 
 def replay(trace: Trace) -> None:
     """Replays a trace of any file; its ``differences`` tell how it went."""
-    other = {"functions": replay_functions, "schedules_da": replay_schedules,
-             "schedules_supervised": replay_schedules, "augmentation": replay_augmentations}
+    other = {
+        "functions": replay_functions,
+        "schedules_da": replay_schedules,
+        "schedules_supervised": replay_schedules,
+        "augmentation": replay_augmentations,
+    }
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -31,8 +35,10 @@ def replay(trace: Trace) -> None:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.replay_golden",
-                                     description="Replays recorded steps of the reference.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.replay_golden",
+        description="Replays recorded steps of the reference.",
+    )
     parser.add_argument("folder", type=Path, help="files as described in golden/README.md")
     folder = parser.parse_args().folder
     if not list(folder.glob("*.npz")):

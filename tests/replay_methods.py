@@ -63,8 +63,11 @@ def recording(method: Method) -> Iterator[Recorder]:
             handle = parameter.register_post_accumulate_grad_hook(gradient_recorder(name))
             stack.callback(handle.remove)
         last = list(method.optimizers.values())[-1]
-        handle = last.register_step_post_hook(lambda *_: record.states.append(
-            {name: value.clone() for name, value in method.networks.state_dict().items()}))
+        handle = last.register_step_post_hook(
+            lambda *_: record.states.append(
+                {name: value.clone() for name, value in method.networks.state_dict().items()}
+            )
+        )
         stack.callback(handle.remove)
         yield record
 
@@ -89,11 +92,13 @@ def replay_method(trace: Trace) -> None:
         if trace.file == "mcd":
             _compare_mcd(trace, at, batch, wiring, record)
         if f"{at}weight" in trace:
-            trace.compare(f"{at}weight", 1.0 if trace.number(f"{at}epoch") == 0 else
-                          ramp_up(progress))
+            trace.compare(
+                f"{at}weight", 1.0 if trace.number(f"{at}epoch") == 0 else ramp_up(progress)
+            )
         if trace.file == "dann" and f"{at}validate/prec1" in trace:
-            compare_accuracies(trace, at, method, trace["validate_images"],
-                               trace["validate_labels"])
+            compare_accuracies(
+                trace, at, method, trace["validate_images"], trace["validate_labels"]
+            )
 
 
 def _accumulate_gradients(method: Method) -> None:
@@ -111,9 +116,12 @@ def _accumulate_gradients(method: Method) -> None:
 
 def _group_of(method: Method, name: str) -> dict[str, object]:
     parameter = dict(method.networks.named_parameters())[name]
-    return next(group for optimizer in method.optimizers.values()
-                for group in optimizer.param_groups
-                if any(parameter is each for each in group["params"]))
+    return next(
+        group
+        for optimizer in method.optimizers.values()
+        for group in optimizer.param_groups
+        if any(parameter is each for each in group["params"])
+    )
 
 
 def _compare_groups(trace: Trace, method: Method, wiring: Wiring) -> None:
@@ -126,7 +134,8 @@ def _compare_groups(trace: Trace, method: Method, wiring: Wiring) -> None:
 
 
 SUPERVISED_SCHEDULES: dict[str, dict[str, object]] = {
-    "cosine": {"decay": "cosine"}, "warmup_linear": {"decay": "linear"},
+    "cosine": {"decay": "cosine"},
+    "warmup_linear": {"decay": "linear"},
     "step097": {"decay": "exponential", "decay_factor": 0.97, "decay_interval": 2},
     "constant": {"decay": "constant"},
 }
@@ -137,10 +146,15 @@ def _set_schedule(trace: Trace, method: Method, wiring: Wiring, step: int) -> fl
     at = f"step{step}/"
     if trace.file == "supervised":
         num_steps = int(trace.number("hp/num_steps"))
-        schedule = ScheduleConfig.model_validate({
-            "num_epochs": None, "num_steps": num_steps, "per": "step",
-            "warmup_steps": int(trace.number("hp/warmup_iters")),
-            **SUPERVISED_SCHEDULES[trace.name]})
+        schedule = ScheduleConfig.model_validate(
+            {
+                "num_epochs": None,
+                "num_steps": num_steps,
+                "per": "step",
+                "warmup_steps": int(trace.number("hp/warmup_iters")),
+                **SUPERVISED_SCHEDULES[trace.name],
+            }
+        )
         position = (schedule, step, num_steps, num_steps)
     else:
         num_epochs = int(trace.number("hp/epochs"))
@@ -154,8 +168,11 @@ def _set_schedule(trace: Trace, method: Method, wiring: Wiring, step: int) -> fl
         trace.compare(at + "lambda", ramp_up(progress))
     for key, groups in (("lr", "hp/groups"), ("lr_G", "hp/groups_G"), ("lr_F", "hp/groups_F")):
         if at + key in trace:
-            names = [group["params"][0] for group in json.loads(trace.text(groups))] \
-                if groups in trace else ["fc.weight"]
+            names = (
+                [group["params"][0] for group in json.loads(trace.text(groups))]
+                if groups in trace
+                else ["fc.weight"]
+            )
             rates = [_group_of(method, wiring.ours(name))["lr"] for name in names]
             trace.compare(at + key, torch.tensor(rates))
     return progress
@@ -166,9 +183,13 @@ def _batch(trace: Trace, at: str) -> Batch:
     target = trace[at + "target_images"] if at + "target_images" in trace else images[:0]
     index = at + "source_index"
     return Batch(
-        images, labels, trace[index] if index in trace else torch.arange(len(images)), target,
+        images,
+        labels,
+        trace[index] if index in trace else torch.arange(len(images)),
+        target,
         torch.arange(len(target)),
-        trace[at + "target_images_aug"] if at + "target_images_aug" in trace else None)
+        trace[at + "target_images_aug"] if at + "target_images_aug" in trace else None,
+    )
 
 
 def _prepare(trace: Trace, method: Method, batch: Batch, at: str) -> None:
@@ -201,14 +222,16 @@ def _begin_epoch(trace: Trace, method: SRDC, batch: Batch, at: str) -> None:
     compare_accuracies(trace, at, method, images, trace["target_set_true_labels"])
     views = EpochViews(  # uneven batches: their boundaries must not matter
         lambda: zip(*(part.split(17) for part in source), strict=True),
-        lambda: iter(images.split(23)))
+        lambda: iter(images.split(23)),
+    )
     with method.evaluating():
         labels = method.predict(images).logits.argmax(dim=1)
         levels = zip(method._source_means(views), method._levels(images), strict=True)
         for i, (means, features) in enumerate(levels, start=1):
             trace.compare(f"{at}centroid/source{i}", means)
-            trace.compare(f"{at}centroid/target{i}",
-                          cluster_centres(features, labels, method.num_classes))
+            trace.compare(
+                f"{at}centroid/target{i}", cluster_centres(features, labels, method.num_classes)
+            )
     method.begin_epoch(views, int(trace.number(at + "epoch")))
     trace.compare(at + "cluster_labels", method.memory.target_labels)
     trace.compare(at + "target_labels", method.memory.target_labels[batch.target_indices])
@@ -217,8 +240,9 @@ def _begin_epoch(trace: Trace, method: SRDC, batch: Batch, at: str) -> None:
         trace.compare(f"{at}before/center{i}", centres)
 
 
-def compare_accuracies(trace: Trace, at: str, method: Method, images: Tensor, labels: Tensor
-                       ) -> None:
+def compare_accuracies(
+    trace: Trace, at: str, method: Method, images: Tensor, labels: Tensor
+) -> None:
     """Compares ``validate/*``; the reference counts absent classes as 0 and in the mean."""
     with method.evaluating():
         logits = method.predict(images).logits
@@ -228,17 +252,26 @@ def compare_accuracies(trace: Trace, at: str, method: Method, images: Tensor, la
     trace.compare(f"{at}validate/mcp", 100 * metrics["mean_class_accuracy"] * present)
 
 
-def _compare_step(trace: Trace, at: str, method: Method, wiring: Wiring, record: Recorder,
-                  losses: dict[str, Tensor]) -> None:
+def _compare_step(
+    trace: Trace,
+    at: str,
+    method: Method,
+    wiring: Wiring,
+    record: Recorder,
+    losses: dict[str, Tensor],
+) -> None:
     for mine, theirs in wiring.terms.items():
         if f"{at}loss/{theirs[0]}" in trace:
-            trace.record(f"{at}loss/{mine}", losses[mine],
-                         sum(trace[f"{at}loss/{name}"] for name in theirs))
-    trace.record(f"{at}loss/total", record.totals[0],
-                 sum(trace[f"{at}loss/{name}"] for name in wiring.totals))
+            trace.record(
+                f"{at}loss/{mine}", losses[mine], sum(trace[f"{at}loss/{name}"] for name in theirs)
+            )
+    trace.record(
+        f"{at}loss/total",
+        record.totals[0],
+        sum(trace[f"{at}loss/{name}"] for name in wiring.totals),
+    )
     _compare_sums(trace, at, losses)
-    logits = {domain: record.outputs[head][call] for domain, (head, call)
-              in wiring.logits.items()}
+    logits = {domain: record.outputs[head][call] for domain, (head, call) in wiring.logits.items()}
     _compare_outputs(trace, at, logits)
 
     parameters = dict(method.networks.named_parameters())
@@ -247,8 +280,10 @@ def _compare_step(trace: Trace, at: str, method: Method, wiring: Wiring, record:
     for name in trace.names(at + "clipped_grad/"):
         trace.compare(f"{at}clipped_grad/{name}", parameters[wiring.ours(name)].grad)
     if at + "grad_norm" in trace:
-        trace.compare(at + "grad_norm", torch.stack(
-            [gradient.norm() for gradient in record.gradients.values()]).norm())
+        trace.compare(
+            at + "grad_norm",
+            torch.stack([gradient.norm() for gradient in record.gradients.values()]).norm(),
+        )
     state = method.networks.state_dict()
     for name in trace.names(at + "after/"):
         trace.compare(f"{at}after/{name}", state[wiring.ours(name)])
@@ -257,8 +292,10 @@ def _compare_step(trace: Trace, at: str, method: Method, wiring: Wiring, record:
 def _compare_sums(trace: Trace, at: str, losses: dict[str, Tensor]) -> None:
     """Compares the sums of terms that the reference reports beside the terms."""
     if f"{at}loss/centroid_sum" in trace:
-        trace.compare(f"{at}loss/centroid_sum", sum(
-            value for name, value in losses.items() if "centroid" in name))
+        trace.compare(
+            f"{at}loss/centroid_sum",
+            sum(value for name, value in losses.items() if "centroid" in name),
+        )
     if f"{at}loss/domain" in trace:
         trace.compare(f"{at}loss/domain", losses["domain"])
     if f"{at}loss/max_source_class" in trace:
@@ -270,12 +307,15 @@ def _compare_outputs(trace: Trace, at: str, logits: dict[str, Tensor]) -> None:
         if f"{at}out/{domain}_logits" in trace:
             trace.compare(f"{at}out/{domain}_logits", values)
     if at + "report/top1_source" in trace:
-        trace.compare(at + "report/top1_source",
-                      percent(logits["source"], trace[at + "source_labels"]))
+        trace.compare(
+            at + "report/top1_source", percent(logits["source"], trace[at + "source_labels"])
+        )
     if at + "report/top1_domain" in trace:
         both = torch.cat([logits["source_domain"], logits["target_domain"]])
-        trace.compare(at + "report/top1_domain", percent(
-            both, torch.arange(2).repeat_interleave(len(both) // 2)))
+        trace.compare(
+            at + "report/top1_domain",
+            percent(both, torch.arange(2).repeat_interleave(len(both) // 2)),
+        )
     if at + "pseudo_labels" in trace:
         trace.compare(at + "pseudo_labels", logits["target"].argmax(dim=1))
 

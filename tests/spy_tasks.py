@@ -21,20 +21,24 @@ SMALL = {"num_source": 200, "num_test": 40}
 """Settings of ``digits`` that render in a second."""
 
 
-def tiny(task: str = "digits", settings: Mapping[str, object] | None = None,
-         **changes: Any) -> TrialConfig:
+def tiny(
+    task: str = "digits", settings: Mapping[str, object] | None = None, **changes: Any
+) -> TrialConfig:
     """A trial of two epochs that takes tenths of a second."""
-    return validate(TrialConfig, {
-        "task": {task: {**SMALL, **(settings or {})}},
-        "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
-        "augmentation": {"weak": {"images_per_draw": 8}},
-        "batch_size": 64,
-        "optimizer": {"algorithm": "adam", "learning_rate": 3e-3},
-        "schedule": {"num_epochs": 2, "decay": "constant"},
-        "selection": {"source_accuracy_floor": 0.0},
-        "evaluation": {"max_images": 100},
-        **changes,
-    })
+    return validate(
+        TrialConfig,
+        {
+            "task": {task: {**SMALL, **(settings or {})}},
+            "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
+            "augmentation": {"weak": {"images_per_draw": 8}},
+            "batch_size": 64,
+            "optimizer": {"algorithm": "adam", "learning_rate": 3e-3},
+            "schedule": {"num_epochs": 2, "decay": "constant"},
+            "selection": {"source_accuracy_floor": 0.0},
+            "evaluation": {"max_images": 100},
+            **changes,
+        },
+    )
 
 
 def timeless(report: Report) -> Report:
@@ -103,9 +107,13 @@ class ForbiddenTests(Task):
     def load(config: TaskConfig, cache: Path) -> Domains:
         """See :class:`Task`."""
         domains = Digits.load(config, cache)
-        return replace(domains, test_sets={
-            name: LabelledImages(_Forbidden(data.images), data.labels)
-            for name, data in domains.test_sets.items()})
+        return replace(
+            domains,
+            test_sets={
+                name: LabelledImages(_Forbidden(data.images), data.labels)
+                for name, data in domains.test_sets.items()
+            },
+        )
 
 
 class Doubt(Criterion):

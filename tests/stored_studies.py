@@ -36,6 +36,7 @@ def run_fake(folder: Path, **changes: object) -> Path:
 
 def final(method: str, seed: int, test: dict[str, float], **config: object) -> TrialRecord:
     """A final run with its configuration changed, unchecked: the data need not be here."""
-    record = make_record(f"final-{method}-seed{seed}", [0.5], method=method, stage="final",
-                         seed=seed, test=test)
+    record = make_record(
+        f"final-{method}-seed{seed}", [0.5], method=method, stage="final", seed=seed, test=test
+    )
     return record.model_copy(update={"config": {**record.config, **config}})

@@ -34,11 +34,13 @@ class Bucket:
     def content(self, key: str) -> bytes:
         return bytes(self.client().get_object(Bucket=BUCKET, Key=key)["Body"].read())
 
-    def wrap(self, app: Callable[[dict[str, Any], Any], Iterable[bytes]]
-             ) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    def wrap(
+        self, app: Callable[[dict[str, Any], Any], Iterable[bytes]]
+    ) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
         def answer(request: dict[str, Any], start: Any) -> Iterable[bytes]:
-            self.requests.append((request["REQUEST_METHOD"],
-                                  f"{request['PATH_INFO']}?{request['QUERY_STRING']}"))
+            self.requests.append(
+                (request["REQUEST_METHOD"], f"{request['PATH_INFO']}?{request['QUERY_STRING']}")
+            )
             if self.broken:
                 start("403 Forbidden", [("Content-Length", "0")])
                 return [b""]
@@ -54,8 +56,12 @@ def running_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     server.start()
     host, port = server.get_host_and_port()
     bucket = Bucket(f"http://{host}:{port}")
-    for name, value in {"AWS_ENDPOINT_URL": bucket.endpoint, "AWS_ACCESS_KEY_ID": "test",
-                        "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": bucket.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+    }.items():
         monkeypatch.setenv(name, value)
     bucket.client().create_bucket(Bucket=BUCKET)
     assert server._server is not None

@@ -48,8 +48,12 @@ class RunningStudy:
     def __post_init__(self) -> None:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True)
+            self.command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def wait_for(self, what: Callable[[], object]) -> None:
         """Waits until something is so while the study runs."""
@@ -107,14 +111,29 @@ class RunningStudy:
 
     def trainers(self) -> list[int]:
         """The processes that run trials."""
-        return sorted(pid for pid, title in self.processes().items() if title.startswith(
-            ("ray::ResourceTrainable", "ray::TrialTrainable", "ray::RayTrainWorker")))
+        return sorted(
+            pid
+            for pid, title in self.processes().items()
+            if title.startswith(
+                ("ray::ResourceTrainable", "ray::TrialTrainable", "ray::RayTrainWorker")
+            )
+        )
 
 
 def start(out: Path, name: str, *arguments: str) -> RunningStudy:
     """Starts the tiny study with further arguments."""
-    command = [sys.executable, "-m", "study.run", "--space", str(TINY), "--out", str(out),
-               "--name", name, *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "study.run",
+        "--space",
+        str(TINY),
+        "--out",
+        str(out),
+        "--name",
+        name,
+        *arguments,
+    ]
     return RunningStudy(command, out / name)
 
 
@@ -126,14 +145,18 @@ def resume(study: RunningStudy) -> RunningStudy:
 def go_on(study: RunningStudy, finished: Finished) -> RunningStudy:
     """Runs the command that an interrupted study has printed, as it stands there."""
     lines = finished.stdout.splitlines()
-    return RunningStudy(shlex.split(lines[lines.index("Interrupted. To go on:") + 1]),
-                        study.folder)
+    return RunningStudy(
+        shlex.split(lines[lines.index("Interrupted. To go on:") + 1]), study.folder
+    )
 
 
 def overrides(**values: object) -> list[str]:
     """``--set`` arguments; dots in keys are written as two underscores."""
-    return [part for key, value in values.items()
-            for part in ("--set", f"{key.replace('__', '.')}={value}")]
+    return [
+        part
+        for key, value in values.items()
+        for part in ("--set", f"{key.replace('__', '.')}={value}")
+    ]
 
 
 def wait_until_gone(pids: Iterable[int]) -> None:
@@ -157,11 +180,15 @@ def figures(record: TrialRecord) -> dict[str, Any]:
     return record.model_dump(exclude={"seconds", "cpu_seconds", "restarts"})
 
 
-def run_without_ray(out: Path, name: str, *arguments: str, space: Path = TINY
-                    ) -> list[TrialRecord]:
+def run_without_ray(
+    out: Path, name: str, *arguments: str, space: Path = TINY
+) -> list[TrialRecord]:
     """What a study, the tiny one, comes to, one trial after another in this process."""
-    values = [value for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
-              if flag == "--set"]
+    values = [
+        value
+        for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
+        if flag == "--set"
+    ]
     layout = Layout(out / name)
     layout.root.mkdir(parents=True)
     session = Session(*read_study(str(space), values), layout)
@@ -177,11 +204,20 @@ def run_without_ray(out: Path, name: str, *arguments: str, space: Path = TINY
     return session.records
 
 
-def reproduces(study: RunningStudy, trial_id: str, out: Path,
-               capsys: Any) -> bool:
+def reproduces(study: RunningStudy, trial_id: str, out: Path, capsys: Any) -> bool:
     """Whether ``trainables.run`` gets a record's numbers, bit for bit."""
     before = torch.get_num_threads()
-    code = run_alone(["--record", str(Layout(study.folder).records), "--trial", trial_id,
-                      "--out", str(out), "--cache", str(out / "cache")])
+    code = run_alone(
+        [
+            "--record",
+            str(Layout(study.folder).records),
+            "--trial",
+            trial_id,
+            "--out",
+            str(out),
+            "--cache",
+            str(out / "cache"),
+        ]
+    )
     torch.set_num_threads(before)
     return code == 0 and "bit-equal" in capsys.readouterr().out

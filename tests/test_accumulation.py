@@ -50,7 +50,10 @@ def test_parts_add_up_to_the_step_on_the_whole(name: str, in_float64: None) -> N
 
 def test_the_methods_that_say_so_are_those_of_plain_means() -> None:
     assert {n for n, m in METHODS.items() if m.losses_add_up} == {
-        "supervised", "no_adaptation", "dann"}
+        "supervised",
+        "no_adaptation",
+        "dann",
+    }
 
 
 @pytest.mark.parametrize("name", ["dann", "no_adaptation"])
@@ -68,25 +71,38 @@ def test_all_parts_take_one_step_and_leave_the_optimizers_as_they_were(name: str
 
 
 def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
-    return validate(TrialConfig, {
-        "task": {"digits": {"num_source": 60, "num_test": 10}}, "method": method,
-        "backbone": backbone, "batch_size": BATCH_SIZE, "accumulation": num_parts,
-        "schedule": {"num_epochs": 1}})
+    return validate(
+        TrialConfig,
+        {
+            "task": {"digits": {"num_source": 60, "num_test": 10}},
+            "method": method,
+            "backbone": backbone,
+            "batch_size": BATCH_SIZE,
+            "accumulation": num_parts,
+            "schedule": {"num_epochs": 1},
+        },
+    )
 
 
-@pytest.mark.parametrize(("method", "backbone", "message"), [
-    ("mcd", "vit_micro", "accumulation 2: method 'mcd' has losses of the batch as a whole"),
-    ("dann", "small_cnn", "accumulation 2: the network has BatchNorm"),
-])
+@pytest.mark.parametrize(
+    ("method", "backbone", "message"),
+    [
+        ("mcd", "vit_micro", "accumulation 2: method 'mcd' has losses of the batch as a whole"),
+        ("dann", "small_cnn", "accumulation 2: the network has BatchNorm"),
+    ],
+)
 def test_where_it_would_be_another_step_it_is_an_error(
-        method: str, backbone: str, message: str, tmp_path: Path) -> None:
+    method: str, backbone: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=message):
         list(run_trial(config(method, backbone), tmp_path / "trial", tmp_path / "cache"))
 
 
 def test_what_a_batch_cannot_be_divided_into_is_an_error() -> None:
-    with pytest.raises(ValueError, match=re.escape(
-            "batch_size 8 must be a multiple of workers × accumulation, 1 × 3.")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("batch_size 8 must be a multiple of workers × accumulation, 1 × 3."),
+    ):
         config("dann", "vit_micro", 3)
 
 

@@ -17,17 +17,35 @@ from tests.fake_trials import make_record
 from trainables.criteria import CRITERIA
 
 
-def record(name: str, scores: dict[str, list[float]], *, outcome: Outcome = "complete",
-           source: list[float] | None = None, criterion: Any = None) -> TrialRecord:
+def record(
+    name: str,
+    scores: dict[str, list[float]],
+    *,
+    outcome: Outcome = "complete",
+    source: list[float] | None = None,
+    criterion: Any = None,
+) -> TrialRecord:
     """A trial of the search whose criteria took these values, one an evaluation."""
     length = len(next(iter(scores.values())))
     base = make_record(name, [0.0] * length, outcome=outcome)
-    config = base.config if criterion is None else {
-        **base.config, "selection": {**base.config["selection"], "criterion": criterion}}
-    evaluations = [EvaluationRecord(evaluation=i + 1, epoch=float(i), objective=0.0, metrics={
-        "source_val/accuracy": source[i] if source else 0.9, "loss/classification": 0.1,
-        **{f"criterion/{key}": values[i] for key, values in scores.items()}})
-        for i in range(length)]
+    config = (
+        base.config
+        if criterion is None
+        else {**base.config, "selection": {**base.config["selection"], "criterion": criterion}}
+    )
+    evaluations = [
+        EvaluationRecord(
+            evaluation=i + 1,
+            epoch=float(i),
+            objective=0.0,
+            metrics={
+                "source_val/accuracy": source[i] if source else 0.9,
+                "loss/classification": 0.1,
+                **{f"criterion/{key}": values[i] for key, values in scores.items()},
+            },
+        )
+        for i in range(length)
+    ]
     return base.model_copy(update={"evaluations": evaluations, "config": config})
 
 
@@ -56,8 +74,11 @@ def test_correlations_and_regrets_by_hand() -> None:
 
 
 def test_without_labels_criteria_are_compared_with_each_other() -> None:
-    records = [record("0000", {"bnm": [1.0, 2.0, 3.0], "snd": [1.0, 3.0, 2.0],
-                               "entropy": [3.0, 2.0, 1.0]})]
+    records = [
+        record(
+            "0000", {"bnm": [1.0, 2.0, 3.0], "snd": [1.0, 3.0, 2.0], "entropy": [3.0, 2.0, 1.0]}
+        )
+    ]
     result = agreement(records)
     assert result is not None and not result.has_oracle
     assert all(c.with_oracle is c.chosen_oracle is c.regret is None for c in result.criteria)
@@ -81,8 +102,11 @@ def test_choices_are_made_as_winners_are() -> None:
 def test_an_average_of_ranks_that_selects_is_listed() -> None:
     """Ranks by bnm 1 2 3 4 and by snd 4 3 2 1 cancel out; by bnm alone they would not."""
     criterion = {"rank_average": {"criteria": ["bnm", "source_validation"]}}
-    scores = {"bnm": [0.1, 0.2, 0.3], "source_validation": [0.7, 0.9, 0.8],
-              "oracle": [0.1, 0.3, 0.2]}
+    scores = {
+        "bnm": [0.1, 0.2, 0.3],
+        "source_validation": [0.7, 0.9, 0.8],
+        "oracle": [0.1, 0.3, 0.2],
+    }
     result = agreement([record("0000", scores, criterion=criterion)])
     # percentiles 1/6 3/6 5/6 and 1/6 5/6 3/6: 1/6, 4/6, 4/6 on average
     expected = spearmanr([1, 2, 2], scores["oracle"]).statistic
@@ -96,10 +120,15 @@ def test_final_runs_do_not_count() -> None:
     assert result is not None and result.num_trials == 1
 
 
-@pytest.mark.parametrize("records", [
-    [], [make_record("0000", [], outcome="failed")],
-    [record("0000", {"source_validation": [0.1, 0.2]})],
-    [record("0000", {"bnm": [0.1], "oracle": [0.2]})]])
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        [make_record("0000", [], outcome="failed")],
+        [record("0000", {"source_validation": [0.1, 0.2]})],
+        [record("0000", {"bnm": [0.1], "oracle": [0.2]})],
+    ],
+)
 def test_nothing_to_compare(records: list[TrialRecord]) -> None:
     assert agreement(records) is None
 
@@ -109,8 +138,9 @@ def test_spearman_is_scipys() -> None:
     scores = {name: rng.integers(0, 6, 30).astype(float) for name in "abc"}
     expected = spearmanr(np.stack([scores[name] for name in "abc"], axis=1)).statistic
     found = spearman(scores)
-    assert [found[one][other] for one in "abc" for other in "abc"] \
-        == pytest.approx(expected.flatten().tolist())
+    assert [found[one][other] for one in "abc" for other in "abc"] == pytest.approx(
+        expected.flatten().tolist()
+    )
 
 
 # In the terminal
@@ -121,8 +151,11 @@ def shown(records: list[TrialRecord]) -> list[str]:
     with console.capture() as capture:
         print_summary(compare(records, "bnm", False), console)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    start = next(i for i, line in enumerate(lines)
-                 if line.startswith(("Criteria beside", "The target has no labels")))
+    start = next(
+        i
+        for i, line in enumerate(lines)
+        if line.startswith(("Criteria beside", "The target has no labels"))
+    )
     return lines[start:]
 
 
@@ -152,8 +185,16 @@ def test_the_table_of_all_criteria_fits_80_columns_uncut() -> None:
 
 
 def test_without_labels_the_table_says_so_and_shows_no_accuracy() -> None:
-    unlabelled = [record(r.id, {name: [e.metrics[f"criterion/{name}"] for e in r.evaluations]
-                                for name in ("bnm", "snd")}) for r in (FIRST, SECOND)]
+    unlabelled = [
+        record(
+            r.id,
+            {
+                name: [e.metrics[f"criterion/{name}"] for e in r.evaluations]
+                for name in ("bnm", "snd")
+            },
+        )
+        for r in (FIRST, SECOND)
+    ]
     lines = shown(unlabelled)
     assert lines[0].startswith("The target has no labels: criteria beside each other")
     assert cells(lines, "bnm") == ["bnm", "-1.00", "0001"]
@@ -164,6 +205,11 @@ def test_without_labels_the_table_says_so_and_shows_no_accuracy() -> None:
 def test_the_result_s_file_holds_the_table() -> None:
     plain = json.loads(json.dumps(as_json(compare([FIRST, SECOND], "bnm", False))))["agreement"]
     assert plain["criteria"][0] == {
-        "name": "bnm", "with_oracle": pytest.approx(0.8), "with_others": pytest.approx(-1),
-        "chosen": "0001", "chosen_oracle": 0.7, "regret": pytest.approx(0.1)}
+        "name": "bnm",
+        "with_oracle": pytest.approx(0.8),
+        "with_others": pytest.approx(-1),
+        "chosen": "0001",
+        "chosen_oracle": 0.7,
+        "regret": pytest.approx(0.1),
+    }
     assert plain["correlations"]["snd"]["oracle"] == pytest.approx(-0.8)

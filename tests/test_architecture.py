@@ -22,9 +22,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("trainables.trial", "trainables.trained"),
     ("trainables.checks", "trainables.classifier"),
     ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
-    ("study.tree", "study.entry", "study.yaml_file", "study.quiet", "study.environment",
-     "study.keeper", "study.lease", "study.appended", "study.lines",
-     "study.layout"),
+    (
+        "study.tree",
+        "study.entry",
+        "study.yaml_file",
+        "study.quiet",
+        "study.environment",
+        "study.keeper",
+        "study.lease",
+        "study.appended",
+        "study.lines",
+        "study.layout",
+    ),
     ("study.notation",),
     ("study.space",),
     ("study.conditions", "study.samplers", "study.pruners"),
@@ -32,8 +41,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("study.records",),
     ("study.search",),
     ("study.live_trial",),
-    ("study.ranks", "study.agreement", "study.budget", "study.curves", "study.paired",
-     "study.shared_records"),
+    (
+        "study.ranks",
+        "study.agreement",
+        "study.budget",
+        "study.curves",
+        "study.paired",
+        "study.shared_records",
+    ),
     ("study.finals", "study.pareto"),
     ("study.session", "study.placement"),
     ("study.mirror",),
@@ -64,16 +79,32 @@ RAY = ("study.tuner", "study.ray_host", "study.submit", "trainables.ray_trainabl
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 MAKERS = {"list", "dict", "set", "bytearray", "defaultdict", "deque", "Counter", "OrderedDict"}
-CHANGES = {"add", "append", "clear", "discard", "extend", "insert", "pop", "popitem", "remove",
-           "setdefault", "update", "sort", "reverse"}
+CHANGES = {
+    "add",
+    "append",
+    "clear",
+    "discard",
+    "extend",
+    "insert",
+    "pop",
+    "popitem",
+    "remove",
+    "setdefault",
+    "update",
+    "sort",
+    "reverse",
+}
 
 
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-FILES = {module_name(path): path for package in ("study", "trainables", "cluster")
-         for path in sorted((ROOT / package).rglob("*.py"))}
+FILES = {
+    module_name(path): path
+    for package in ("study", "trainables", "cluster")
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 
 
@@ -98,8 +129,9 @@ def layer_of(name: str) -> int:
     for number, names in enumerate(LAYERS):
         if name in names or package_of(name) in names:
             return number
-    return next(number for number, names in enumerate(LAYERS)
-                if f"{name.split('.')[0]}.*" in names)
+    return next(
+        number for number, names in enumerate(LAYERS) if f"{name.split('.')[0]}.*" in names
+    )
 
 
 def package_of(name: str) -> str | None:
@@ -119,31 +151,41 @@ def may_import(name: str, other: str) -> bool:
     return layer_of(other) < layer_of(name)
 
 
-OWN = {name: sorted({other for other in imports_of(name) if other in FILES}) for name in FILES
-       if not within(name, "cluster")}
+OWN = {
+    name: sorted({other for other in imports_of(name) if other in FILES})
+    for name in FILES
+    if not within(name, "cluster")
+}
 
 
 def test_imports_point_one_way() -> None:
-    wrong = [f"{name} imports {other}" for name, others in OWN.items() for other in others
-             if not may_import(name, other)]
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in OWN.items()
+        for other in others
+        if not may_import(name, other)
+    ]
     assert wrong == []
 
 
-@pytest.mark.parametrize("name, other", [
-    ("trainables.methods.dann", "trainables.methods.mcd"),
-    ("trainables.methods.dann", "trainables.methods"),
-    ("trainables.methods.dann", "trainables.tasks"),
-    ("trainables.methods.base", "trainables.config"),
-    ("trainables.criteria.bnm", "trainables.augmentations"),
-    ("trainables.networks", "trainables.methods.base"),
-    ("trainables.config", "trainables.trial"),
-    ("trainables.measuring", "trainables.trial"),
-    ("trainables.trial", "trainables.ray_trainable"),
-    ("trainables.trial", "study.records"),
-    ("study.search", "study.session"),
-    ("study.comparison", "study.report"),
-    ("study.display", "study.tensorboard"),
-])
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("trainables.methods.dann", "trainables.methods.mcd"),
+        ("trainables.methods.dann", "trainables.methods"),
+        ("trainables.methods.dann", "trainables.tasks"),
+        ("trainables.methods.base", "trainables.config"),
+        ("trainables.criteria.bnm", "trainables.augmentations"),
+        ("trainables.networks", "trainables.methods.base"),
+        ("trainables.config", "trainables.trial"),
+        ("trainables.measuring", "trainables.trial"),
+        ("trainables.trial", "trainables.ray_trainable"),
+        ("trainables.trial", "study.records"),
+        ("study.search", "study.session"),
+        ("study.comparison", "study.report"),
+        ("study.display", "study.tensorboard"),
+    ],
+)
 def test_the_rule_forbids(name: str, other: str) -> None:
     """Else the test above would say nothing."""
     assert name in FILES and other in FILES
@@ -165,9 +207,15 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_exceptions_are_needed() -> None:
-    unused = {(a, b) for a, b in EXCEPTIONS
-              if not any(within(name, a) and within(other, b)
-                         for name, others in OWN.items() for other in others)}
+    unused = {
+        (a, b)
+        for a, b in EXCEPTIONS
+        if not any(
+            within(name, a) and within(other, b)
+            for name, others in OWN.items()
+            for other in others
+        )
+    }
     assert unused == set()
 
 
@@ -178,8 +226,13 @@ def test_ray_is_named_only_in_its_place() -> None:
 
 
 def test_trainables_know_nothing_of_searching() -> None:
-    strangers = {(name, other) for name in FILES if within(name, "trainables")
-                 for other in imports_of(name) if other.split(".")[0] in ("study", "optuna")}
+    strangers = {
+        (name, other)
+        for name in FILES
+        if within(name, "trainables")
+        for other in imports_of(name)
+        if other.split(".")[0] in ("study", "optuna")
+    }
     assert strangers == set()
 
 
@@ -205,13 +258,23 @@ print(json.dumps([reports[-1].finished, trial, code, loaded("ray")]))
 
 
 def test_trials_and_commands_do_without_ray(tmp_path: Path, digits_cache: Path) -> None:
-    (tmp_path / "given.yaml").write_text(yaml.safe_dump({
-        "task": {"digits": {"num_source": 200, "num_test": 40}},
-        "backbone": {"small_cnn": {"width": 4}}, "method": "dann",
-        "schedule": {"num_epochs": None, "num_steps": 1},
-        "evaluation": {"max_images": 40, "test": True}}))
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), str(digits_cache)],
-                          capture_output=True, text=True, cwd=ROOT)
+    (tmp_path / "given.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "task": {"digits": {"num_source": 200, "num_test": 40}},
+                "backbone": {"small_cnn": {"width": 4}},
+                "method": "dann",
+                "schedule": {"num_epochs": None, "num_steps": 1},
+                "evaluation": {"max_images": 40, "test": True},
+            }
+        )
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(digits_cache)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [True, [], 0, []]
 
@@ -236,8 +299,11 @@ def test_modules_hold_nothing_that_changes_but_tables() -> None:
         for node in tree.body:
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and is_mutable(node.value):
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found += [f"{module}.{ast.unparse(target)}" for target in targets
-                          if not is_table(ast.unparse(target))]
+                found += [
+                    f"{module}.{ast.unparse(target)}"
+                    for target in targets
+                    if not is_table(ast.unparse(target))
+                ]
     assert found == []
 
 
@@ -249,13 +315,21 @@ def is_table_reference(node: ast.expr) -> bool:
 def changes_a_table(node: ast.AST) -> bool:
     if isinstance(node, ast.Subscript):
         return is_table_reference(node.value) and not isinstance(node.ctx, ast.Load)
-    return (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            and node.func.attr in CHANGES and is_table_reference(node.func.value))
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in CHANGES
+        and is_table_reference(node.func.value)
+    )
 
 
 def test_tables_are_not_changed() -> None:
-    found = [f"{module}:{getattr(node, 'lineno', 0)}" for module, tree in TREES.items()
-             for node in ast.walk(tree) if changes_a_table(node)]
+    found = [
+        f"{module}:{getattr(node, 'lineno', 0)}"
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if changes_a_table(node)
+    ]
     assert found == []
 
 
@@ -266,25 +340,39 @@ def test_no_function_keeps_results_or_sets_globals() -> None:
             if isinstance(node, ast.Global):
                 found.append(f"{module}:{node.lineno}: global")
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                found += [f"{module}:{node.lineno}: {ast.unparse(decorator)}"
-                          for decorator in node.decorator_list
-                          if "cache" in ast.unparse(decorator)
-                          and ast.unparse(decorator) != "cached_property"]  # of an object
+                found += [
+                    f"{module}:{node.lineno}: {ast.unparse(decorator)}"
+                    for decorator in node.decorator_list
+                    if "cache" in ast.unparse(decorator)
+                    and ast.unparse(decorator) != "cached_property"
+                ]  # of an object
     assert found == []
 
 
-@pytest.mark.parametrize("code", [
-    "state = {}", "state: dict[str, int] = {}", "state = defaultdict(list)", "seen = set[int]()",
-    "names = [x for x in y]",
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "state = {}",
+        "state: dict[str, int] = {}",
+        "state = defaultdict(list)",
+        "seen = set[int]()",
+        "names = [x for x in y]",
+    ],
+)
 def test_mutable_state_is_recognised(code: str) -> None:
     node = ast.parse(code).body[0]
     assert isinstance(node, (ast.Assign, ast.AnnAssign)) and is_mutable(node.value)
 
 
-@pytest.mark.parametrize("code", [
-    "METHODS['x'] = y", "del METHODS['x']", "methods.METHODS.update(x)", "METHODS.pop('x')",
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "METHODS['x'] = y",
+        "del METHODS['x']",
+        "methods.METHODS.update(x)",
+        "METHODS.pop('x')",
+    ],
+)
 def test_changes_of_tables_are_recognised(code: str) -> None:
     assert any(changes_a_table(node) for node in ast.walk(ast.parse(code)))
 

@@ -21,8 +21,9 @@ def picture(*shape: int) -> Tensor:
     return (fine * 255).round().to(torch.uint8)
 
 
-def augment(name: str, images: Tensor, seed: int, geometry: Geometry = GEOMETRY,
-            **settings: object) -> Tensor:
+def augment(
+    name: str, images: Tensor, seed: int, geometry: Geometry = GEOMETRY, **settings: object
+) -> Tensor:
     entry = AUGMENTATIONS[name]
     transform = entry.build(validate(entry.Config, settings), geometry)
     seed_everything(seed, "augmentation")
@@ -72,12 +73,22 @@ def test_trivialaugment_grows_with_its_probability() -> None:
     assert 0 < effect("trivialaugment", probability=0.3) < effect("trivialaugment")
 
 
-@pytest.mark.parametrize("name, off", [
-    ("weak", {}),
-    ("strong", {"min_scale": 1.0, "jitter_probability": 0.0, "grayscale_probability": 0.0,
-                "blur_probability": 0.0}),
-    ("trivialaugment", {"min_scale": 1.0, "probability": 0.0}),
-])
+@pytest.mark.parametrize(
+    "name, off",
+    [
+        ("weak", {}),
+        (
+            "strong",
+            {
+                "min_scale": 1.0,
+                "jitter_probability": 0.0,
+                "grayscale_probability": 0.0,
+                "blur_probability": 0.0,
+            },
+        ),
+        ("trivialaugment", {"min_scale": 1.0, "probability": 0.0}),
+    ],
+)
 def test_mirror_images_only_where_the_task_allows_them(name: str, off: dict[str, object]) -> None:
     square = torch.arange(24).expand(3, 24, 24).to(torch.uint8) * 10
 

@@ -33,31 +33,46 @@ def size_of(name: str) -> float:
         return sum(p.numel() for p in build(BACKBONES[name]).parameters())
 
 
-@pytest.mark.parametrize("name, millions", [
-    ("resnet50", 23.5), ("vit_base", 85.8), ("mixer_base", 59.1),  # the paper's
-    ("deit_base", 85.8), ("mixer_huge", 431.1),  # Mixer-H/14: Tolstikhin et al. say 431
-])
+@pytest.mark.parametrize(
+    "name, millions",
+    [
+        ("resnet50", 23.5),
+        ("vit_base", 85.8),
+        ("mixer_base", 59.1),  # the paper's
+        ("deit_base", 85.8),
+        ("mixer_huge", 431.1),  # Mixer-H/14: Tolstikhin et al. say 431
+    ],
+)
 def test_numbers_of_parameters_are_the_published_ones(name: str, millions: float) -> None:
     assert round(size_of(name) / 1e6, 1) == millions
 
 
 def test_page_of_backbones_is_up_to_date() -> None:
     page = Path(__file__).parent.parent / "docs" / "backbones.md"
-    assert page.read_text() == table(), \
+    assert page.read_text() == table(), (
         "run: python -m trainables.backbones.table > docs/backbones.md"
+    )
 
 
-@pytest.mark.parametrize("name", [
-    "small_cnn", "small_resnet", "resnet18", "vit_micro", "mixer_micro"])
+@pytest.mark.parametrize(
+    "name", ["small_cnn", "small_resnet", "resnet18", "vit_micro", "mixer_micro"]
+)
 def test_small_images_give_one_feature_vector_each(name: str) -> None:
     backbone = build(BACKBONES[name]).eval()
     assert backbone(torch.zeros(2, 3, 32, 32)).shape == (2, backbone.feature_dim)
 
 
-@pytest.mark.parametrize("name", [
-    "resnet18", "vgg11", "convnext_tiny", "mobilenetv3_small_100", "swin_tiny_patch4_window7_224",
-    "deit_tiny_distilled_patch16_224",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "vgg11",
+        "convnext_tiny",
+        "mobilenetv3_small_100",
+        "swin_tiny_patch4_window7_224",
+        "deit_tiny_distilled_patch16_224",
+    ],
+)
 def test_any_network_of_timm_gives_as_many_features_as_it_says(name: str) -> None:
     with torch.device("meta"):
         backbone = build(BACKBONES["timm"], name=name).eval()
@@ -71,12 +86,17 @@ def test_timm_network_of_another_image_size() -> None:
         assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, 192)
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"name": "convnext_tinny"}, "timm knows no network 'convnext_tinny'. Did you mean "
-                                 "'convnext_tiny'?"),
-    ({"name": "resnet18", "image_size": 32}, "lacks one of the settings img_size"),
-    ({"name": "vgg11", "stochastic_depth": 0.1}, "lacks one of the settings drop_path_rate"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (
+            {"name": "convnext_tinny"},
+            "timm knows no network 'convnext_tinny'. Did you mean 'convnext_tiny'?",
+        ),
+        ({"name": "resnet18", "image_size": 32}, "lacks one of the settings img_size"),
+        ({"name": "vgg11", "stochastic_depth": 0.1}, "lacks one of the settings drop_path_rate"),
+    ],
+)
 def test_what_timm_refuses_is_explained(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")), torch.device("meta"):
         build(BACKBONES["timm"], **settings)
@@ -85,8 +105,10 @@ def test_what_timm_refuses_is_explained(settings: dict[str, object], message: st
 @pytest.mark.parametrize("family", TINY)
 def test_dropout_and_stochastic_depth_are_for_training(family: str) -> None:
     images = torch.randn(4, 3, 8, 8, generator=generator(0, "images"))
-    plain, noisy = (build(TINY[family], **settings) for settings in (
-        {}, {"dropout": 0.1, "stochastic_depth": 0.5}))
+    plain, noisy = (
+        build(TINY[family], **settings)
+        for settings in ({}, {"dropout": 0.1, "stochastic_depth": 0.5})
+    )
     assert torch.equal(plain(images), plain(images))
     assert not torch.equal(noisy(images), noisy(images))
     assert torch.equal(noisy.eval()(images), plain.eval()(images))
@@ -103,8 +125,11 @@ def test_each_setting_makes_its_own_noise(family: str) -> None:
 @pytest.mark.parametrize("family", TINY)
 def test_images_of_another_size_are_refused(family: str) -> None:
     backbone = build(TINY[family])
-    with pytest.raises(ValueError, match="built for images of 8 × 8 pixels, and the task gives "
-                                         r"16 × 16. Set the backbone's image_size: 16\."):
+    with pytest.raises(
+        ValueError,
+        match="built for images of 8 × 8 pixels, and the task gives "
+        r"16 × 16. Set the backbone's image_size: 16\.",
+    ):
         backbone(torch.zeros(1, 3, 16, 16))
     assert build(TINY[family], image_size=16)(torch.zeros(1, 3, 16, 16)).shape == (1, 16)
 
@@ -125,19 +150,19 @@ def test_small_resnets_have_the_size_of_the_paper(num_blocks: int, thousands: in
 
 # Published weights
 
+
 def published(name: str, **settings: int) -> torch.nn.Module:
     """What timm would download."""
     seed_everything(1, "published")
     return timm.create_model(name.partition(".")[0], num_classes=0, **settings)
 
 
-def test_imagenet_weights_of_transformers_come_from_timm(
-    monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_imagenet_weights_of_transformers_come_from_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, int]]] = []
 
-    def download(name: str, *, pretrained: bool, num_classes: int, **settings: int
-                 ) -> torch.nn.Module:
+    def download(
+        name: str, *, pretrained: bool, num_classes: int, **settings: int
+    ) -> torch.nn.Module:
         assert pretrained and num_classes == 0
         asked.append((name, settings))
         return network
@@ -167,20 +192,29 @@ def test_without_a_network_there_is_one_clear_message(
     monkeypatch.setattr(backbones.resnet, "get_model", fail)
     monkeypatch.setattr(backbones._from_timm.timm, "create_model", fail)
     settings = {"name": "convnext_tiny"} if name == "timm" else {}
-    with torch.device("meta"), pytest.raises(ValueError, match=(
-            r"^the ImageNet weights of .* cannot be downloaded \(.*not known.*\)\. Fetch them .*"
-            r"checkpoint: \{path: …\}")):
+    with (
+        torch.device("meta"),
+        pytest.raises(
+            ValueError,
+            match=(
+                r"^the ImageNet weights of .* cannot be downloaded \(.*not known.*\)\. Fetch them .*"
+                r"checkpoint: \{path: …\}"
+            ),
+        ),
+    ):
         build(BACKBONES[name], imagenet=True, **settings)
 
 
-@pytest.mark.parametrize("name", ["mixer_small", "mixer_huge", "vit_micro", "small_cnn",
-                                  "small_resnet"])
+@pytest.mark.parametrize(
+    "name", ["mixer_small", "mixer_huge", "vit_micro", "small_cnn", "small_resnet"]
+)
 def test_weights_that_nobody_published(name: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match="no ImageNet weights"):
         build(BACKBONES[name], imagenet=True)
 
 
 # Methods
+
 
 def images_of(stream: str, count: int) -> Tensor:
     return torch.randn(count, 3, 8, 8, generator=generator(0, stream))
@@ -191,18 +225,23 @@ def images_of(stream: str, count: int) -> Tensor:
 def test_every_method_trains_every_parameter(case: str, family: str) -> None:
     source, target = images_of("source", 12), images_of("target", 9)
     labels = torch.arange(12) % NUM_CLASSES
-    views = EpochViews(lambda: zip(source.split(5), labels.split(5), strict=True),
-                       lambda: iter(target.split(4)))
-    batch = Batch(source[:8], labels[:8], torch.arange(8), target[:8], torch.arange(8),
-                  target[:8] + 0.1)
+    views = EpochViews(
+        lambda: zip(source.split(5), labels.split(5), strict=True), lambda: iter(target.split(4))
+    )
+    batch = Batch(
+        source[:8], labels[:8], torch.arange(8), target[:8], torch.arange(8), target[:8] + 0.1
+    )
     method = tiny_method(case, build(TINY[family]), clip_norm=None)
     before = {name: p.clone() for name, p in method.networks.backbone.named_parameters()}
 
     method.begin_epoch(views, 0)
     losses = method.update(batch, progress=0.5)
     assert all(torch.isfinite(loss) for loss in losses.values())
-    unchanged = [name for name, p in method.networks.backbone.named_parameters()
-                 if torch.equal(p, before[name])]
+    unchanged = [
+        name
+        for name, p in method.networks.backbone.named_parameters()
+        if torch.equal(p, before[name])
+    ]
     assert not unchanged
     with method.evaluating():
         prediction = method.predict(target)

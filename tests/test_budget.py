@@ -9,8 +9,12 @@ from study.layout import Layout
 from study.session import Session
 from tests.fake_trials import NUM_EVALUATIONS, Driver, make_study, training_report
 
-PLAIN: dict[str, Any] = {"pruner": "none", "sampler": "random", "final_seeds": 1, "search": {
-    "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-3]}}}}
+PLAIN: dict[str, Any] = {
+    "pruner": "none",
+    "sampler": "random",
+    "final_seeds": 1,
+    "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-3]}}},
+}
 
 
 class Clock:
@@ -36,19 +40,24 @@ def run_to_end(session: Session, clock: Clock | None = None, concurrency: int = 
     return [record.id for record in session.records]
 
 
-@pytest.mark.parametrize("limits, expected", [
-    ({"num_trials": 3}, 3),
-    ({"num_trials": 3, "epoch_limit": 100}, 3),
-    ({"epoch_limit": 8}, 2),       # a trial has 4 epochs, and 4 reports
-    ({"epoch_limit": 9}, 3),       # one may go over
-    ({"epoch_limit": 1}, 1),
-    ({"time_limit": "8m"}, 2),
-    ({"time_limit": "9m"}, 3),
-    ({"time_limit": "9m", "epoch_limit": 8}, 2),
-    ({"time_limit": "5m", "epoch_limit": 80, "num_trials": 5}, 2),
-])
+@pytest.mark.parametrize(
+    "limits, expected",
+    [
+        ({"num_trials": 3}, 3),
+        ({"num_trials": 3, "epoch_limit": 100}, 3),
+        ({"epoch_limit": 8}, 2),  # a trial has 4 epochs, and 4 reports
+        ({"epoch_limit": 9}, 3),  # one may go over
+        ({"epoch_limit": 1}, 1),
+        ({"time_limit": "8m"}, 2),
+        ({"time_limit": "9m"}, 3),
+        ({"time_limit": "9m", "epoch_limit": 8}, 2),
+        ({"time_limit": "5m", "epoch_limit": 80, "num_trials": 5}, 2),
+    ],
+)
 def test_what_is_used_up_first_ends_the_search_and_final_runs_follow(
-    tmp_path: Path, limits: dict[str, object], expected: int,
+    tmp_path: Path,
+    limits: dict[str, object],
+    expected: int,
 ) -> None:
     clock = Clock()
     session = open_session(tmp_path, clock, **limits)
@@ -59,8 +68,9 @@ def test_what_is_used_up_first_ends_the_search_and_final_runs_follow(
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_a_killed_study_ends_with_the_same_trials(tmp_path: Path, concurrency: int) -> None:
-    expected = run_to_end(open_session(tmp_path / "whole", Clock(), epoch_limit=9), None,
-                          concurrency)
+    expected = run_to_end(
+        open_session(tmp_path / "whole", Clock(), epoch_limit=9), None, concurrency
+    )
     checkpoints: dict[str, int] = {}
     while not (session := open_session(tmp_path / "killed", Clock(), epoch_limit=9)).is_over:
         for _ in Driver(session, checkpoints, concurrency).events():

@@ -11,7 +11,8 @@ from trainables.randomness import generator
 
 
 def test_kernel_kmeans_does_not_depend_on_the_size_of_slices(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     features = torch.randn(50, 4, generator=generator(0, "features"), dtype=torch.float64)
     labels = torch.arange(50) % 3
     whole = clustering.kernel_kmeans(features, labels, 3, 5)
@@ -44,8 +45,9 @@ def test_discounts_count_predictors_that_are_uncertain() -> None:
     sure = torch.eye(4)[[0, 1, 2]]
     unsure = 0.4 * torch.eye(4)[[0, 1, 2]] + 0.15
     mixed = torch.stack([sure[0], sure[1], unsure[2]])
-    discounts = clustering.uncertainty_discounts(torch.stack([sure[0], unsure[1], unsure[2]]),
-                                                 mixed)
+    discounts = clustering.uncertainty_discounts(
+        torch.stack([sure[0], unsure[1], unsure[2]]), mixed
+    )
     # Certain by both; by one; by none; class 3 without samples.
     torch.testing.assert_close(discounts, torch.tensor([0.0, 0.05, 0.1, 0.05]))
 

@@ -19,30 +19,44 @@ S2RDA = {"task": {"s2rda49": {}}, "backbone": {"resnet50": {}}}
 
 
 def runs(method: str, *accuracies: float, **config: object) -> list[TrialRecord]:
-    return [final(method, seed, {"target_test/accuracy": accuracy,
-                                 "target_test/mean_class_accuracy": accuracy / 2}, **config)
-            for seed, accuracy in enumerate(accuracies, start=1)]
+    return [
+        final(
+            method,
+            seed,
+            {"target_test/accuracy": accuracy, "target_test/mean_class_accuracy": accuracy / 2},
+            **config,
+        )
+        for seed, accuracy in enumerate(accuracies, start=1)
+    ]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     run_fake(root / "digits_study")
-    store(root / "s2rda", [
-        *runs("no_adaptation", 0.5, 0.625, **S2RDA), *runs("srdc", 0.75, 0.5, **S2RDA),
-        make_record("0000", [0.5], method="srdc", oracle=[0.5]).model_copy(
-            update={"config": final("srdc", 1, {}, **S2RDA).config})])
+    store(
+        root / "s2rda",
+        [
+            *runs("no_adaptation", 0.5, 0.625, **S2RDA),
+            *runs("srdc", 0.75, 0.5, **S2RDA),
+            make_record("0000", [0.5], method="srdc", oracle=[0.5]).model_copy(
+                update={"config": final("srdc", 1, {}, **S2RDA).config}
+            ),
+        ],
+    )
     return root
 
 
 @pytest.fixture
 def say(root: Path, capsys: pytest.CaptureFixture[str]) -> Say:
     """Runs the command on studies by name; what it prints."""
+
     def run(*arguments: str) -> str:
         assert main([str(root / a) if (root / a).is_dir() else a for a in arguments]) == 0
         shown = capsys.readouterr()
         assert shown.err == ""
         return shown.out
+
     return run
 
 
@@ -64,8 +78,13 @@ def test_the_table_fits_80_columns_uncut(say: Say) -> None:
 
 def test_the_table_is_methods_by_tasks(say: Say) -> None:
     text = say("digits_study", "s2rda")
-    assert cells(text, "no_adaptation") \
-        == ["no_adaptation", "70.0 ± 0.0", "60.0 ± 0.0", "56.2 ± 8.8", "28.1 ± 4.4"]
+    assert cells(text, "no_adaptation") == [
+        "no_adaptation",
+        "70.0 ± 0.0",
+        "60.0 ± 0.0",
+        "56.2 ± 8.8",
+        "28.1 ± 4.4",
+    ]
     assert cells(text, "+ target") == ["+ target BatchNorm", "80.0 ± 0.0", "–", "–", "–"]
     assert cells(text, "srdc") == ["srdc", "–", "–", "62.5 ± 17.7", "31.2 ± 8.8"]
     assert "digits_study, task digits: 10 of 10 trials and 4 final runs have ended." in text
@@ -84,8 +103,9 @@ def test_where_the_paper_has_no_figures_that_is_said(say: Say) -> None:
 
 
 def test_csv_has_a_line_for_each_figure(say: Say) -> None:
-    reader = csv.DictReader(io.StringIO(say("s2rda", "digits_study", "--format", "csv",
-                                            "--published")))
+    reader = csv.DictReader(
+        io.StringIO(say("s2rda", "digits_study", "--format", "csv", "--published"))
+    )
     assert tuple(reader.fieldnames or ()) == CSV_COLUMNS
     lines = {(line["study"], line["condition"], line["metric"]): line for line in reader}
     line = lines["s2rda", "srdc", "target_test/accuracy"]
@@ -100,13 +120,17 @@ def test_csv_has_a_line_for_each_figure(say: Say) -> None:
 
 
 def test_latex_is_a_booktabs_table(say: Say) -> None:
-    lines = [line.strip() for line in
-             say("digits_study", "s2rda", "--format", "latex", "--published").splitlines()]
+    lines = [
+        line.strip()
+        for line in say("digits_study", "s2rda", "--format", "latex", "--published").splitlines()
+    ]
     assert r"\begin{tabular}{lrrrrrr}" in lines
     assert [lines.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
     assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-7}" in lines
-    assert r"srdc & -- & -- & \textbf{62.5 $\pm$ 17.7} & 61.5 & " \
+    assert (
+        r"srdc & -- & -- & \textbf{62.5 $\pm$ 17.7} & 61.5 & "
         r"\textbf{31.2 $\pm$ 8.8} & 53.0 \\" in lines
+    )
     assert r"dann & 70.0 $\pm$ 0.0 & 60.0 $\pm$ 0.0 & -- & -- & -- & -- \\" in lines
     (caption,) = [line for line in lines if line.startswith(r"\caption")]
     assert "ORACLE" in caption and r"digits\_study: Checkpoints" in caption
@@ -119,16 +143,32 @@ def test_json_keeps_its_keys(say: Say) -> None:
     assert content["version"] == 1 and set(content) == {"version", "studies"}
     first, second = content["studies"]
     for study in (first, second):
-        assert {"name", "task", "criterion", "selected_by_target_labels", "rows", "baseline",
-                "regrets", "paper_selected_by_oracle"} <= set(study)
+        assert {
+            "name",
+            "task",
+            "criterion",
+            "selected_by_target_labels",
+            "rows",
+            "baseline",
+            "regrets",
+            "paper_selected_by_oracle",
+        } <= set(study)
         for row in study["rows"]:
-            assert {"name", "metrics", "num_seeds", "outcomes", "cpu_seconds", "params",
-                    "winner"} <= set(row)
+            assert {
+                "name",
+                "metrics",
+                "num_seeds",
+                "outcomes",
+                "cpu_seconds",
+                "params",
+                "winner",
+            } <= set(row)
     assert (second["name"], second["task"], second["criterion"]) == ("s2rda", "s2rda49", "bnm")
     rows = {row["name"]: row for row in second["rows"]}
     assert rows["srdc"]["metrics"]["target_test/accuracy"] == [0.75, 0.5]
-    assert second["paper_selected_by_oracle"]["srdc"]["target_test/accuracy"] \
-        == pytest.approx(0.6152)
+    assert second["paper_selected_by_oracle"]["srdc"]["target_test/accuracy"] == pytest.approx(
+        0.6152
+    )
     assert first["paper_selected_by_oracle"] == {"dann": {}, "no_adaptation": {}}
 
 
@@ -140,11 +180,16 @@ def test_a_file_gets_what_the_terminal_would(say: Say, tmp_path: Path, form: str
     assert path.read_text() == shown
 
 
-def test_an_oracle_is_called_one_in_every_format(tmp_path: Path,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_oracle_is_called_one_in_every_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = store(tmp_path / "cheat", runs("dann", 0.5), criterion="oracle")
-    for form, word in (("table", "ORACLE"), ("csv", "oracle,True"), ("latex", "ORACLE"),
-                       ("json", '"selected_by_target_labels": true')):
+    for form, word in (
+        ("table", "ORACLE"),
+        ("csv", "oracle,True"),
+        ("latex", "ORACLE"),
+        ("json", '"selected_by_target_labels": true'),
+    ):
         assert main([str(folder), "--format", form]) == 0
         assert word in capsys.readouterr().out
 
@@ -152,8 +197,9 @@ def test_an_oracle_is_called_one_in_every_format(tmp_path: Path,
 # A study under way
 
 
-def test_a_study_under_way_is_read_and_left_alone(tmp_path: Path,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_under_way_is_read_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = run_fake(tmp_path / "running", final_seeds=0)
     with (folder / "records.jsonl").open("ab") as file:
         file.write(b'{"id": "00')  # being written
@@ -161,8 +207,9 @@ def test_a_study_under_way_is_read_and_left_alone(tmp_path: Path,
     before = {path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.iterdir()}
     assert main([str(folder)]) == 0
     assert "No final run has ended" in capsys.readouterr().out
-    assert {path: (path.lstat().st_mtime_ns, path.lstat().st_size)
-            for path in folder.iterdir()} == before
+    assert {
+        path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in folder.iterdir()
+    } == before
 
 
 # Bad input
@@ -205,15 +252,17 @@ def test_an_unknown_format(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert text == "--format: must be one of table, csv, latex, html, json, got 'docx'.\n"
 
 
-def test_two_studies_of_one_name(root: Path, tmp_path: Path,
-                                 capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_studies_of_one_name(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = store(tmp_path / "s2rda", runs("dann", 0.5))
     text = refusal(capsys, root / "s2rda", other)
     assert f"two studies are named 's2rda', the other one is {root / 's2rda'}" in text
 
 
-def test_a_file_that_cannot_be_written(root: Path, tmp_path: Path,
-                                       capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     text = refusal(capsys, root / "s2rda", "--out", tmp_path / "file" / "below")
     assert "cannot be written" in text

@@ -10,8 +10,14 @@ from tests.fake_trials import make_record
 
 
 def final(method: str, seed: int, accuracy: float, **more: float) -> TrialRecord:
-    return make_record(f"final-{method}-seed{seed}", [0.5], method=method, stage="final",
-                       seed=seed, test={"target_test/accuracy": accuracy, **more})
+    return make_record(
+        f"final-{method}-seed{seed}",
+        [0.5],
+        method=method,
+        stage="final",
+        seed=seed,
+        test={"target_test/accuracy": accuracy, **more},
+    )
 
 
 def of(*records: TrialRecord, criterion: str = "bnm") -> Comparison:
@@ -26,8 +32,11 @@ def test_a_spread_is_mean_and_sample_standard_deviation() -> None:
 
 
 def test_figures_are_over_final_runs_only() -> None:
-    (row,) = of(make_record("0000", [0.9], test={"target_test/accuracy": 0.1}),
-                final("dann", 1, 0.5), final("dann", 2, 0.75)).rows
+    (row,) = of(
+        make_record("0000", [0.9], test={"target_test/accuracy": 0.1}),
+        final("dann", 1, 0.5),
+        final("dann", 2, 0.75),
+    ).rows
     assert row.metrics["target_test/accuracy"].values == (0.5, 0.75)
     assert row.metrics["source_val/accuracy"].values == (0.9, 0.9)
     assert row.num_seeds == 2
@@ -51,9 +60,13 @@ def test_losses_are_left_out() -> None:
 
 
 def test_a_row_counts_outcomes_of_the_search_and_seconds_of_everything() -> None:
-    (row,) = of(make_record("0000", [0.9]), make_record("0001", [0.8]),
-                make_record("0002", [0.1], outcome="stopped"),
-                make_record("0003", [], outcome="failed"), final("dann", 1, 0.5)).rows
+    (row,) = of(
+        make_record("0000", [0.9]),
+        make_record("0001", [0.8]),
+        make_record("0002", [0.1], outcome="stopped"),
+        make_record("0003", [], outcome="failed"),
+        final("dann", 1, 0.5),
+    ).rows
     assert row.outcomes == {"complete": 2, "stopped": 1, "failed": 1}
     assert row.cpu_seconds == 50.0
 
@@ -70,15 +83,20 @@ def test_a_method_that_only_failed_has_a_row_without_winner() -> None:
 
 
 def test_no_adaptation_comes_first_and_others_as_they_were_drawn() -> None:
-    records = [make_record(f"{i:04d}", [0.5], method=name)
-               for i, name in enumerate(("mcd", "dann", "no_adaptation"))]
+    records = [
+        make_record(f"{i:04d}", [0.5], method=name)
+        for i, name in enumerate(("mcd", "dann", "no_adaptation"))
+    ]
     assert [row.name for row in of(*records).rows] == ["no_adaptation", "mcd", "dann"]
 
 
 def test_the_baseline_is_no_adaptation_with_the_target_s_statistics() -> None:
     again = {"target_batchnorm/target_test/accuracy": 0.875}
-    baseline = of(final("no_adaptation", 1, 0.5, **again), final("no_adaptation", 2, 0.5, **again),
-                  final("dann", 1, 0.5, **{"target_batchnorm/target_test/accuracy": 0.1})).baseline
+    baseline = of(
+        final("no_adaptation", 1, 0.5, **again),
+        final("no_adaptation", 2, 0.5, **again),
+        final("dann", 1, 0.5, **{"target_batchnorm/target_test/accuracy": 0.1}),
+    ).baseline
     assert baseline is not None and baseline.num_seeds == 2
     assert baseline.metrics == {"target_test/accuracy": Spread((0.875, 0.875))}
 
@@ -88,8 +106,13 @@ def test_there_is_no_baseline_without_batch_normalisation() -> None:
 
 
 def test_the_best_row_has_the_highest_mean() -> None:
-    comparison = of(final("dann", 1, 0.9), final("dann", 2, 0.5), final("mcd", 1, 0.8),
-                    final("mcd", 2, 0.7), make_record("0000", [0.5], method="rca"))
+    comparison = of(
+        final("dann", 1, 0.9),
+        final("dann", 2, 0.5),
+        final("mcd", 1, 0.8),
+        final("mcd", 2, 0.7),
+        make_record("0000", [0.5], method="rca"),
+    )
     best = comparison.best("target_test/accuracy")
     assert best is not None and best.name == "mcd"
     assert comparison.best("no_such_metric") is None
@@ -134,13 +157,20 @@ def test_over_all_methods_a_complete_trial_goes_before_a_stopped_one() -> None:
 
 
 def test_rows_and_regrets_are_of_conditions() -> None:
-    records = [make_record(f"{i:04d}", [0.5], condition=name, oracle=[0.5 + i / 8])
-               for i, name in enumerate(("weak · dann", "strong · dann"))]
+    records = [
+        make_record(f"{i:04d}", [0.5], condition=name, oracle=[0.5 + i / 8])
+        for i, name in enumerate(("weak · dann", "strong · dann"))
+    ]
     comparison = of(*records)
-    assert [(row.name, row.method) for row in comparison.rows] \
-        == [("weak · dann", "dann"), ("strong · dann", "dann")]
-    assert [(r.name, r.oracle) for r in comparison.regrets] \
-        == [("weak · dann", 0.5), ("strong · dann", 0.625), ("all conditions", 0.625)]
+    assert [(row.name, row.method) for row in comparison.rows] == [
+        ("weak · dann", "dann"),
+        ("strong · dann", "dann"),
+    ]
+    assert [(r.name, r.oracle) for r in comparison.regrets] == [
+        ("weak · dann", 0.5),
+        ("strong · dann", 0.625),
+        ("all conditions", 0.625),
+    ]
 
 
 def test_final_runs_do_not_enter_regret() -> None:

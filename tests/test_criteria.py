@@ -48,8 +48,14 @@ def an_evaluation() -> OracleEvaluation:
     mixed = predict(0.55 * target[first] + 0.45 * target[second])
     mixtures = Mixtures(first, second, mixed.logits)
     return OracleEvaluation(
-        predict(source), source_labels, predict(target), mixtures, (classifier,),
-        predict(labelled), labels)
+        predict(source),
+        source_labels,
+        predict(target),
+        mixtures,
+        (classifier,),
+        predict(labelled),
+        labels,
+    )
 
 
 EVALUATION = an_evaluation()
@@ -61,16 +67,19 @@ def score(name: str, evaluation: OracleEvaluation = EVALUATION) -> float:
 
 def collapsed(logits: Tensor, same_features: bool) -> OracleEvaluation:
     """The network gives every image these logits."""
+
     def replaced(predictions: Predictions) -> Predictions:
-        features = torch.ones_like(predictions.features) if same_features \
-            else predictions.features
+        features = torch.ones_like(predictions.features) if same_features else predictions.features
         return Predictions(logits.expand(len(features), -1).clone(), features)
 
     first, second = probing_pairs(torch.zeros(len(EVALUATION.target.logits), dtype=torch.int64))
     return replace(
-        EVALUATION, source=replaced(EVALUATION.source), target=replaced(EVALUATION.target),
+        EVALUATION,
+        source=replaced(EVALUATION.source),
+        target=replaced(EVALUATION.target),
         mixtures=Mixtures(first, second, logits.expand(len(first), -1)),
-        target_val=replaced(EVALUATION.target_val))
+        target_val=replaced(EVALUATION.target_val),
+    )
 
 
 # What all promise
@@ -80,8 +89,12 @@ def collapsed(logits: Tensor, same_features: bool) -> OracleEvaluation:
 def test_scores_are_finite_and_not_below_their_bound(name: str) -> None:
     bound = CRITERIA[name]().lower_bound(NUM_CLASSES)
     certain = torch.tensor([1e4, 0.0, -1e4, 0.0])
-    for evaluation in (EVALUATION, collapsed(certain, False), collapsed(certain, True),
-                       collapsed(torch.zeros(NUM_CLASSES), True)):
+    for evaluation in (
+        EVALUATION,
+        collapsed(certain, False),
+        collapsed(certain, True),
+        collapsed(torch.zeros(NUM_CLASSES), True),
+    ):
         value = score(name, evaluation)
         assert math.isfinite(value) and value >= bound
 
@@ -105,7 +118,8 @@ def test_scores_leave_the_evaluation_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_order_of_images_does_not_matter(name: str) -> None:
     source, target, labelled = (
-        torch.randperm(n, generator=generator(1, "order", n)) for n in (60, 90, 40))
+        torch.randperm(n, generator=generator(1, "order", n)) for n in (60, 90, 40)
+    )
 
     def permuted(predictions: Predictions, order: Tensor) -> Predictions:
         return Predictions(predictions.logits[order], predictions.features[order])
@@ -113,26 +127,33 @@ def test_order_of_images_does_not_matter(name: str) -> None:
     places = target.argsort()
     mixtures = EVALUATION.mixtures
     evaluation = OracleEvaluation(
-        permuted(EVALUATION.source, source), EVALUATION.source_labels[source],
+        permuted(EVALUATION.source, source),
+        EVALUATION.source_labels[source],
         permuted(EVALUATION.target, target),
         Mixtures(places[mixtures.first], places[mixtures.second], mixtures.logits),
-        EVALUATION.class_weights, permuted(EVALUATION.target_val, labelled),
-        EVALUATION.target_val_labels[labelled])
+        EVALUATION.class_weights,
+        permuted(EVALUATION.target_val, labelled),
+        EVALUATION.target_val_labels[labelled],
+    )
     assert score(name, evaluation) == pytest.approx(score(name), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_constant_for_each_image_does_not_matter(name: str) -> None:
     """Softmax does not see it."""
+
     def shifted(predictions: Predictions) -> Predictions:
         constants = torch.linspace(-5, 5, len(predictions.logits))[:, None]
         return replace(predictions, logits=predictions.logits + constants)
 
     mixtures = EVALUATION.mixtures
     evaluation = replace(
-        EVALUATION, source=shifted(EVALUATION.source), target=shifted(EVALUATION.target),
+        EVALUATION,
+        source=shifted(EVALUATION.source),
+        target=shifted(EVALUATION.target),
         mixtures=replace(mixtures, logits=mixtures.logits - 3),
-        target_val=shifted(EVALUATION.target_val))
+        target_val=shifted(EVALUATION.target_val),
+    )
     assert score(name, evaluation) == pytest.approx(score(name), abs=1e-5)
 
 
@@ -150,8 +171,9 @@ def test_density_by_hand() -> None:
 @pytest.mark.parametrize("chunk_size", [1, 7, 89])
 def test_density_does_not_depend_on_the_chunk(chunk_size: int) -> None:
     probabilities = EVALUATION.target.logits.softmax(dim=1)
-    assert float(soft_neighbourhood_density(probabilities, chunk_size)) \
-        == pytest.approx(float(soft_neighbourhood_density(probabilities)), abs=1e-5)
+    assert float(soft_neighbourhood_density(probabilities, chunk_size)) == pytest.approx(
+        float(soft_neighbourhood_density(probabilities)), abs=1e-5
+    )
 
 
 # Deep embedded validation
@@ -202,9 +224,17 @@ def test_only_images_like_the_target_s_count(name: str) -> None:
     scores = []
     for place in (-2.0, 2.0):
         target = torch.randn(150, 2, generator=rng) + torch.tensor([place, 0.0])
-        scores.append(score(name, replace(
-            EVALUATION, source=source, source_labels=labels,
-            target=Predictions(target, target))))
+        scores.append(
+            score(
+                name,
+                replace(
+                    EVALUATION,
+                    source=source,
+                    source_labels=labels,
+                    target=Predictions(target, target),
+                ),
+            )
+        )
     assert scores[1] > scores[0] + 1
 
 
@@ -213,15 +243,17 @@ def test_where_domains_are_alike_the_risk_is_the_source_s(name: str) -> None:
     source = replace(EVALUATION.source, features=torch.ones_like(EVALUATION.source.features))
     target = replace(EVALUATION.target, features=torch.ones_like(EVALUATION.target.features))
     loss = torch.nn.functional.cross_entropy(source.logits, EVALUATION.source_labels)
-    assert score(name, replace(EVALUATION, source=source, target=target)) \
-        == pytest.approx(-float(loss), abs=1e-3)
+    assert score(name, replace(EVALUATION, source=source, target=target)) == pytest.approx(
+        -float(loss), abs=1e-3
+    )
 
 
 def test_normalised_weights_are_at_most_one() -> None:
     """The same formula by numpy, whose covariances divide by N - 1."""
     weights = density_ratio(EVALUATION.source.features, EVALUATION.target.features).numpy()
     losses = torch.nn.functional.cross_entropy(
-        EVALUATION.source.logits.double(), EVALUATION.source_labels, reduction="none").numpy()
+        EVALUATION.source.logits.double(), EVALUATION.source_labels, reduction="none"
+    ).numpy()
     for name, v in (("dev", weights), ("devn", weights / weights.max())):
         covariance = np.cov(v * losses, v)
         eta = -covariance[0, 1] / covariance[1, 1]
@@ -240,10 +272,12 @@ def test_predictions_that_are_the_clusters_score_one() -> None:
     logits = directions[labels][:, :NUM_CLASSES].roll(1, dims=1)  # nor do the clusters' names
     agreeing = replace(EVALUATION, target=Predictions(logits, features))
     assert score("class_ami", agreeing) == pytest.approx(1)
-    strange = torch.eye(NUM_CLASSES)[torch.randint(
-        NUM_CLASSES, (90,), generator=generator(0, "strange"))]
-    assert abs(score("class_ami", replace(
-        EVALUATION, target=Predictions(strange, features)))) < 0.1
+    strange = torch.eye(NUM_CLASSES)[
+        torch.randint(NUM_CLASSES, (90,), generator=generator(0, "strange"))
+    ]
+    assert (
+        abs(score("class_ami", replace(EVALUATION, target=Predictions(strange, features)))) < 0.1
+    )
 
 
 # Class confusion
@@ -261,10 +295,15 @@ def test_confusion_sample_by_sample() -> None:
     rows = [(row / 2.5).softmax(dim=0) for row in logits]
     certainties = [1 + math.exp(float((p * p.log()).sum())) for p in rows]
     weights = [7 * c / sum(certainties) for c in certainties]
-    matrix = torch.stack(
-        [w * torch.outer(p, p) for w, p in zip(weights, rows, strict=True)]).sum(dim=0)
-    shares = [matrix[i, j] / matrix[i].sum() for i in range(NUM_CLASSES)
-              for j in range(NUM_CLASSES) if i != j]
+    matrix = torch.stack([w * torch.outer(p, p) for w, p in zip(weights, rows, strict=True)]).sum(
+        dim=0
+    )
+    shares = [
+        matrix[i, j] / matrix[i].sum()
+        for i in range(NUM_CLASSES)
+        for j in range(NUM_CLASSES)
+        if i != j
+    ]
     assert float(class_confusion(logits)) == pytest.approx(float(sum(shares)) / NUM_CLASSES)
 
 
@@ -277,8 +316,10 @@ def test_rates_of_both_kinds_are_averaged() -> None:
     first, second = torch.tensor([0, 1, 0, 2, 1]), torch.tensor([1, 0, 2, 1, 2])
     answers = torch.tensor([0, 1, 0, 1, 1])
     evaluation = replace(
-        EVALUATION, target=Predictions(torch.eye(2)[classes], torch.eye(2)[classes]),
-        mixtures=Mixtures(first, second, torch.eye(2)[answers]))
+        EVALUATION,
+        target=Predictions(torch.eye(2)[classes], torch.eye(2)[classes]),
+        mixtures=Mixtures(first, second, torch.eye(2)[answers]),
+    )
     assert score("mixval", evaluation) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
@@ -301,8 +342,9 @@ def test_pairs_are_the_same_each_time() -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("classes, number", [
-    ([0], 0), ([0, 1], 2), ([0, 0], 2), ([3, 3, 3, 1], 3 + 2), ([], 0)])
+@pytest.mark.parametrize(
+    "classes, number", [([0], 0), ([0, 1], 2), ([0, 0], 2), ([3, 3, 3, 1], 3 + 2), ([], 0)]
+)
 def test_pairs_of_few_samples(classes: list[int], number: int) -> None:
     """Two alike: either is the larger part once. One beside three: no partner of its own."""
     first, second = probing_pairs(torch.tensor(classes, dtype=torch.int64))
@@ -343,7 +385,7 @@ def test_angles_by_hand() -> None:
     lengths = torch.tensor([[1.0], [5.0], [0.1]])
     assert angle_deviation(lengths * simplex) == pytest.approx(0, abs=1e-6)
     assert angle_deviation(torch.eye(2)) == pytest.approx((math.pi / 2) ** 2)
-    assert angle_deviation(torch.ones(2, 3)) == pytest.approx(math.pi ** 2, rel=1e-3)
+    assert angle_deviation(torch.ones(2, 3)) == pytest.approx(math.pi**2, rel=1e-3)
     assert angle_deviation(torch.eye(3)) == pytest.approx((third - math.pi / 2) ** 2)
 
 
@@ -353,7 +395,9 @@ def test_transfer_score_is_the_sum_of_its_parts() -> None:
     deviation = (angle_deviation(heads[0]) + angle_deviation(heads[1])) / 2
     assert score("transfer_score", evaluation) == pytest.approx(
         hopkins_statistic(EVALUATION.target.features.double())
-        + score("information_maximization") / math.log(NUM_CLASSES) - deviation)
+        + score("information_maximization") / math.log(NUM_CLASSES)
+        - deviation
+    )
 
 
 # The documentation

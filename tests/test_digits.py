@@ -27,9 +27,12 @@ from trainables.tasks._shading import draw_light
 SMALL = {"num_source": 200, "num_test": 40}
 BLACK = Background(randomize=False, fixed_colour=(0, 0, 0))
 PLAIN = Factors(
-    scale=Scale(randomize=False), texture=Texture(randomize=False),
-    illumination=Illumination(randomize=False), viewpoint=Viewpoint(randomize=False),
-    background=BLACK)
+    scale=Scale(randomize=False),
+    texture=Texture(randomize=False),
+    illumination=Illumination(randomize=False),
+    viewpoint=Viewpoint(randomize=False),
+    background=BLACK,
+)
 """Nothing varies but font, deformation and noise."""
 MEANS = [93.15, 202.99, 100.96, 156.55, 151.93, 161.99, 124.89, 108.7, 108.89, 118.55]
 SPREADS = [56.55, 46.51, 67.29, 65.97, 42.62, 83.25, 53.42, 26.07, 94.61, 85.56]
@@ -138,17 +141,27 @@ def drawn(glyphs: Tensor, factors: Factors) -> dict[str, Tensor]:
     return stream.draws
 
 
-@pytest.mark.parametrize("factor, purposes", [
-    (Scale(randomize=False), {"scale"}),
-    (Viewpoint(randomize=False), {"viewpoint"}),
-    (Illumination(randomize=False), {"illumination"}),
-    (Texture(randomize=False),
-     {"shininess", "texture colours", "texture pattern", "texture clouds"}),
-    (Background(randomize=False),
-     {"background colours", "background pattern", "background clouds"}),
-], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "factor, purposes",
+    [
+        (Scale(randomize=False), {"scale"}),
+        (Viewpoint(randomize=False), {"viewpoint"}),
+        (Illumination(randomize=False), {"illumination"}),
+        (
+            Texture(randomize=False),
+            {"shininess", "texture colours", "texture pattern", "texture clouds"},
+        ),
+        (
+            Background(randomize=False),
+            {"background colours", "background pattern", "background clouds"},
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_fixing_one_factor_leaves_the_draws_of_all_others(
-    glyphs: Tensor, factor: BaseConfig, purposes: set[str],
+    glyphs: Tensor,
+    factor: BaseConfig,
+    purposes: set[str],
 ) -> None:
     name = type(factor).__name__.lower()
     before, after = drawn(glyphs, Factors()), drawn(glyphs, Factors.model_validate({name: factor}))
@@ -165,8 +178,10 @@ def test_pictures_show_the_digits_of_their_labels(glyphs: Tensor) -> None:
     factors = PLAIN.model_copy(update={"scale": Scale(randomize=False, fixed=1.0)})
     pictures = render(glyphs, Stream(0, "source"), range(100), factors).float().mean(1)
     shapes = torch.nn.functional.avg_pool2d(glyphs[:, :, 0], 2)
-    likeness = torch.nn.functional.normalize(pictures.flatten(1)) \
+    likeness = (
+        torch.nn.functional.normalize(pictures.flatten(1))
         @ torch.nn.functional.normalize(shapes.flatten(2), dim=2).flatten(0, 1).T
+    )
     nearest = likeness.argmax(dim=1) % 10
     # Deformation hides some; a mirrored or shuffled one would leave a tenth.
     assert (nearest == torch.arange(100) % 10).float().mean() > 0.75
@@ -179,8 +194,19 @@ def test_every_font_has_ten_distinct_digits(glyphs: Tensor) -> None:
 
 
 def test_twice_the_scale_covers_four_times_the_area(glyphs: Tensor) -> None:
-    areas = [covered(render(glyphs, Stream(0, "s"), range(50), PLAIN.model_copy(update={
-        "scale": Scale(randomize=False, fixed=size)}))).sum().item() for size in (0.5, 1.0)]
+    areas = [
+        covered(
+            render(
+                glyphs,
+                Stream(0, "s"),
+                range(50),
+                PLAIN.model_copy(update={"scale": Scale(randomize=False, fixed=size)}),
+            )
+        )
+        .sum()
+        .item()
+        for size in (0.5, 1.0)
+    ]
     assert areas[1] / areas[0] == pytest.approx(4, rel=0.2)
 
 
@@ -189,8 +215,9 @@ def test_a_shifted_view_moves_the_digit(glyphs: Tensor) -> None:
         factors = PLAIN.model_copy(update={"viewpoint": viewpoint})
         mask = covered(render(glyphs, Stream(0, "s"), range(60), factors)).float()
         places = torch.arange(32) - 15.5
-        return torch.stack([(mask.sum(axis) * places).sum(1) / mask.sum((1, 2))
-                            for axis in (1, 2)], dim=1)
+        return torch.stack(
+            [(mask.sum(axis) * places).sum(1) / mask.sum((1, 2)) for axis in (1, 2)], dim=1
+        )
 
     still = centres(Viewpoint(randomize=False))
     moved = centres(Viewpoint(azimuth_limit=0, elevation_limit=0, roll_limit=0, shift_limit=0.3))
@@ -214,8 +241,9 @@ def test_a_turn_by_the_azimuth_makes_the_digit_narrower(glyphs: Tensor) -> None:
 
 def test_backgrounds_are_brighter_towards_the_light(glyphs: Tensor) -> None:
     illumination = Illumination(falloff_limits=(0.5, 0.5))
-    factors = PLAIN.model_copy(update={
-        "illumination": illumination, "background": Background(randomize=False)})
+    factors = PLAIN.model_copy(
+        update={"illumination": illumination, "background": Background(randomize=False)}
+    )
     pictures = render(glyphs, Stream(0, "s"), range(50), factors).float().mean(1)
     right, down = draw_light(Stream(0, "s"), range(50), illumination).across
     gain_right = (pictures[:, :, -3:] - pictures[:, :, :3]).mean((1, 2))
@@ -225,10 +253,23 @@ def test_backgrounds_are_brighter_towards_the_light(glyphs: Tensor) -> None:
 
 
 def test_slopes_that_face_the_light_are_brighter(glyphs: Tensor) -> None:
-    from_right, from_left = (render(glyphs, Stream(0, "s"), range(50), PLAIN.model_copy(update={
-        "illumination": Illumination(
-            randomize=False, fixed_direction=direction, fixed_elevation=0.6)}))
-        .float().mean(1) for direction in (0.0, torch.pi))
+    from_right, from_left = (
+        render(
+            glyphs,
+            Stream(0, "s"),
+            range(50),
+            PLAIN.model_copy(
+                update={
+                    "illumination": Illumination(
+                        randomize=False, fixed_direction=direction, fixed_elevation=0.6
+                    )
+                }
+            ),
+        )
+        .float()
+        .mean(1)
+        for direction in (0.0, torch.pi)
+    )
     height = from_right + from_left  # bright is where the digit is
     faces_right = (height[:, :, :-2] - height[:, :, 2:]).flatten()
     gain = (from_right - from_left)[:, :, 1:-1].flatten()
@@ -238,7 +279,8 @@ def test_slopes_that_face_the_light_are_brighter(glyphs: Tensor) -> None:
 def test_a_fixed_texture_has_its_colour_and_a_random_one_many(glyphs: Tensor) -> None:
     def colours(texture: Texture) -> Tensor:
         pictures = render(
-            glyphs, Stream(0, "s"), range(50), PLAIN.model_copy(update={"texture": texture}))
+            glyphs, Stream(0, "s"), range(50), PLAIN.model_copy(update={"texture": texture})
+        )
         mask = covered(pictures)[:, None]
         mean = (pictures * mask).float().sum((2, 3)) / mask.sum((2, 3))
         return mean / mean.sum(1, keepdim=True)
@@ -261,28 +303,40 @@ def test_a_plain_background_is_plain_and_a_random_one_is_not(glyphs: Tensor) -> 
 
 @pytest.mark.parametrize("brightness, sign", [(0.2, 1), (0.8, -1)])
 def test_objects_of_their_background_s_colour_are_made_to_stand_out(
-    glyphs: Tensor, brightness: float, sign: int,
+    glyphs: Tensor,
+    brightness: float,
+    sign: int,
 ) -> None:
     colour = (brightness,) * 3
-    factors = PLAIN.model_copy(update={
-        "texture": Texture(randomize=False, fixed_colour=colour, fixed_shininess=0),
-        "background": Background(randomize=False, fixed_colour=colour)})
+    factors = PLAIN.model_copy(
+        update={
+            "texture": Texture(randomize=False, fixed_colour=colour, fixed_shininess=0),
+            "background": Background(randomize=False, fixed_colour=colour),
+        }
+    )
     pictures = render(glyphs, Stream(0, "s"), range(20), factors).float().mean(1)
     contrast = sign * (pictures - border(pictures[:, None]).mean((1, 2))[:, None, None])
     assert contrast.flatten(1).amax(1).min() > 0.2 * 255
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"scale": {"limits": [1.2, 0.5]}}, r"scale/limits: must be \[lowest, highest\]"),
-    ({"scale": {"limits": [0.0, 0.5]}}, "scale/limits/0: must be greater than 0, got 0.0"),
-    ({"background": {"fixed_colour": [0, 0, 2]}}, "background/fixed_colour/2"),
-    ({"viewpoint": {"azimut_limit": 3.0}}, "Did you mean 'azimuth_limit'"),
-    ({"texture": {"randomize": "no"}}, "texture/randomize"),
-    ({"num_source": 19}, "num_source: must be greater than or equal to 20, got 19"),
-    ({"target_long_tail": 0.5}, "target_long_tail: must be greater than or equal to 1, got 0.5"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"scale": {"limits": [1.2, 0.5]}}, r"scale/limits: must be \[lowest, highest\]"),
+        ({"scale": {"limits": [0.0, 0.5]}}, "scale/limits/0: must be greater than 0, got 0.0"),
+        ({"background": {"fixed_colour": [0, 0, 2]}}, "background/fixed_colour/2"),
+        ({"viewpoint": {"azimut_limit": 3.0}}, "Did you mean 'azimuth_limit'"),
+        ({"texture": {"randomize": "no"}}, "texture/randomize"),
+        ({"num_source": 19}, "num_source: must be greater than or equal to 20, got 19"),
+        (
+            {"target_long_tail": 0.5},
+            "target_long_tail: must be greater than or equal to 1, got 0.5",
+        ),
+    ],
+)
 def test_invalid_settings_are_reported_at_their_place(
-    settings: dict[str, object], message: str,
+    settings: dict[str, object],
+    message: str,
 ) -> None:
     with pytest.raises(InvalidConfig, match=message):
         validate(Digits.Config, settings)
@@ -310,7 +364,8 @@ def test_digits_fill_the_crop_and_are_not_mirrored(domains: Domains) -> None:
 
 
 def test_loading_again_gives_the_same_pictures(
-    domains: Domains, tmp_path_factory: pytest.TempPathFactory,
+    domains: Domains,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     again = load(tmp_path_factory.mktemp("other"))
     assert torch.equal(stack(again.source_train), stack(domains.source_train))
@@ -324,7 +379,8 @@ def test_another_seed_changes_pictures_but_not_the_target(cache: Path, domains: 
     assert contents(other.test_sets["IID"]).isdisjoint(contents(domains.test_sets["IID"]))
     assert torch.equal(stack(other.target_train), stack(domains.target_train))
     assert torch.equal(
-        stack(other.test_sets["target_test"]), stack(domains.test_sets["target_test"]))
+        stack(other.test_sets["target_test"]), stack(domains.test_sets["target_test"])
+    )
 
 
 def test_a_larger_source_begins_with_the_smaller(cache: Path, domains: Domains) -> None:
@@ -339,7 +395,8 @@ def test_test_pictures_are_not_in_the_source(domains: Domains) -> None:
 
 
 def test_pictures_without_background_are_the_iid_ones_on_black(
-    cache: Path, domains: Domains,
+    cache: Path,
+    domains: Domains,
 ) -> None:
     plain, full = domains.test_sets["IID_wo_BG"], domains.test_sets["IID"]
     assert torch.equal(plain.labels, full.labels)
@@ -353,7 +410,8 @@ def test_pictures_without_background_are_the_iid_ones_on_black(
 
 
 def test_sources_of_other_factors_may_be_measured_on_the_same_pictures(
-    cache: Path, domains: Domains,
+    cache: Path,
+    domains: Domains,
 ) -> None:
     other = load(cache, background={"randomize": False}, test_factors={})
     for name in ("IID", "IID_wo_BG"):
@@ -367,16 +425,37 @@ def test_scans_are_split_into_fixed_disjoint_stratified_sets(domains: Domains) -
     assert [len(images or ()) for images in sets] == [898, 300, 599]
     assert len(set[bytes]().union(*(contents(images) for images in sets))) == 1797
     assert domains.target_val.labels.bincount().tolist() == [
-        30, 30, 30, 31, 30, 30, 30, 30, 29, 30]
+        30,
+        30,
+        30,
+        31,
+        30,
+        30,
+        30,
+        30,
+        29,
+        30,
+    ]
     assert domains.test_sets["target_test"].labels.bincount().tolist() == [
-        59, 61, 59, 61, 60, 61, 60, 60, 58, 60]
+        59,
+        61,
+        59,
+        61,
+        60,
+        61,
+        60,
+        60,
+        58,
+        60,
+    ]
 
 
 def test_scans_keep_their_labels(domains: Domains) -> None:
     val, test = domains.target_val, domains.test_sets["target_test"]
     assert val is not None
-    prototypes = torch.stack([
-        stack(val)[val.labels == k].float().mean(0) for k in range(10)]).flatten(1)
+    prototypes = torch.stack(
+        [stack(val)[val.labels == k].float().mean(0) for k in range(10)]
+    ).flatten(1)
     nearest = torch.cdist(stack(test).float().flatten(1), prototypes).argmin(dim=1)
     assert (nearest == test.labels).float().mean() > 0.8
 
@@ -400,11 +479,13 @@ def test_a_long_tail_thins_out_the_target_and_nothing_else(cache: Path, domains:
     assert all(ratio == pytest.approx(10 ** (-1 / 9), rel=0.15) for ratio in ratios)
     assert contents(hundredth.target_train) < contents(tenth.target_train) < contents(whole)
     assert torch.equal(
-        stack(tenth.test_sets["target_test"]), stack(domains.test_sets["target_test"]))
+        stack(tenth.test_sets["target_test"]), stack(domains.test_sets["target_test"])
+    )
 
 
 def test_non_repetitive_pictures_are_the_stored_ones_and_never_repeat(
-    cache: Path, domains: Domains,
+    cache: Path,
+    domains: Domains,
 ) -> None:
     endless = load(cache, repeat=False)
     assert torch.equal(endless.source_train.labels, domains.source_train.labels)
@@ -424,7 +505,9 @@ def test_a_million_non_repetitive_pictures_cost_nothing_until_asked_for(cache: P
 
 
 def test_what_is_cached_is_not_rendered_again(
-    cache: Path, domains: Domains, monkeypatch: pytest.MonkeyPatch,
+    cache: Path,
+    domains: Domains,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object) -> Tensor:
         raise AssertionError("rendered")
@@ -442,7 +525,8 @@ def test_what_is_cached_is_not_rendered_again(
 
 
 def test_rendering_in_advance_takes_one_thread_and_gives_the_others_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = set()
 
@@ -484,8 +568,10 @@ assert cached_array(folder, "five", {}, make).tolist() == [0, 1, 2, 3, 4]
 
 def test_two_processes_make_an_array_once(tmp_path: Path) -> None:
     module = cached_array.__code__.co_filename
-    processes = [subprocess.Popen([sys.executable, "-c", PROCESS, module, str(tmp_path), name])
-                 for name in "ab"]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, module, str(tmp_path), name])
+        for name in "ab"
+    ]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
     assert (tmp_path / "calls").read_text() == "x"
 

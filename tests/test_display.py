@@ -87,30 +87,43 @@ def test_a_line_says_when_who_and_what(plain: Shown, clock: Clock) -> None:
 def test_a_report_is_a_line_of_epoch_criterion_and_source_accuracy(plain: Shown) -> None:
     trial = plain.start()
     plain.printed()
-    plain.report(trial, 2, metrics={"criterion/bnm": 0.12345, "source_val/accuracy": 0.9876,
-                                    "criterion/oracle": 0.5, "loss/classification": 1.0})
-    assert plain.printed() \
-        == ["  0:00  0000 no_adaptation 2/4  bnm 0.1235  source_val/accuracy 0.9876"]
+    plain.report(
+        trial,
+        2,
+        metrics={
+            "criterion/bnm": 0.12345,
+            "source_val/accuracy": 0.9876,
+            "criterion/oracle": 0.5,
+            "loss/classification": 1.0,
+        },
+    )
+    assert plain.printed() == [
+        "  0:00  0000 no_adaptation 2/4  bnm 0.1235  source_val/accuracy 0.9876"
+    ]
 
 
 def test_of_an_average_of_ranks_the_rank_is_shown(tmp_path: Path, clock: Clock) -> None:
-    plain = Shown(tmp_path, terminal=False, criterion={"rank_average": {
-        "criteria": ["bnm", "snd"]}})
+    plain = Shown(
+        tmp_path, terminal=False, criterion={"rank_average": {"criteria": ["bnm", "snd"]}}
+    )
     plain.display.criterion = "rank_average"
     trial = plain.start()
     plain.printed()
-    plain.report(trial, 1, metrics={"criterion/bnm": 0.1, "criterion/snd": 2.0,
-                                    "source_val/accuracy": 0.9})
-    assert plain.printed() \
-        == ["  0:00  0000 no_adaptation 1/4  rank_average 0.5000  source_val/accuracy 0.9000"]
+    plain.report(
+        trial, 1, metrics={"criterion/bnm": 0.1, "criterion/snd": 2.0, "source_val/accuracy": 0.9}
+    )
+    assert plain.printed() == [
+        "  0:00  0000 no_adaptation 1/4  rank_average 0.5000  source_val/accuracy 0.9000"
+    ]
 
 
 def test_pretraining_is_called_so(plain: Shown) -> None:
     trial = plain.start()
     plain.printed()
     plain.report(trial, 2, phase="pretraining", metrics={"source_val/accuracy": 0.5})
-    assert plain.printed() \
-        == ["  0:00  0000 no_adaptation pre-training 2/4  source_val/accuracy 0.5000"]
+    assert plain.printed() == [
+        "  0:00  0000 no_adaptation pre-training 2/4  source_val/accuracy 0.5000"
+    ]
 
 
 def test_the_test_s_line_shows_test_accuracies(plain: Shown) -> None:
@@ -118,8 +131,7 @@ def test_the_test_s_line_shows_test_accuracies(plain: Shown) -> None:
     plain.report(trial, 4, finished=False)
     plain.printed()
     plain.session.on_report(trial.id, final_report(trial.config))
-    assert plain.printed()[0] \
-        == "  0:00  0000 no_adaptation test 4/4  target_test/accuracy 0.7000"
+    assert plain.printed()[0] == "  0:00  0000 no_adaptation test 4/4  target_test/accuracy 0.7000"
 
 
 def test_an_end_is_a_line_with_counts_and_time_left(plain: Shown, clock: Clock) -> None:
@@ -130,7 +142,8 @@ def test_an_end_is_a_line_with_counts_and_time_left(plain: Shown, clock: Clock) 
     plain.report(trial, 5, finished=True)
     assert plain.printed()[-1] == (
         "  0:10  0000 no_adaptation done  [1 running · 1 done · 0 stopped early · 0 failed · "
-        "about 2 min left]")  # 11 to go, 10 s each
+        "about 2 min left]"
+    )  # 11 to go, 10 s each
 
 
 def test_trials_that_have_no_machine_are_counted(plain: Shown) -> None:
@@ -141,7 +154,8 @@ def test_trials_that_have_no_machine_are_counted(plain: Shown) -> None:
     plain.display.on_wait(0)
     assert plain.printed() == [
         "  0:00  2 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed",
-        "  0:00  2 running · 0 done · 0 stopped early · 0 failed"]
+        "  0:00  2 running · 0 done · 0 stopped early · 0 failed",
+    ]
 
 
 def test_a_failure_has_its_reason(plain: Shown) -> None:
@@ -201,8 +215,10 @@ def test_the_picture_counts_trials_without_a_machine(terminal: Shown) -> None:
     terminal.start()
     terminal.display.on_wait(1)
     assert terminal.printed() == []
-    assert terminal.picture()[1] \
+    assert (
+        terminal.picture()[1]
         == "1 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed"
+    )
 
 
 def test_the_picture_counts_trials(terminal: Shown) -> None:
@@ -229,19 +245,25 @@ def test_before_a_trial_has_ended_the_picture_says_what_is_maximised(terminal: S
 
 def test_the_picture_has_a_line_for_each_running_trial(terminal: Shown) -> None:
     first, _ = terminal.start(), terminal.start()
-    terminal.report(first, 2, seconds=12.6, metrics={
-        "criterion/bnm": 0.12345, "source_val/accuracy": 0.98765})
+    terminal.report(
+        first, 2, seconds=12.6, metrics={"criterion/bnm": 0.12345, "source_val/accuracy": 0.98765}
+    )
     rows = [" ".join(line.split()) for line in terminal.picture()[3:]]
-    assert rows == ["trial condition epoch bnm source acc. seconds",
-                    "0000 no_adaptation 2/4 0.1235 98.8 % 13", "0001 dann starting"]
+    assert rows == [
+        "trial condition epoch bnm source acc. seconds",
+        "0000 no_adaptation 2/4 0.1235 98.8 % 13",
+        "0001 dann starting",
+    ]
 
 
 def test_a_trial_that_pretrains_shows_no_criterion(terminal: Shown) -> None:
     trial = terminal.start()
-    terminal.report(trial, 1, phase="pretraining", metrics={
-        "criterion/bnm": 0.5, "source_val/accuracy": 0.5})
-    assert " ".join(terminal.picture()[-1].split()) \
-        == "0000 no_adaptation pre-training 1/4 50.0 % 2"
+    terminal.report(
+        trial, 1, phase="pretraining", metrics={"criterion/bnm": 0.5, "source_val/accuracy": 0.5}
+    )
+    assert (
+        " ".join(terminal.picture()[-1].split()) == "0000 no_adaptation pre-training 1/4 50.0 % 2"
+    )
 
 
 def test_the_time_left_goes_by_trials_that_ended_here(terminal: Shown, clock: Clock) -> None:

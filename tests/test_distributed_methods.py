@@ -80,11 +80,14 @@ def train_all(runtime: Runtime, batchnorm: bool) -> dict[str, Result]:
 def _worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank,
-                            world_size=WORLD_SIZE)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD_SIZE
+    )
     runtime = current_runtime(torch.device("cpu"))
-    results = {name: train_all(runtime, batchnorm)
-               for name, batchnorm in (("plain", False), ("batchnorm", True))}
+    results = {
+        name: train_all(runtime, batchnorm)
+        for name, batchnorm in (("plain", False), ("batchnorm", True))
+    }
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -108,8 +111,9 @@ def test_cases_cover_every_method() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_workers_take_the_steps_of_one(case: str, distributed: list[Any],
-                                           alone: dict[str, Result]) -> None:
+def test_two_workers_take_the_steps_of_one(
+    case: str, distributed: list[Any], alone: dict[str, Result]
+) -> None:
     expected = alone[case]
     workers = [results["plain"][case] for results in distributed]
     for name, value in expected["state"].items():

@@ -34,21 +34,36 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "cluster" / "README.md",
-         *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "cluster" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 PROGRAM = re.compile(
-    r"(?:\w+=\S+ )*(?:\.venv/bin/)?(?:make|optuna-dashboard|pip|python|ray|tensorboard|torchrun) ")
+    r"(?:\w+=\S+ )*(?:\.venv/bin/)?(?:make|optuna-dashboard|pip|python|ray|tensorboard|torchrun) "
+)
 """How commands begin, also in the middle of a sentence."""
 SMALL = overrides(
-    task="{digits: {num_source: 200, num_test: 20}}", num_trials=2, final_seeds=1,
-    fixed__backbone="{small_cnn: {width: 4, feature_dim: 16}}", fixed__initialization="none",
-    fixed__selection__source_accuracy_floor=0.0)
+    task="{digits: {num_source: 200, num_test: 20}}",
+    num_trials=2,
+    final_seeds=1,
+    fixed__backbone="{small_cnn: {width: 4, feature_dim: 16}}",
+    fixed__initialization="none",
+    fixed__selection__source_accuracy_floor=0.0,
+)
 """Changes of a space on digits."""
 SMALL_PHOTOS = overrides(
-    task="{folders: {source: data/renders, target: data/photos, image_size: 16}}", num_trials=1,
-    fixed__backbone="{small_cnn: {width: 4, feature_dim: 16}}", fixed__initialization="none",
-    fixed__schedule__num_epochs=1, fixed__loader_workers=0, final_seeds=1,
-    search__method="{choice: {no_adaptation: {}}}", fixed__batch_size=4)
+    task="{folders: {source: data/renders, target: data/photos, image_size: 16}}",
+    num_trials=1,
+    fixed__backbone="{small_cnn: {width: 4, feature_dim: 16}}",
+    fixed__initialization="none",
+    fixed__schedule__num_epochs=1,
+    fixed__loader_workers=0,
+    final_seeds=1,
+    search__method="{choice: {no_adaptation: {}}}",
+    fixed__batch_size=4,
+)
 """Changes of the space ``photos.yaml``: among others, its backbone's weights are a download."""
 
 
@@ -101,41 +116,59 @@ TABLE: dict[str, Entry] = {
     "make study": Make(".venv/bin/python -m study.run --space digits"),
     "make test": Make(".venv/bin/python -m pytest"),
     "python -m study.run --space digits": Run(
-        "at most 24 trials × 4 epochs", more=["--dry-run"]),  # FIRST is run in full
+        "at most 24 trials × 4 epochs", more=["--dry-run"]
+    ),  # FIRST is run in full
     "python -m study.run --list": Run("digits_search"),
     "python -m study.run --space FILE --dry-run": Run(
-        "Nothing was run.", "python -m study.run --space first.yaml --dry-run"),
+        "Nothing was run.", "python -m study.run --space first.yaml --dry-run"
+    ),
     "python -m study.run --space FILE --trials 64 --set fixed.schedule.num_epochs=10": Run(
-        "at most 64 trials × 10 epochs", "python -m study.run --space first.yaml --trials 64 "
-        "--set fixed.schedule.num_epochs=10 --dry-run"),
+        "at most 64 trials × 10 epochs",
+        "python -m study.run --space first.yaml --trials 64 "
+        "--set fixed.schedule.num_epochs=10 --dry-run",
+    ),
     "python -m study.run --space s2rda49 --data DIR": Run(
-        "at most 6 trials × 20 epochs", more=["--dry-run"]),
+        "at most 6 trials × 20 epochs", more=["--dry-run"]
+    ),
     "python -m study.run --space FILE --time 2h --budget-epochs 500": Run(
-        "Nothing was run.", "python -m study.run --space first.yaml --time 2h --budget-epochs 500 "
-        "--dry-run"),
+        "Nothing was run.",
+        "python -m study.run --space first.yaml --time 2h --budget-epochs 500 --dry-run",
+    ),
     "python -m study.run --space FILE --warm-start runs/digits": Elsewhere(
-        "a second study by Ray; test_warm_start.py runs what it does"),
+        "a second study by Ray; test_warm_start.py runs what it does"
+    ),
     "python -m study.run --space FILE --resume": Run(
-        "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL),
+        "Final runs on 1 fresh seeds", f"{FIRST} --resume", (FIRST,), SMALL
+    ),
     "python -m study.run --space s2rda49 --storage s3://BUCKET/runs": Elsewhere(
-        "needs a bucket; test_storage_end_to_end.py has one"),
+        "needs a bucket; test_storage_end_to_end.py has one"
+    ),
     "python -m study.run --space s2rda49 --cluster --storage s3://BUCKET/runs": Elsewhere(
-        "needs machines; test_submit.py submits a study, cluster_e2e opens tunnels"),
+        "needs machines; test_submit.py submits a study, cluster_e2e opens tunnels"
+    ),
     "tensorboard --logdir runs/digits/tensorboard": Elsewhere(
-        "serves pages until it is stopped; test_tensorboard_page.py opens them"),
+        "serves pages until it is stopped; test_tensorboard_page.py opens them"
+    ),
     "python -m trainables.run --record runs/digits/records.jsonl --trial 0007": Run(
-        "bit-equal", "python -m trainables.run --record runs/first/records.jsonl --trial 0001",
-        (FIRST,)),
+        "bit-equal",
+        "python -m trainables.run --record runs/first/records.jsonl --trial 0001",
+        (FIRST,),
+    ),
     "python -m study.export runs/digits": Run(
-        "runs/first/export", "python -m study.export runs/first", (FIRST,)),
+        "runs/first/export", "python -m study.export runs/first", (FIRST,)
+    ),
     "python -m trainables.predict runs/digits/export IMAGES --csv FILE": Run(
-        "", "python -m trainables.predict runs/first/export scans --csv digits.csv",
-        ("python -m study.export runs/digits",)),
+        "",
+        "python -m trainables.predict runs/first/export scans --csv digits.csv",
+        ("python -m study.export runs/digits",),
+    ),
     "python -m study.compare runs/digits --format html": Run(
-        "comparison.html", "python -m study.compare runs/first --format html", (FIRST,)),
+        "comparison.html", "python -m study.compare runs/first --format html", (FIRST,)
+    ),
     # CONTRIBUTING
     'make test ARGS="tests/test_session.py -k winners"': Make(
-        "python -m pytest tests/test_session.py -k winners"),
+        "python -m pytest tests/test_session.py -k winners"
+    ),
     "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
     "make .venv/installed": Make("pip"),
@@ -144,23 +177,30 @@ TABLE: dict[str, Entry] = {
     "python -m study.schema > space.schema.json": Run(""),
     FIRST: Ray("Final runs on 1 fresh seeds", more=SMALL),
     "tensorboard --logdir runs/first/tensorboard": Elsewhere(
-        "serves pages until it is stopped; test_tensorboard_page.py opens them"),
+        "serves pages until it is stopped; test_tensorboard_page.py opens them"
+    ),
     "python -m study.embed runs/first": Run("runs/first/embedding-mcd.png", needs=(FIRST,)),
     "python -m trainables.run --record runs/first/records.jsonl --trial final-mcd-seed1 "
     "--out again": Run("bit-equal", needs=(FIRST,)),
     DIGIT_MODEL: Run("digit-model", needs=(FIRST,)),
     "python -m trainables.predict digit-model scans": Run(
-        "scans/00-is-0.png", needs=(DIGIT_MODEL,)),
+        "scans/00-is-0.png", needs=(DIGIT_MODEL,)
+    ),
     # docs/comparing.md
     "python -m study.compare runs/first": Run("Final runs on 1 fresh seeds", needs=(FIRST,)),
     "python -m study.compare runs/digits runs/s2rda49 --published": Run(
-        "The paper has no figures", "python -m study.compare runs/first --published", (FIRST,)),
+        "The paper has no figures", "python -m study.compare runs/first --published", (FIRST,)
+    ),
     "python -m study.compare runs/first --format html": Run("comparison.html", needs=(FIRST,)),
-    **{f"python -m study.compare runs/first --format {form} --out comparison.{suffix}": Run(
-        "", needs=(FIRST,)) for form, suffix in (
-            ("csv", "csv"), ("json", "json"), ("latex", "tex"))},
+    **{
+        f"python -m study.compare runs/first --format {form} --out comparison.{suffix}": Run(
+            "", needs=(FIRST,)
+        )
+        for form, suffix in (("csv", "csv"), ("json", "json"), ("latex", "tex"))
+    },
     "optuna-dashboard runs/first/optuna.journal": Elsewhere(
-        "serves pages until it is stopped; test_dashboard.py asks it for the trials"),
+        "serves pages until it is stopped; test_dashboard.py asks it for the trials"
+    ),
     # docs/criteria.md
     "python -m benchmarks.criteria_trust": Run("Chosen on seeds 1 to 8"),
     # docs/howto-own-images.md
@@ -168,64 +208,97 @@ TABLE: dict[str, Entry] = {
     PHOTOS: Ray("final-no_adaptation-seed1", more=SMALL_PHOTOS),
     PHOTO_MODEL: Run("photo-model", needs=(PHOTOS,)),
     "python -m trainables.predict photo-model data/photos --csv classes.csv": Run(
-        "", needs=(PHOTO_MODEL,)),
+        "", needs=(PHOTO_MODEL,)
+    ),
     # docs/howto-own-method.md
     "python -m trainables.run --config own.yaml --out runs/own": Run("loss/entropy"),
     "python -m study.run --space own-study.yaml --dry-run": Run("EntropyMinimization"),
     "python -m study.run --space own-study.yaml": Trials(
-        "final-mypackage.mymethod.EntropyMinimization-seed1", more=SMALL),
+        "final-mypackage.mymethod.EntropyMinimization-seed1", more=SMALL
+    ),
     # docs/howto-storage.md
-    **{f"python -m study.run --space FILE --storage {place}": Elsewhere(
-        "test_storage_end_to_end.py runs such studies") for place in (
-            "/shared/runs", "s3://bucket/runs", "s3://bucket/runs --resume")},
+    **{
+        f"python -m study.run --space FILE --storage {place}": Elsewhere(
+            "test_storage_end_to_end.py runs such studies"
+        )
+        for place in ("/shared/runs", "s3://bucket/runs", "s3://bucket/runs --resume")
+    },
     "python -m study.compare s3://bucket/runs/digits": Elsewhere(
-        "test_storage_end_to_end.py reads a bucket"),
+        "test_storage_end_to_end.py reads a bucket"
+    ),
     "tensorboard --logdir s3://bucket/runs/digits/tensorboard": Elsewhere(
-        "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket"),
+        "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket"
+    ),
     # docs/reference.md, docs/backbones.md
     "python -m study.reference > docs/reference.md": Run(""),
     "python -m trainables.run --config FILE": Run(
-        "training epoch 2/2", "python -m trainables.run --config own.yaml --out runs/own"),
+        "training epoch 2/2", "python -m trainables.run --config own.yaml --out runs/own"
+    ),
     "python -m trainables.backbones.table > docs/backbones.md": Run(""),
     # docs/scaling.md
     "python -m benchmarks.scale": Elsewhere(
-        "ten thousand trials by Ray; test_scale_benchmark.py runs a few without it"),
+        "ten thousand trials by Ray; test_scale_benchmark.py runs a few without it"
+    ),
     "python -m benchmarks.scale --alone": Run(
-        "bytes a trial", "python -m benchmarks.scale --alone --trials 5"),
-    **{f"python -m benchmarks.scale --{options} --trials 2000": Elsewhere(
-        "two thousand trials by Ray; test_scale_benchmark.py runs a few without it")
-        for options in ("sampler tpe", "snapshots")},
+        "bytes a trial", "python -m benchmarks.scale --alone --trials 5"
+    ),
+    **{
+        f"python -m benchmarks.scale --{options} --trials 2000": Elsewhere(
+            "two thousand trials by Ray; test_scale_benchmark.py runs a few without it"
+        )
+        for options in ("sampler tpe", "snapshots")
+    },
     "python -m benchmarks.scale --alone --space s2rda_search --concurrency 64": Run(
-        "24 trials", "python -m benchmarks.scale --alone --space s2rda_search --trials 6"),
+        "24 trials", "python -m benchmarks.scale --alone --space s2rda_search --trials 6"
+    ),
     "python -m benchmarks.checkpoints": Run(
-        "disclusterda", "python -m benchmarks.checkpoints --backbone small_cnn --classes 2"),
+        "disclusterda", "python -m benchmarks.checkpoints --backbone small_cnn --classes 2"
+    ),
     # cluster/README.md
     "pip install --constraint constraints.txt --editable '.[cluster]'": Elsewhere(
-        "`make test` installs more"),
+        "`make test` installs more"
+    ),
     "pip install s3fs": Elsewhere("`make test` installs it"),
     "python -m cluster.check cluster/cluster.yaml": Elsewhere(
-        "finds what is to be filled in; test_check.py runs it on whole and on broken files"),
+        "finds what is to be filled in; test_check.py runs it on whole and on broken files"
+    ),
     "python -m cluster.check cluster/cluster.yaml && ray up cluster/cluster.yaml": Elsewhere(
-        "cluster_e2e/test_on_aws.py runs both"),
-    **{command: Elsewhere(f"needs machines; {test} has some") for command, test in {
-        "ray up": "cluster_e2e/test_on_aws.py", "ray up cluster/cluster.yaml":
-        "cluster_e2e/test_on_aws.py", "ray down": "cluster_e2e/test_on_aws.py",
-        "ray down cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
-        "RAY_UP_enable_autoscaler_v2=0 ray up cluster/onprem.yaml": "cluster_e2e/test_by_ssh.py",
-        "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml --storage "
-        "s3://my-studies/runs": "cluster_e2e/test_on_aws.py",
-        "ray dashboard cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
-        "ray job stop JOB": "test_submit.py"}.items()},
+        "cluster_e2e/test_on_aws.py runs both"
+    ),
+    **{
+        command: Elsewhere(f"needs machines; {test} has some")
+        for command, test in {
+            "ray up": "cluster_e2e/test_on_aws.py",
+            "ray up cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
+            "ray down": "cluster_e2e/test_on_aws.py",
+            "ray down cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
+            "RAY_UP_enable_autoscaler_v2=0 ray up cluster/onprem.yaml": "cluster_e2e/test_by_ssh.py",
+            "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml --storage "
+            "s3://my-studies/runs": "cluster_e2e/test_on_aws.py",
+            "ray dashboard cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
+            "ray job stop JOB": "test_submit.py",
+        }.items()
+    },
     "ray get-auth-token --generate > /dev/null; chmod 600 ~/.ray/auth_token": Elsewhere(
-        "makes a token; cluster_e2e/test_by_ssh.py does"),
-    **{command: Elsewhere("Ray's own, for a cluster that runs; not tested") for command in (
-        "ray job list", "ray attach cluster/cluster.yaml --port-forward 6006",
-        "ray exec cluster/cluster.yaml 'ray status'", "ray monitor cluster/cluster.yaml",
-        "ray monitor …",
-        "ray exec cluster/cluster.yaml 'tail -n 100 /tmp/ray/session_latest/logs/*.err'")},
-    **{f"tensorboard --logdir {place}": Elsewhere(
-        "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket")
-        for place in ("s3://my-studies/runs/s2rda49/tensorboard", "…")},
+        "makes a token; cluster_e2e/test_by_ssh.py does"
+    ),
+    **{
+        command: Elsewhere("Ray's own, for a cluster that runs; not tested")
+        for command in (
+            "ray job list",
+            "ray attach cluster/cluster.yaml --port-forward 6006",
+            "ray exec cluster/cluster.yaml 'ray status'",
+            "ray monitor cluster/cluster.yaml",
+            "ray monitor …",
+            "ray exec cluster/cluster.yaml 'tail -n 100 /tmp/ray/session_latest/logs/*.err'",
+        )
+    },
+    **{
+        f"tensorboard --logdir {place}": Elsewhere(
+            "serves pages until it is stopped; test_storage_end_to_end.py has it read a bucket"
+        )
+        for place in ("s3://my-studies/runs/s2rda49/tensorboard", "…")
+    },
 }
 
 
@@ -253,21 +326,27 @@ def commands(text: str) -> Iterator[str]:
             yield one
 
 
-DOCUMENTED = {command: page.name for page in reversed(PAGES)
-              for command in commands(page.read_text())}
+DOCUMENTED = {
+    command: page.name for page in reversed(PAGES) for command in commands(page.read_text())
+}
 
 
 def block(page: str, language: str, beginning: str) -> str:
     """A page's code block whose first line starts so."""
-    found = [content for kind, content in blocks((ROOT / page).read_text())
-             if kind == language and content.startswith(beginning)]
+    found = [
+        content
+        for kind, content in blocks((ROOT / page).read_text())
+        if kind == language and content.startswith(beginning)
+    ]
     assert len(found) == 1, f"{page} has {len(found)} blocks that begin with {beginning}"
     return found[0]
 
 
 def test_commands_are_found() -> None:
-    page = ("Type `make study`, or\n`python -m\nx` but not `method: mcd`.\n```sh\necho a \\\n  b\n"
-            "```\n```\n$ no\npython -m y\n```\n```yaml\n#   python -m z\n```\n")
+    page = (
+        "Type `make study`, or\n`python -m\nx` but not `method: mcd`.\n```sh\necho a \\\n  b\n"
+        "```\n```\n$ no\npython -m y\n```\n```yaml\n#   python -m z\n```\n"
+    )
     assert sorted(commands(page)) == ["echo a b", "make study", "python -m x", "python -m y"]
 
 
@@ -291,13 +370,14 @@ class Workspace:
         (folder / "docs").mkdir()
         (folder / "mypackage").mkdir()
         for name, page, language, beginning in (
-                ("first.yaml", "docs/tutorial.md", "yaml", "# Does MCD"),
-                ("photos.yaml", "docs/howto-own-images.md", "yaml", "# photos.yaml"),
-                ("own.yaml", "docs/howto-own-method.md", "yaml", "# own.yaml"),
-                ("own-study.yaml", "docs/howto-own-method.md", "yaml", "# own-study.yaml"),
-                ("mypackage/__init__.py", "CONTRIBUTING.md", "", ""),
-                ("mypackage/mymethod.py", "CONTRIBUTING.md", "python", "# mypackage/mymethod.py"),
-                ("scans.py", "docs/tutorial.md", "python", "from pathlib")):
+            ("first.yaml", "docs/tutorial.md", "yaml", "# Does MCD"),
+            ("photos.yaml", "docs/howto-own-images.md", "yaml", "# photos.yaml"),
+            ("own.yaml", "docs/howto-own-method.md", "yaml", "# own.yaml"),
+            ("own-study.yaml", "docs/howto-own-method.md", "yaml", "# own-study.yaml"),
+            ("mypackage/__init__.py", "CONTRIBUTING.md", "", ""),
+            ("mypackage/mymethod.py", "CONTRIBUTING.md", "python", "# mypackage/mymethod.py"),
+            ("scans.py", "docs/tutorial.md", "python", "from pathlib"),
+        ):
             (folder / name).write_text(block(page, language, beginning) if language else "")
         write_tree(folder / "data" / "renders", {"bus": 6, "car": 6})
         for number in range(5):
@@ -378,8 +458,12 @@ def test_make_target_has_its_recipe(command: str) -> None:
     entry = TABLE[command]
     assert isinstance(entry, Make)
     program, *arguments = shlex.split(command)
-    done = subprocess.run([program, "--dry-run", "--always-make", *arguments],
-                          capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [program, "--dry-run", "--always-make", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0 and entry.expected in done.stdout
 
 
@@ -394,13 +478,18 @@ def test_files_that_commands_write_are_there(workspace: Workspace) -> None:
         assert written.read_text() == (ROOT / "docs" / f"{name}.md").read_text()
 
 
-SPACES = [(page.name, content) for page in PAGES for language, content in blocks(page.read_text())
-          if language == "yaml" and "\nsearch:" in f"\n{content}"]
+SPACES = [
+    (page.name, content)
+    for page in PAGES
+    for language, content in blocks(page.read_text())
+    if language == "yaml" and "\nsearch:" in f"\n{content}"
+]
 
 
 @pytest.mark.parametrize("page, content", SPACES)
-def test_spaces_on_pages_are_valid(workspace: Workspace, page: str, content: str, tmp_path: Path
-                                   ) -> None:
+def test_spaces_on_pages_are_valid(
+    workspace: Workspace, page: str, content: str, tmp_path: Path
+) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump({"task": "digits", **yaml.safe_load(content)}))
     parse_studies(read_yaml(path), [])
@@ -419,7 +508,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             missing.append(link)
         elif anchor and file.suffix == ".md":
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
-            if anchor not in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-                              for heading in headings}:
+            if anchor not in {
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }:
                 missing.append(link)
     assert missing == []

@@ -32,8 +32,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord
     """A study's folder with one final run in it."""
     out = tmp_path_factory.mktemp("runs")
     layout, cache = describe(out / "study"), out / "cache"
-    trial = LiveTrial("final-no_adaptation-seed1", "final", "no_adaptation",
-                      validate(TrialConfig, CONFIG))
+    trial = LiveTrial(
+        "final-no_adaptation-seed1", "final", "no_adaptation", validate(TrialConfig, CONFIG)
+    )
     trial.reports += run_trial(trial.config, layout.trial(trial.id), cache)
     record = make_record(trial, "complete", None)
     RecordFile(layout.records).append(record)
@@ -41,7 +42,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord
 
 
 def test_features_are_those_of_the_selected_network(
-        study: tuple[Layout, TrialRecord, Path]) -> None:
+    study: tuple[Layout, TrialRecord, Path],
+) -> None:
     layout, record, cache = study
     embedding = embed(record, layout, cache)
     config = validate(TrialConfig, record.config)
@@ -51,13 +53,15 @@ def test_features_are_those_of_the_selected_network(
     assert not embedding.predicted and int(embedding.is_target.sum()) == 300
     drawn = embedding.features[~embedding.is_target]
     distances = torch.cdist(drawn, whole.features)
-    assert torch.equal(embedding.labels[~embedding.is_target],
-                       domains.source_val.labels[distances.argmin(dim=1)])
+    assert torch.equal(
+        embedding.labels[~embedding.is_target], domains.source_val.labels[distances.argmin(dim=1)]
+    )
     assert float(distances.min(dim=1).values.max()) < 1e-4
 
 
 def test_command_writes_pictures_and_the_projector(
-        study: tuple[Layout, TrialRecord, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    study: tuple[Layout, TrialRecord, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     layout, record, _ = study
     assert main([str(layout.root)]) == 0
     path = layout.root / "embedding-no_adaptation.png"
@@ -71,14 +75,20 @@ def test_command_writes_pictures_and_the_projector(
 
 def test_same_seed_draws_the_same_picture(tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(0)
-    embedding = Embedding(torch.randn(40, 5, generator=rng), torch.arange(40) % 4,
-                          torch.arange(40) >= 20, ("a", "b", "c", "d"), predicted=True)
+    embedding = Embedding(
+        torch.randn(40, 5, generator=rng),
+        torch.arange(40) % 4,
+        torch.arange(40) >= 20,
+        ("a", "b", "c", "d"),
+        predicted=True,
+    )
     for name in ("first", "second"):
         draw(embedding, "title", tmp_path / f"{name}.png", seed=3)
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
 def test_folder_without_final_runs_is_said_to_be_so(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path)]) == 2
     assert "no final run of a study has ended here" in capsys.readouterr().err

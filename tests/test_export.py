@@ -56,8 +56,13 @@ class Study:
         """Class and probability by the image's path below the target's folder."""
         path = self.layout.trial(trial_id) / "predictions.csv"
         with path.open() as file:
-            return {str(Path(row["image"]).relative_to(self.source)):
-                    (row["class"], float(row["probability"])) for row in csv.DictReader(file)}
+            return {
+                str(Path(row["image"]).relative_to(self.source)): (
+                    row["class"],
+                    float(row["probability"]),
+                )
+                for row in csv.DictReader(file)
+            }
 
 
 def write_noise(root: Path, first: int) -> None:
@@ -77,17 +82,35 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     layout = describe(folder / "study")
     file = RecordFile(layout.records)
     for method, settings, seed in RUNS:
-        config = validate(TrialConfig, {
-            "task": {"folders": {"source": str(folder / "source"), "image_size": 24,
-                                 "target": str(folder / "target"), "holdout": 0.2}},
-            "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}}, "batch_size": 8,
-            "method": {method: settings}, "normalization": "subset_visda", "seed": seed,
-            "optimizer": {"algorithm": "adamw", "learning_rate": 3e-3},
-            "schedule": {"num_epochs": 4, "decay": "constant"},
-            "selection": {"source_accuracy_floor": 0.0},
-            "evaluation": {"test": True, "batch_size": 5}})
-        trial = LiveTrial(f"final-{method}-seed{seed}", "final", method, config,
-                          {"method": method, "optimizer/learning_rate": 3e-3})
+        config = validate(
+            TrialConfig,
+            {
+                "task": {
+                    "folders": {
+                        "source": str(folder / "source"),
+                        "image_size": 24,
+                        "target": str(folder / "target"),
+                        "holdout": 0.2,
+                    }
+                },
+                "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
+                "batch_size": 8,
+                "method": {method: settings},
+                "normalization": "subset_visda",
+                "seed": seed,
+                "optimizer": {"algorithm": "adamw", "learning_rate": 3e-3},
+                "schedule": {"num_epochs": 4, "decay": "constant"},
+                "selection": {"source_accuracy_floor": 0.0},
+                "evaluation": {"test": True, "batch_size": 5},
+            },
+        )
+        trial = LiveTrial(
+            f"final-{method}-seed{seed}",
+            "final",
+            method,
+            config,
+            {"method": method, "optimizer/learning_rate": 3e-3},
+        )
         trial.reports += run_trial(config, layout.trial(trial.id), folder / "cache")
         file.append(make_record(trial, "complete", None))
     (folder / "target").rename(folder / "moved")
@@ -99,14 +122,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture(scope="module")
 def models(study: Study) -> dict[str, Path]:
     """An export of each method."""
-    return {method: export(study.layout.root, study.layout.root / "models" / method,
-                           method=method) for method in ("no_adaptation", "mcd")}
+    return {
+        method: export(study.layout.root, study.layout.root / "models" / method, method=method)
+        for method in ("no_adaptation", "mcd")
+    }
 
 
 def exported_run(folder: Path, study: Study) -> TrialRecord:
     """The final run that a folder was exported from."""
     identity = validate(
-        TrialConfig, yaml.safe_load(ModelFolder(folder).config.read_text())).identity()
+        TrialConfig, yaml.safe_load(ModelFolder(folder).config.read_text())
+    ).identity()
     return next(r for r in read_records(study.layout.records) if r.identity == identity)
 
 
@@ -115,13 +141,32 @@ def exported_run(folder: Path, study: Study) -> TrialRecord:
 
 @pytest.mark.parametrize("method", ["no_adaptation", "mcd"])
 def test_predictions_are_those_of_the_final_run(
-        study: Study, models: dict[str, Path], method: str, tmp_path: Path) -> None:
+    study: Study, models: dict[str, Path], method: str, tmp_path: Path
+) -> None:
     table = tmp_path / "classes.csv"
-    assert main([str(models[method]), str(study.images), "--csv", str(table),
-                 "--batch-size", "7", "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                str(models[method]),
+                str(study.images),
+                "--csv",
+                str(table),
+                "--batch-size",
+                "7",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     with table.open() as file:
-        rows = {str(Path(row["image"]).relative_to(study.images)):
-                (row["class"], float(row["probability"])) for row in csv.DictReader(file)}
+        rows = {
+            str(Path(row["image"]).relative_to(study.images)): (
+                row["class"],
+                float(row["probability"]),
+            )
+            for row in csv.DictReader(file)
+        }
     expected = study.predictions(exported_run(models[method], study).id)
     assert rows.keys() == expected.keys() and len(rows) == 24
     for image, (label, probability) in rows.items():
@@ -144,13 +189,23 @@ def test_transform_is_that_of_the_evaluation(models: dict[str, Path], study: Stu
 @pytest.mark.parametrize("case", CASES)
 def test_every_method_comes_back_whole(case: str, tmp_path: Path) -> None:
     name, settings = CASES[case]
-    config = validate(TrialConfig, {
-        "task": "digits", "method": {name: settings},
-        "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}}})
+    config = validate(
+        TrialConfig,
+        {
+            "task": "digits",
+            "method": {name: settings},
+            "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
+        },
+    )
     blank = METHODS[name](config.method.config, *_parts(config))
     original = filled_method(config, 3, blank.networks.state_dict(), "here", Runtime())
-    save_model(tmp_path, config, original.networks.state_dict(), ("a", "b", "c"),
-               Geometry(crop_size=32, resize_size=32))
+    save_model(
+        tmp_path,
+        config,
+        original.networks.state_dict(),
+        ("a", "b", "c"),
+        Geometry(crop_size=32, resize_size=32),
+    )
     model = load_model(tmp_path)
     before, after = original.networks.state_dict(), model.method.networks.state_dict()
     assert before.keys() == after.keys()
@@ -160,6 +215,7 @@ def test_every_method_comes_back_whole(case: str, tmp_path: Path) -> None:
 def _parts(config: TrialConfig) -> Any:
     from trainables.backbones import BACKBONES
     from trainables.optimization import optimizer_factory
+
     backbone = BACKBONES["small_cnn"].build(config.backbone.config, imagenet=False)
     return backbone, 3, optimizer_factory(config.optimizer), Runtime()
 
@@ -168,8 +224,8 @@ def _parts(config: TrialConfig) -> Any:
 
 
 def test_damaged_image_is_named_and_skipped(
-        study: Study, models: dict[str, Path], tmp_path: Path,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    study: Study, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = sorted(study.images.rglob("*.png"))
     shutil.copy(whole[0], tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(whole[1].read_bytes()[:300])
@@ -177,7 +233,9 @@ def test_damaged_image_is_named_and_skipped(
     assert main([str(models["mcd"]), str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert [line.split("\t")[0] for line in out.splitlines()] == [
-        str(tmp_path / "a.png"), str(tmp_path / "c.png")]
+        str(tmp_path / "a.png"),
+        str(tmp_path / "c.png"),
+    ]
     assert f"Skipped: {tmp_path / 'b.png'}: cannot be read as an image" in err
     assert "1 of 3 images cannot be read." in err
     (tmp_path / "a.png").unlink()
@@ -194,29 +252,44 @@ def test_results_from_python_come_in_order(study: Study, models: dict[str, Path]
     assert all(isinstance(result, Classified) for result in (results[0], *results[2:]))
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["{model}", "nowhere"], "nowhere: no such file or folder."),
-    (["{model}", "{empty}"], "the folder holds no images."),
-    (["{empty}", "{image}"], "trial.yaml: No such file or directory."),
-    (["{model}", "{image}", "--csv", "{empty}"], "Is a directory."),
-    (["{model}", "{image}", "--device", "warp"], "--device warp: cannot be used"),
-])
-def test_bad_input_is_said(study: Study, models: dict[str, Path], tmp_path: Path,
-                           arguments: list[str], message: str,
-                           capsys: pytest.CaptureFixture[str]) -> None:
-    values = {"model": models["mcd"], "empty": tmp_path,
-              "image": next(study.images.rglob("*.png"))}
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["{model}", "nowhere"], "nowhere: no such file or folder."),
+        (["{model}", "{empty}"], "the folder holds no images."),
+        (["{empty}", "{image}"], "trial.yaml: No such file or directory."),
+        (["{model}", "{image}", "--csv", "{empty}"], "Is a directory."),
+        (["{model}", "{image}", "--device", "warp"], "--device warp: cannot be used"),
+    ],
+)
+def test_bad_input_is_said(
+    study: Study,
+    models: dict[str, Path],
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    values = {
+        "model": models["mcd"],
+        "empty": tmp_path,
+        "image": next(study.images.rglob("*.png")),
+    }
     assert main([argument.format(**values) for argument in arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, content, message", [
-    ("model.safetensors", b"no", "not a safetensors file"),
-    ("model.yaml", b"classes: [a]", "transform: is required and missing."),
-    ("model.yaml", b"{", "not YAML"),
-])
-def test_damaged_model_is_said(models: dict[str, Path], tmp_path: Path, name: str,
-                               content: bytes, message: str) -> None:
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("model.safetensors", b"no", "not a safetensors file"),
+        ("model.yaml", b"classes: [a]", "transform: is required and missing."),
+        ("model.yaml", b"{", "not YAML"),
+    ],
+)
+def test_damaged_model_is_said(
+    models: dict[str, Path], tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     folder = shutil.copytree(models["mcd"], tmp_path / "model")
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
@@ -224,8 +297,9 @@ def test_damaged_model_is_said(models: dict[str, Path], tmp_path: Path, name: st
     assert str(folder / name) in str(caught.value)
 
 
-def test_weights_of_another_configuration_are_refused(models: dict[str, Path], tmp_path: Path
-                                                      ) -> None:
+def test_weights_of_another_configuration_are_refused(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
     folder = shutil.copytree(models["mcd"], tmp_path / "model")
     shutil.copy(ModelFolder(models["no_adaptation"]).weights, ModelFolder(folder).weights)
     with pytest.raises(ValueError, match="not the networks of this configuration"):
@@ -233,12 +307,17 @@ def test_weights_of_another_configuration_are_refused(models: dict[str, Path], t
 
 
 def test_neither_ray_nor_study_is_loaded(study: Study, models: dict[str, Path]) -> None:
-    script = ("import sys; from trainables.predict import main; code = main(sys.argv[1:]); "
-              "print(code, sorted({name.split('.')[0] for name in sys.modules} "
-              "& {'ray', 'optuna', 'study'}))")
+    script = (
+        "import sys; from trainables.predict import main; code = main(sys.argv[1:]); "
+        "print(code, sorted({name.split('.')[0] for name in sys.modules} "
+        "& {'ray', 'optuna', 'study'}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, str(models["mcd"]), str(study.images / "dark")],
-        capture_output=True, text=True, cwd=ROOT)
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.stderr == "" and done.stdout.splitlines()[-1] == "0 []"
     assert len(done.stdout.splitlines()) == 13
 
@@ -269,8 +348,15 @@ def test_card_says_what_it_is_and_how_good(models: dict[str, Path], study: Study
     row = next(line for line in card.text.splitlines() if line.startswith("| target"))
     assert f" {100 * own['target_test']:.1f} | {spread} |" in row
     assert "selected by `bnm`, which reads no target label" in " ".join(card.text.split())
-    for part in ("bright, dark", "No Adaptation", "27 pixels", "24 × 24",
-                 "optimizer/learning_rate", "0.8781 / 0.8769 / 0.8743", run.identity):
+    for part in (
+        "bright, dark",
+        "No Adaptation",
+        "27 pixels",
+        "24 × 24",
+        "optimizer/learning_rate",
+        "0.8781 / 0.8769 / 0.8743",
+        run.identity,
+    ):
         assert part in card.text
     assert "oracle" not in card.content.lower()
 
@@ -292,7 +378,8 @@ def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: P
     lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
     for line, score in zip(lines, (0.2, 0.9, 0.5), strict=True):
         line["config"]["selection"]["criterion"] = {
-            "rank_average": {"criteria": ["bnm", "entropy"]}}
+            "rank_average": {"criteria": ["bnm", "entropy"]}
+        }
         line["objective"] = 1.0 - score
         for evaluation in line["evaluations"]:
             evaluation["metrics"].update({"criterion/bnm": score, "criterion/entropy": score})
@@ -303,24 +390,36 @@ def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: P
 
 
 def test_command_replaces_an_export_and_nothing_else(
-        study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [str(study.layout.root), "--out", str(tmp_path / "model")]
     assert export_main(arguments) == export_main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "model")] * 2
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
-        "README.md", "model.safetensors", "model.yaml", "trial.yaml"}
+        "README.md",
+        "model.safetensors",
+        "model.yaml",
+        "trial.yaml",
+    }
     (tmp_path / "README.md").write_text("mine")
     assert export_main([str(study.layout.root), "--out", str(tmp_path)]) == 2
     assert "must be a new or empty folder" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--method", "mdc"], "--method mdc: no final run of the study has it. Did you mean 'mcd'?"),
-    (["--task", "digits"], "--task digits: no final run of the study has it. Known: folders."),
-])
-def test_unknown_names_are_said(study: Study, arguments: list[str], message: str,
-                                capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["--method", "mdc"],
+            "--method mdc: no final run of the study has it. Did you mean 'mcd'?",
+        ),
+        (["--task", "digits"], "--task digits: no final run of the study has it. Known: folders."),
+    ],
+)
+def test_unknown_names_are_said(
+    study: Study, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert export_main([str(study.layout.root), *arguments]) == 2
     assert message in capsys.readouterr().err
 

@@ -43,8 +43,10 @@ def test_methods_have_colours_of_their_own() -> None:
 
 
 def test_curves_are_the_records_metrics() -> None:
-    runs = [make_record("final-dann-seed1", [0.5, 0.75, 0.25], stage="final"),
-            make_record("final-dann-seed2", [0.125], stage="final")]
+    runs = [
+        make_record("final-dann-seed1", [0.5, 0.75, 0.25], stage="final"),
+        make_record("final-dann-seed2", [0.125], stage="final"),
+    ]
     lines, chosen = card(curve_cards(runs, "bnm"), "Final runs: bnm").figure.data
     assert list(lines.x) == [1.0, 2.0, 3.0, None, 1.0, None]
     assert list(lines.y) == [0.5, 0.75, 0.25, None, 0.125, None]
@@ -82,11 +84,16 @@ def test_many_trials_are_thinned_and_the_page_says_so() -> None:
 @pytest.fixture(scope="module")
 def with_classes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, list[TrialRecord]]:
     layout = Layout(tmp_path_factory.mktemp("study"))
-    runs = [final(method, seed, {"target_test/accuracy": 0.5, "target_test/head_1_accuracy": 0.5})
-            for method in ("dann", "mcd") for seed in (1, 2)]
-    counts = {"final-dann-seed1": [[3, 1, 0], [0, 2, 2], [0, 0, 0]],
-              "final-dann-seed2": [[1, 3, 0], [0, 4, 0], [0, 0, 0]],
-              "final-mcd-seed1": [[4, 0, 0], [0, 4, 0], [0, 0, 0]]}
+    runs = [
+        final(method, seed, {"target_test/accuracy": 0.5, "target_test/head_1_accuracy": 0.5})
+        for method in ("dann", "mcd")
+        for seed in (1, 2)
+    ]
+    counts = {
+        "final-dann-seed1": [[3, 1, 0], [0, 2, 2], [0, 0, 0]],
+        "final-dann-seed2": [[1, 3, 0], [0, 4, 0], [0, 0, 0]],
+        "final-mcd-seed1": [[4, 0, 0], [0, 4, 0], [0, 0, 0]],
+    }
     for name, matrix in counts.items():
         TrialFolder(layout.trial(name)).write_confusion("target_test", ["a", "b", "c"], matrix)
     return layout, runs
@@ -121,9 +128,11 @@ def test_without_confusion_matrices_nothing_is_drawn(tmp_path: Path) -> None:
 
 
 def test_each_evaluation_is_a_dot() -> None:
-    runs = [make_record("0000", [0.25, 0.5], oracle=[0.5, 0.625]),
-            make_record("0001", [0.75], method="mcd", oracle=[0.125]),
-            make_record("final-dann-seed1", [0.9], stage="final", oracle=[0.9])]
+    runs = [
+        make_record("0000", [0.25, 0.5], oracle=[0.5, 0.625]),
+        make_record("0001", [0.75], method="mcd", oracle=[0.125]),
+        make_record("final-dann-seed1", [0.9], stage="final", oracle=[0.9]),
+    ]
     shown = card(criterion_cards(runs), "Criterion against accuracy")
     dann, mcd = shown.figure.data
     assert (list(dann.x), list(dann.y)) == ([0.25, 0.5], [50.0, 62.5])
@@ -136,13 +145,18 @@ def test_without_target_labels_there_is_nothing_to_compare_criteria_with() -> No
 
 
 def test_cost_is_the_sum_of_processor_times() -> None:
-    runs = [make_record("0000", [0.5]), make_record("0001", [0.5]),
-            make_record("0002", [0.5], method="mcd"),
-            make_record("final-dann-seed1", [0.5], stage="final")]
+    runs = [
+        make_record("0000", [0.5]),
+        make_record("0001", [0.5]),
+        make_record("0002", [0.5], method="mcd"),
+        make_record("final-dann-seed1", [0.5], stage="final"),
+    ]
     (shown,) = cost_cards(runs)
     search, finals = shown.figure.data
-    assert dict(zip(search.y, search.x, strict=True)) \
-        == {"dann": pytest.approx(20 / 60), "mcd": pytest.approx(10 / 60)}
+    assert dict(zip(search.y, search.x, strict=True)) == {
+        "dann": pytest.approx(20 / 60),
+        "mcd": pytest.approx(10 / 60),
+    }
     assert dict(zip(finals.y, finals.x, strict=True)) == {"dann": pytest.approx(10 / 60), "mcd": 0}
 
 
@@ -160,11 +174,18 @@ def test_optuna_s_figures_show_the_trials_that_ended(generated: Layout) -> None:
     titles = [card.title for card in cards]
     conditions = condition_names(records)
     assert sorted(conditions) == ["dann", "mcd", "no_adaptation"]
-    assert titles == ["History", "Importance of settings", *(
-        f"{method}: {kind}" for method in conditions
-        for kind in ("slices", "parallel coordinates"))]
-    done = {int(r.id): r.objective for r in records
-            if r.stage == "search" and r.outcome == "complete"}
+    assert titles == [
+        "History",
+        "Importance of settings",
+        *(
+            f"{method}: {kind}"
+            for method in conditions
+            for kind in ("slices", "parallel coordinates")
+        ),
+    ]
+    done = {
+        int(r.id): r.objective for r in records if r.stage == "search" and r.outcome == "complete"
+    }
     dots = card(cards, "History").figure.data[0]
     assert dict(zip(dots.x, dots.y, strict=True)) == done
     lines = card(cards, "mcd: parallel coordinates").figure
@@ -178,8 +199,9 @@ def test_optuna_s_figures_show_the_trials_that_ended(generated: Layout) -> None:
 def test_trials_without_a_record_are_left_out(generated: Layout) -> None:
     records = read_records(generated.records)[:10]
     cards = search_cards(records, stored_trials(generated.journal), "bnm")
-    assert len(card(cards, "History").figure.data[0].x) \
-        == sum(record.outcome == "complete" for record in records)
+    assert len(card(cards, "History").figure.data[0].x) == sum(
+        record.outcome == "complete" for record in records
+    )
 
 
 def test_the_timeline_shows_trials_under_way(tmp_path: Path) -> None:
@@ -198,8 +220,10 @@ def test_a_storage_that_is_written_to_is_read_and_left_alone(tmp_path: Path) -> 
     lock.symlink_to(journal)
     before = (journal.stat().st_mtime_ns, sorted(path.name for path in journal.parent.iterdir()))
     assert len(stored_trials(journal)) == 10
-    assert (journal.stat().st_mtime_ns, sorted(path.name for path in journal.parent.iterdir())) \
-        == before
+    assert (
+        journal.stat().st_mtime_ns,
+        sorted(path.name for path in journal.parent.iterdir()),
+    ) == before
     assert journal.read_bytes().startswith(whole)
 
 

@@ -63,8 +63,13 @@ def reopened(tree: Path, walk: Walk | None = None) -> FileIndex:
 
 def test_all_images_are_listed_by_group(tree: Path) -> None:
     index = reopened(tree)
-    assert paths_of(index) == ["bus/0.png", "bus/1.png", "bus/a/deep er.jpeg",
-                               "car/2.png", "car/3.png"]
+    assert paths_of(index) == [
+        "bus/0.png",
+        "bus/1.png",
+        "bus/a/deep er.jpeg",
+        "car/2.png",
+        "car/3.png",
+    ]
     assert index.group_sizes() == {"bus": 3, "car": 2}
     assert index.spread([7, 8]).tolist() == [7, 7, 7, 8, 8]
 
@@ -76,8 +81,9 @@ def test_images_are_found_by_path(tree: Path) -> None:
 
 def test_hidden_and_other_files_are_passed_over(tree: Path) -> None:
     for name in (".hidden.png", ".folder/a.png", "notes.txt"):
-        write_image(tree / "bus" / f"{name}.png", 1).rename(tree / "bus" / name) \
-            if not name.startswith(".folder") else write_image(tree / "bus" / name, 1)
+        write_image(tree / "bus" / f"{name}.png", 1).rename(
+            tree / "bus" / name
+        ) if not name.startswith(".folder") else write_image(tree / "bus" / name, 1)
     write_image(tree / "bus" / "z.PNG", 1)
     assert reopened(tree).group_sizes() == {"bus": 4, "car": 2}
 
@@ -121,8 +127,12 @@ def test_a_tree_that_changed_is_listed_again(tree: Path, change: str) -> None:
             (tree / "car" / f"{old}.png").rename(tree / "car" / f"{new}.png")
     after = reopened(tree)
     assert after.id != before.id
-    assert paths_of(after) == [str(p.relative_to(tree)) for p in sorted(
-        (p for p in tree.rglob("*") if p.is_file()), key=lambda p: (p.parent, p.name))]
+    assert paths_of(after) == [
+        str(p.relative_to(tree))
+        for p in sorted(
+            (p for p in tree.rglob("*") if p.is_file()), key=lambda p: (p.parent, p.name)
+        )
+    ]
     assert paths_of(before)  # who has the old one open can go on
 
 
@@ -137,7 +147,7 @@ def test_a_folder_that_changed_just_now_is_not_trusted(tree: Path) -> None:
 def test_a_damaged_index_is_made_again(tree: Path, ending: str) -> None:
     walk = Walk()
     expected = paths_of(reopened(tree, walk))
-    file, = (tree.parent / "cache").glob(f"*.{ending}")
+    (file,) = (tree.parent / "cache").glob(f"*.{ending}")
     file.write_bytes(file.read_bytes()[:-8])
     assert paths_of(reopened(tree, walk)) == expected and walk.count == 2
 
@@ -145,7 +155,7 @@ def test_a_damaged_index_is_made_again(tree: Path, ending: str) -> None:
 def test_an_index_of_another_version_is_made_again(tree: Path) -> None:
     walk = Walk()
     reopened(tree, walk)
-    state, = (tree.parent / "cache").glob("*.json")
+    (state,) = (tree.parent / "cache").glob("*.json")
     state.write_text(json.dumps(json.loads(state.read_text()) | {"version": 0}))
     reopened(tree, walk)
     assert walk.count == 2

@@ -29,11 +29,18 @@ from trainables.trial import run_trial
 A, B = "digits", "trainables.tasks.digits.Digits"
 ACCURACY = "target_test/accuracy"
 ONE: dict[str, Any] = {
-    "pruner": "none", "sampler": "random",
-    "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}}}
+    "pruner": "none",
+    "sampler": "random",
+    "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}},
+}
 """A search of No Adaptation alone, with two final seeds: 4 and 5."""
-JOINT: dict[str, Any] = {**ONE, "task": None, "tasks": [A, {B: {"num_source": 100}}],
-                         "joint": "mean", "final_seeds": 1}
+JOINT: dict[str, Any] = {
+    **ONE,
+    "task": None,
+    "tasks": [A, {B: {"num_source": 100}}],
+    "joint": "mean",
+    "final_seeds": 1,
+}
 NAME = "final-no_adaptation-seed"
 
 
@@ -48,8 +55,9 @@ def search(session: Session, *values: float) -> None:
     for value in values:
         trial = start(session)
         assert trial.stage == "search"
-        session.on_report(trial.id, replace(
-            training_report(trial.config, 1), objective=value, finished=True))
+        session.on_report(
+            trial.id, replace(training_report(trial.config, 1), objective=value, finished=True)
+        )
 
 
 def finish(session: Session, accuracy: float) -> LiveTrial:
@@ -58,9 +66,15 @@ def finish(session: Session, accuracy: float) -> LiveTrial:
     assert trial.stage == "final"
     TrialFolder(session.layout.trial(trial.id)).write_config(trial.config.to_yaml())
     session.on_report(trial.id, training_report(trial.config, 1))
-    session.on_report(trial.id, replace(
-        training_report(trial.config, 1), phase="test", finished=True,
-        metrics={ACCURACY: accuracy}))
+    session.on_report(
+        trial.id,
+        replace(
+            training_report(trial.config, 1),
+            phase="test",
+            finished=True,
+            metrics={ACCURACY: accuracy},
+        ),
+    )
     return trial
 
 
@@ -95,8 +109,9 @@ def test_a_new_winner_has_final_runs_of_its_own(tmp_path: Path) -> None:
     new = [finish(session, accuracy) for accuracy in (0.7, 0.8)]
     assert session.is_over and session.next_trial() is None
     assert {rate(run) for run in new} == {rate(session.file.records["0001"])}
-    assert [run.id for run in new] == [f"{NAME}{seed}-{run.identity[:8]}"
-                                       for seed, run in zip((4, 5), new, strict=True)]
+    assert [run.id for run in new] == [
+        f"{NAME}{seed}-{run.identity[:8]}" for seed, run in zip((4, 5), new, strict=True)
+    ]
     assert accuracies(read_stored(tmp_path)) == (0.7, 0.8)
     left = {record.id: record for record in read_records(session.layout.records)}
     assert list(left) == ["0000", *(run.id for run in old), "0001", *(run.id for run in new)]
@@ -130,10 +145,14 @@ def test_a_winner_that_wins_again_is_not_run_again(tmp_path: Path) -> None:
     def rank(session: Session, *values: tuple[float, float]) -> None:
         for bnm, entropy in values:
             trial = start(session)
-            metrics = {"criterion/bnm": bnm, "criterion/entropy": entropy,
-                       "source_val/accuracy": 0.9}
-            session.on_report(trial.id, replace(
-                training_report(trial.config, 1), metrics=metrics, finished=True))
+            metrics = {
+                "criterion/bnm": bnm,
+                "criterion/entropy": entropy,
+                "source_val/accuracy": 0.9,
+            }
+            session.on_report(
+                trial.id, replace(training_report(trial.config, 1), metrics=metrics, finished=True)
+            )
 
     session = begin(tmp_path, num_trials=2, **settings)
     rank(session, (1.0, 5.0), (3.0, 4.0))  # equal: the earlier one
@@ -213,22 +232,33 @@ def test_of_a_joint_search_the_new_winner_runs_on_every_task(tmp_path: Path) -> 
     new = finish(session, 0.7), finish(session, 0.8)
     assert session.is_over and len(session.records) == 8
     assert [run.id for run in (*old, *new)] == [
-        f"{NAME}4-{A}", f"{NAME}4-{B}", f"{NAME}4-{A}-{new[0].identity[:8]}",
-        f"{NAME}4-{B}-{new[1].identity[:8]}"]
+        f"{NAME}4-{A}",
+        f"{NAME}4-{B}",
+        f"{NAME}4-{A}-{new[0].identity[:8]}",
+        f"{NAME}4-{B}-{new[1].identity[:8]}",
+    ]
     study = read_stored(tmp_path)
-    assert [c.rows[0].metrics[ACCURACY].values for c in study.comparisons.values()] \
-        == [(0.7,), (0.8,)]
-    means = [cell.spread.values for column, cell in zip(
-        across([study]).columns, across([study]).rows["no_adaptation"], strict=True)
-        if column.task == "mean" and cell.spread is not None]
+    assert [c.rows[0].metrics[ACCURACY].values for c in study.comparisons.values()] == [
+        (0.7,),
+        (0.8,),
+    ]
+    means = [
+        cell.spread.values
+        for column, cell in zip(
+            across([study]).columns, across([study]).rows["no_adaptation"], strict=True
+        )
+        if column.task == "mean" and cell.spread is not None
+    ]
     assert means == [(0.75,)]
-    assert study.progress() == ("2 of 2 trials and 2 final runs have ended, and 2 of earlier "
-                                "winners")
+    assert study.progress() == (
+        "2 of 2 trials and 2 final runs have ended, and 2 of earlier winners"
+    )
 
 
 def test_a_winner_that_was_taken_over_has_final_runs(tmp_path: Path) -> None:
-    session = begin(tmp_path, num_trials=2, search={
-        "optimizer": {"learning_rate": {"choice": [1e-3]}}})
+    session = begin(
+        tmp_path, num_trials=2, search={"optimizer": {"learning_rate": {"choice": [1e-3]}}}
+    )
     search(session, 0.2)
     finish(session, 0.7), finish(session, 0.8)
     assert session.file.records["0001"].same_as == "0000"
@@ -243,10 +273,17 @@ def test_a_winner_that_was_taken_over_has_final_runs(tmp_path: Path) -> None:
 # Who counts
 
 
-def final(name: str, seed: int = 1, *, method: str = "dann", accuracy: float = 0.5,
-          **settings: object) -> TrialRecord:
-    record = make_record(name, [0.5], method=method, stage="final", seed=seed,
-                         test={ACCURACY: accuracy, f"target_batchnorm/{ACCURACY}": accuracy})
+def final(
+    name: str, seed: int = 1, *, method: str = "dann", accuracy: float = 0.5, **settings: object
+) -> TrialRecord:
+    record = make_record(
+        name,
+        [0.5],
+        method=method,
+        stage="final",
+        seed=seed,
+        test={ACCURACY: accuracy, f"target_batchnorm/{ACCURACY}": accuracy},
+    )
     config = {**record.config, **settings}
     config["evaluation"] = {**config["evaluation"], "test": True}
     return record.model_copy(update={"config": config})
@@ -254,12 +291,18 @@ def final(name: str, seed: int = 1, *, method: str = "dann", accuracy: float = 0
 
 def test_those_of_the_winner_s_configuration_count() -> None:
     winner = make_record("0000", [0.5])
-    own, others = final("final-dann-seed1"), [
-        final("final-dann-seed2", 2, batch_size=32), final("final-mcd-seed1", method="mcd"),
-        final("final-dann-seed3", 3).model_copy(update={"outcome": "failed"}),
-        make_record("0001", [0.1])]
-    mcd = make_record("0002", [0.5], method="mcd").model_copy(update={
-        "config": {**winner.config, "batch_size": 16}})
+    own, others = (
+        final("final-dann-seed1"),
+        [
+            final("final-dann-seed2", 2, batch_size=32),
+            final("final-mcd-seed1", method="mcd"),
+            final("final-dann-seed3", 3).model_copy(update={"outcome": "failed"}),
+            make_record("0001", [0.1]),
+        ],
+    )
+    mcd = make_record("0002", [0.5], method="mcd").model_copy(
+        update={"config": {**winner.config, "batch_size": 16}}
+    )
     assert finals_of([winner, mcd], [own, *others]) == [own]
 
 
@@ -271,11 +314,19 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_difference() ->
         config = {key: value for key, value in record.config.items() if key != "accumulation"}
         return record.model_copy(update={"config": config, "identity": "0" * 16})
 
-    for one, other in ((earlier(winner), run), (winner, earlier(run)),
-                       (earlier(winner), earlier(run))):
+    for one, other in (
+        (earlier(winner), run),
+        (winner, earlier(run)),
+        (earlier(winner), earlier(run)),
+    ):
         assert finals_of([one], [other]) == [other]
-    assert finals_of([winner.model_copy(update={
-        "config": {**winner.config, "accumulation": 2}})], [earlier(run)]) == []
+    assert (
+        finals_of(
+            [winner.model_copy(update={"config": {**winner.config, "accumulation": 2}})],
+            [earlier(run)],
+        )
+        == []
+    )
 
 
 def test_configurations_that_cannot_be_read_are_compared_as_they_stand() -> None:
@@ -294,34 +345,45 @@ def test_configurations_that_cannot_be_read_are_compared_as_they_stand() -> None
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
     """A study in which both conditions have a new winner and one has had its final run."""
+
     def searched(name: str, value: float, method: str, size: int) -> TrialRecord:
         record = make_record(name, [value], method=method, oracle=[value])
         return record.model_copy(update={"config": {**record.config, "batch_size": size}})
 
     records = [
-        searched("0000", 0.2, "no_adaptation", 32), searched("0001", 0.3, "dann", 32),
+        searched("0000", 0.2, "no_adaptation", 32),
+        searched("0001", 0.3, "dann", 32),
         final("final-no_adaptation-seed1", 1, method="no_adaptation", batch_size=32),
         final("final-dann-seed1", 1, accuracy=0.625, batch_size=32),
-        searched("0002", 0.6, "no_adaptation", 16), searched("0003", 0.7, "dann", 16),
-        final("final-no_adaptation-seed1-0123abcd", 1, method="no_adaptation", accuracy=0.25,
-              batch_size=16),
-        final("final-dann-seed1-0123abcd", 1, accuracy=0.875, batch_size=16)]
+        searched("0002", 0.6, "no_adaptation", 16),
+        searched("0003", 0.7, "dann", 16),
+        final(
+            "final-no_adaptation-seed1-0123abcd",
+            1,
+            method="no_adaptation",
+            accuracy=0.25,
+            batch_size=16,
+        ),
+        final("final-dann-seed1-0123abcd", 1, accuracy=0.875, batch_size=16),
+    ]
     return store(tmp_path / "changed", records)
 
 
 def test_tables_gains_and_references_are_of_the_present_winners(changed: Path) -> None:
     study = read_stored(changed)
     (comparison,) = study.comparisons.values()
-    assert [(row.winner, row.metrics[ACCURACY].values, row.num_seeds)
-            for row in comparison.rows] == [("0002", (0.25,), 1), ("0003", (0.875,), 1)]
+    assert [
+        (row.winner, row.metrics[ACCURACY].values, row.num_seeds) for row in comparison.rows
+    ] == [("0002", (0.25,), 1), ("0003", (0.875,), 1)]
     assert [gain.differences for gain in comparison.gains] == [(0.625,)]
     assert comparison.baseline is not None
     assert comparison.baseline.metrics[ACCURACY].values == (0.25,)
     assert [regret.chosen for regret in comparison.regrets] == [0.6, 0.7, 0.7]
     run = study.run_of(comparison.rows[1], "digits")
     assert run is not None and run.id == "final-dann-seed1-0123abcd"
-    assert study.progress() == ("4 of 10 trials and 2 final runs have ended, and 2 of earlier "
-                                "winners")
+    assert study.progress() == (
+        "4 of 10 trials and 2 final runs have ended, and 2 of earlier winners"
+    )
 
 
 def test_figures_are_of_the_present_winners(changed: Path) -> None:
@@ -329,7 +391,8 @@ def test_figures_are_of_the_present_winners(changed: Path) -> None:
     for record in records:
         if record.stage == "final":
             TrialFolder(layout.trial(record.id)).write_confusion(
-                "target_test", ["a", "b"], [[1, 0], [0, 1]])
+                "target_test", ["a", "b"], [[1, 0], [0, 1]]
+            )
     assert [run.id[-8:] for run in measured_runs(records, None)] == ["0123abcd"] * 2
     accuracies, _ = class_cards(records, layout)
     assert len(accuracies.figure.data) == 2
@@ -344,18 +407,24 @@ def test_a_new_winner_without_final_runs_has_no_figures(changed: Path) -> None:
     study = read_stored(changed)
     rows = study.comparisons["digits"].rows
     assert [(row.winner, row.num_seeds, ACCURACY in row.metrics) for row in rows] == [
-        ("0002", 1, True), ("0004", 0, False)]
+        ("0002", 1, True),
+        ("0004", 0, False),
+    ]
     assert study.comparisons["digits"].gains == ()
     with pytest.raises(ValueError, match="--method dann: no final run of the study has it"):
         export(changed, method="dann")
 
 
 def test_where_all_final_runs_are_of_earlier_winners_there_is_nothing_to_export(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = store(tmp_path / "s", [
-        make_record("0000", [0.5]), final("final-dann-seed1", batch_size=32)])
-    message = (f"{folder}: its final runs are of earlier winners. Wait for those of the present "
-               "ones, or go on with the study by --resume.")
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store(
+        tmp_path / "s", [make_record("0000", [0.5]), final("final-dann-seed1", batch_size=32)]
+    )
+    message = (
+        f"{folder}: its final runs are of earlier winners. Wait for those of the present "
+        "ones, or go on with the study by --resume."
+    )
     with pytest.raises(ValueError) as raised:
         export(folder)
     assert str(raised.value) == message

@@ -47,8 +47,9 @@ def contents(images: LabelledImages | UnlabelledImages | None) -> set[bytes]:
 
 
 def images_in(root: Path) -> set[bytes]:
-    return {np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes()
-            for path in root.rglob("*.png")}
+    return {
+        np.asarray(Image.open(path)).transpose(2, 0, 1).tobytes() for path in root.rglob("*.png")
+    }
 
 
 def fails(data: Path, *parts: str, **settings: object) -> None:
@@ -68,10 +69,13 @@ def test_source_is_labelled_by_its_folders_and_split_by_class(data: Path) -> Non
     assert domains.source_train.labels.bincount().tolist() == [9, 18]
     assert domains.source_val.labels.bincount().tolist() == [1, 2]
     for label, name in enumerate(domains.classes):
-        held = [stack(part)[part.labels == label]
-                for part in (domains.source_train, domains.source_val)]
-        assert {image.numpy().tobytes() for image in torch.cat(held)} \
-            == images_in(data / "source" / name)
+        held = [
+            stack(part)[part.labels == label]
+            for part in (domains.source_train, domains.source_val)
+        ]
+        assert {image.numpy().tobytes() for image in torch.cat(held)} == images_in(
+            data / "source" / name
+        )
     assert contents(domains.source_train).isdisjoint(contents(domains.source_val))
 
 
@@ -127,7 +131,8 @@ def flatten(root: Path) -> None:
 
 @pytest.mark.parametrize("change", [rename_files, swap_classes, move_deeper, flatten])
 def test_no_name_or_place_of_a_target_image_decides_its_turn(
-    data: Path, change: Callable[[Path], None],
+    data: Path,
+    change: Callable[[Path], None],
 ) -> None:
     before = stack(load(data).target_train)
     change(data / "target")
@@ -186,14 +191,25 @@ def test_sizes_follow_the_paper_s_proportion(data: Path) -> None:
     assert (small.crop_size, small.resize_size, small.mirror) == (64, 73, False)
 
 
-@pytest.mark.parametrize("mode, expected", [
-    ("RGB", (10, 20, 30)), ("L", (10, 10, 10)), ("RGBA", (10, 20, 30)), ("P", (10, 20, 30)),
-])
+@pytest.mark.parametrize(
+    "mode, expected",
+    [
+        ("RGB", (10, 20, 30)),
+        ("L", (10, 10, 10)),
+        ("RGBA", (10, 20, 30)),
+        ("P", (10, 20, 30)),
+    ],
+)
 def test_images_of_all_modes_become_rgb(
-    tmp_path: Path, mode: str, expected: tuple[int, int, int],
+    tmp_path: Path,
+    mode: str,
+    expected: tuple[int, int, int],
 ) -> None:
-    image = Image.new("L", (4, 3), 10) if mode == "L" \
+    image = (
+        Image.new("L", (4, 3), 10)
+        if mode == "L"
         else Image.new("RGB", (4, 3), (10, 20, 30)).convert(mode)
+    )
     image.save(tmp_path / "image.png")
     tensor = image_files.FileImages([tmp_path / "image.png"])[0]
     assert tensor.dtype == torch.uint8 and tensor.shape == (3, 3, 4)
@@ -201,7 +217,8 @@ def test_images_of_all_modes_become_rgb(
 
 
 def test_paths_may_be_relative_or_start_at_home(
-    data: Path, monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected = stack(load(data).source_train)
     monkeypatch.chdir(data / "target")
@@ -215,16 +232,24 @@ def test_paths_may_be_relative_or_start_at_home(
 
 
 def test_a_missing_folder(data: Path) -> None:
-    fails(data, f"target: must be a folder, got {data}/nowhere, which does not exist.",
-          target=str(data / "nowhere"))
-    fails(data, "test_sets/night: must be a folder", "which is a file",
-          test_sets={"night": str(write_image(data / "x.png", 0))})
+    fails(
+        data,
+        f"target: must be a folder, got {data}/nowhere, which does not exist.",
+        target=str(data / "nowhere"),
+    )
+    fails(
+        data,
+        "test_sets/night: must be a folder",
+        "which is a file",
+        test_sets={"night": str(write_image(data / "x.png", 0))},
+    )
 
 
 def test_an_empty_folder(data: Path) -> None:
     (data / "empty" / "bus").mkdir(parents=True)
-    fails(data, f"source: folder {data}/empty holds no images", ".jpeg",
-          source=str(data / "empty"))
+    fails(
+        data, f"source: folder {data}/empty holds no images", ".jpeg", source=str(data / "empty")
+    )
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
@@ -241,30 +266,50 @@ def test_an_image_outside_class_folders(data: Path, role: str) -> None:
 
 def test_a_target_folder_that_is_no_class(data: Path) -> None:
     (data / "target" / "car").rename(data / "target" / "cars")
-    fails(data, f"target: folder 'cars' of {data}/target is no class of the source {data}/source",
-          "Did you mean 'car'? Known: bus, car.", "aliases")
+    fails(
+        data,
+        f"target: folder 'cars' of {data}/target is no class of the source {data}/source",
+        "Did you mean 'car'? Known: bus, car.",
+        "aliases",
+    )
 
 
 def test_a_test_folder_that_is_no_class(data: Path) -> None:
     write_tree(data / "night", {"buss": 1})
-    fails(data, "test_sets/night: folder 'buss'", "Did you mean 'bus'?",
-          test_sets={"night": str(data / "night")})
+    fails(
+        data,
+        "test_sets/night: folder 'buss'",
+        "Did you mean 'bus'?",
+        test_sets={"night": str(data / "night")},
+    )
 
 
 def test_a_source_folder_that_is_not_listed(data: Path) -> None:
     write_tree(data / "source", {"truck": 1}, first=4000)
-    fails(data, f"source: folder 'truck' of {data}/source is no class of the setting `classes`",
-          "Known: bus, car.", classes=["bus", "car"])
+    fails(
+        data,
+        f"source: folder 'truck' of {data}/source is no class of the setting `classes`",
+        "Known: bus, car.",
+        classes=["bus", "car"],
+    )
 
 
 def test_a_listed_class_without_folder(data: Path) -> None:
-    fails(data, f"classes: 'cart' has no folder in the source {data}/source", "'car'?",
-          classes=["bus", "cart"])
+    fails(
+        data,
+        f"classes: 'cart' has no folder in the source {data}/source",
+        "'car'?",
+        classes=["bus", "cart"],
+    )
 
 
 def test_an_alias_for_no_class(data: Path) -> None:
-    fails(data, "aliases: 'omnibus' stands for 'buss', which is no class", "'bus'?",
-          aliases={"omnibus": "buss"})
+    fails(
+        data,
+        "aliases: 'omnibus' stands for 'buss', which is no class",
+        "'bus'?",
+        aliases={"omnibus": "buss"},
+    )
 
 
 def test_a_single_class(data: Path) -> None:
@@ -274,17 +319,23 @@ def test_a_single_class(data: Path) -> None:
 
 def test_too_few_images_to_split(data: Path) -> None:
     write_tree(data / "few", {"bus": 1, "car": 1}, first=6000)
-    fails(data, f"source: {data}/few must hold at least two images of a class",
-          source=str(data / "few"))
+    fails(
+        data,
+        f"source: {data}/few must hold at least two images of a class",
+        source=str(data / "few"),
+    )
     fails(data, f"target: {data}/few must hold", target=str(data / "few"))
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"test_sets": {"target_test": "x"}}, "must not name a set 'target_test'"),
-    ({"classes": ["bus", "bus"]}, "classes must differ, got bus, bus"),
-    ({"target_test_fraction": 1.0}, "target_test_fraction: must be less than 1, got 1.0"),
-    ({"source": 3}, "source: must be a valid string, got 3"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"test_sets": {"target_test": "x"}}, "must not name a set 'target_test'"),
+        ({"classes": ["bus", "bus"]}, "classes must differ, got bus, bus"),
+        ({"target_test_fraction": 1.0}, "target_test_fraction: must be less than 1, got 1.0"),
+        ({"source": 3}, "source: must be a valid string, got 3"),
+    ],
+)
 def test_invalid_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidConfig, match=re.escape(message)):
         validate(Folders.Config, {"source": "a", "target": "b", **settings})
@@ -307,11 +358,20 @@ def replace_by_depth(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [truncate, cut_to_nothing, replace_by_text])
-@pytest.mark.parametrize("role, name", [
-    ("source", "x.jpg"), ("source", "x.png"), ("target", "x.jpg"), ("target", "x.webp"),
-])
+@pytest.mark.parametrize(
+    "role, name",
+    [
+        ("source", "x.jpg"),
+        ("source", "x.png"),
+        ("target", "x.jpg"),
+        ("target", "x.webp"),
+    ],
+)
 def test_a_damaged_image(
-    data: Path, role: str, name: str, damage: Callable[[Path], None],
+    data: Path,
+    role: str,
+    name: str,
+    damage: Callable[[Path], None],
 ) -> None:
     path = write_image(data / role / "bus" / name, 7, size=(200, 100))
     damage(path)
@@ -381,5 +441,7 @@ def test_trials_that_start_together_decode_once(data: Path, inspected: list[Path
     with ThreadPoolExecutor(4) as pool:
         loaded = list(pool.map(lambda _: load(data), range(4)))
     assert len(inspected) == 50
-    assert all(torch.equal(stack(domains.target_train), stack(loaded[0].target_train))
-               for domains in loaded)
+    assert all(
+        torch.equal(stack(domains.target_train), stack(loaded[0].target_train))
+        for domains in loaded
+    )

@@ -76,19 +76,23 @@ class Jobs:
 
 def shows(*texts: str, seconds: float = 0.0) -> Serve:
     """A connection that shows these, is then quiet for some time, and ends."""
+
     async def serve(log: web.WebSocketResponse) -> None:
         for text in texts:
             await log.send_str(text)
         await asyncio.sleep(seconds)
+
     return serve
 
 
 def breaks(text: str) -> Serve:
     """A connection that shows it and then is gone without a word."""
+
     async def serve(log: web.WebSocketResponse) -> None:
         await log.send_str(text)
         assert log._req is not None and log._req.transport is not None
         log._req.transport.abort()
+
     return serve
 
 
@@ -156,8 +160,10 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
 
     with pytest.raises(Refused, match="no answer for an hour. If the cluster's head was lost"):
         finish(course())
-    assert [text.split(".")[0] for text in jobs.said] == [LOST.split(".")[0],
-                                                          "No answer for five minutes"]
+    assert [text.split(".")[0] for text in jobs.said] == [
+        LOST.split(".")[0],
+        "No answer for five minutes",
+    ]
     assert "--resume. Trying on …" in jobs.said[-1]
 
 
@@ -236,6 +242,9 @@ def test_a_job_that_the_server_does_not_know() -> None:
         async with jobs.up():
             return await jobs.follow("other")
 
-    with pytest.raises(Refused, match="does not know job other; it may have been started anew. "
-                                      "Then the same command with --resume goes on"):
+    with pytest.raises(
+        Refused,
+        match="does not know job other; it may have been started anew. "
+        "Then the same command with --resume goes on",
+    ):
         finish(course())

@@ -35,7 +35,7 @@ def test_replays(trace: Trace) -> None:
 
 
 def test_command_names_what_differs(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(FOLDER / "no_adaptation.npz", tmp_path)
     monkeypatch.setattr(sys, "argv", ["replay_golden", str(tmp_path)])

@@ -90,8 +90,11 @@ def test_the_table_s_numbers_are_the_records(folder: Path, page: Page) -> None:
     assert [name for name, *_ in rows] == ["no_adaptation", "dann", "mcd"]
     for name, *shown in rows:
         for cell, metric in zip(shown, ("accuracy", "mean_class_accuracy"), strict=True):
-            values = [100 * r.test[f"target_test/{metric}"] for r in records
-                      if r.stage == "final" and r.method == name]
+            values = [
+                100 * r.test[f"target_test/{metric}"]
+                for r in records
+                if r.stage == "final" and r.method == name
+            ]
             assert cell == f"{mean(values):.1f} ± {stdev(values):.1f}"
     assert page.best == rows[2][1:]
 
@@ -104,7 +107,8 @@ def test_counts_and_cost_are_the_records(folder: Path, page: Page) -> None:
         search = [r for r in own if r.stage == "search"]
         assert [int(done), int(stopped), int(failed)] == [
             sum(r.outcome == outcome for r in search)
-            for outcome in ("complete", "stopped", "failed")]
+            for outcome in ("complete", "stopped", "failed")
+        ]
         assert int(seeds) == len(own) - len(search) == 3
         assert minutes == f"{sum(r.cpu_seconds for r in own) / 60:.1f}"
         best = max((r for r in search if r.outcome == "complete"), key=lambda r: r.objective or 0)
@@ -123,23 +127,36 @@ def test_figures_hold_the_records_numbers(folder: Path, page: Page) -> None:
     heatmaps = page.figures["Confusion on target_test"]["data"]
     assert [trace["name"] for trace in heatmaps] == list(METHODS)
     for trace in heatmaps:
-        found = [TrialFolder(Layout(folder).trial(f"final-{trace['name']}-seed{seed}"))
-                 .read_confusion("target_test") for seed in (1, 2, 3)]
+        found = [
+            TrialFolder(Layout(folder).trial(f"final-{trace['name']}-seed{seed}")).read_confusion(
+                "target_test"
+            )
+            for seed in (1, 2, 3)
+        ]
         corner = sum(matrix[1][0][0] for matrix in found if matrix is not None)
         assert trace["customdata"][0][0] == corner
 
 
 def test_every_kind_of_figure_is_there(page: Page) -> None:
-    kinds = {"Accuracy of each class on target_test", "Confusion on target_test",
-             "Final runs: bnm", "Search: bnm", "Importance of settings", "History",
-             "mcd: slices", "mcd: parallel coordinates", "Criterion against accuracy", "Cost",
-             "Timeline of the search"}
+    kinds = {
+        "Accuracy of each class on target_test",
+        "Confusion on target_test",
+        "Final runs: bnm",
+        "Search: bnm",
+        "Importance of settings",
+        "History",
+        "mcd: slices",
+        "mcd: parallel coordinates",
+        "Criterion against accuracy",
+        "Cost",
+        "Timeline of the search",
+    }
     assert kinds <= set(page.figures)
 
 
 def test_nothing_comes_from_outside(text: str, page: Page) -> None:
     assert [place for place in page.loaded if not place.startswith("#")] == []
-    assert not re.search(r"@import|url\(", text[:text.index("<body>")])
+    assert not re.search(r"@import|url\(", text[: text.index("<body>")])
     assert text.count("plotly.js v") == 1
 
 
@@ -155,18 +172,25 @@ def test_the_paper_s_figures_are_called_an_oracle_s(tmp_path: Path) -> None:
     studies = read_all([store(tmp_path / "s2rda", [final("srdc", 1, test, **S2RDA)])])
     text = as_html(studies, Published.read())
     head, row = Page(text).tables["Methods and tasks"]
-    assert dict(zip(head[1:3], row[1:3], strict=True)) \
-        == {"s2rda49: accuracy": "50.0", "paper (oracle)": "61.5"}
+    assert dict(zip(head[1:3], row[1:3], strict=True)) == {
+        "s2rda49: accuracy": "50.0",
+        "paper (oracle)": "61.5",
+    }
     assert "selected by an ORACLE" in text
     assert "paper (oracle)" not in as_html(studies, None)
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    folder = store(tmp_path / "a<i>b", [
-        make_record("0000", [0.5], params={"method": NASTY}),
-        final("dann", 1, {"target_test/accuracy": 0.5})])
+    folder = store(
+        tmp_path / "a<i>b",
+        [
+            make_record("0000", [0.5], params={"method": NASTY}),
+            final("dann", 1, {"target_test/accuracy": 0.5}),
+        ],
+    )
     TrialFolder(Layout(folder).trial("final-dann-seed1")).write_confusion(
-        "target_test", [NASTY, "b"], [[1, 2], [3, 4]])
+        "target_test", [NASTY, "b"], [[1, 2], [3, 4]]
+    )
     page = Page(as_html(read_all([folder]), None))
     assert not {"i", "b"} & set(page.tags)
     assert page.figures["Confusion on target_test"]["data"][0]["x"] == [NASTY, "b"]
@@ -188,8 +212,11 @@ def test_several_studies_each_have_a_part(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_writes_a_file_and_says_where(
-        folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([str(folder), "--format", "html"]) == 0
     assert capsys.readouterr().out == "comparison.html\n"
@@ -199,7 +226,9 @@ def test_the_command_writes_a_file_and_says_where(
 def test_a_thousand_trials_render_in_time_and_in_a_file_of_a_sane_size(tmp_path: Path) -> None:
     generate(tmp_path / "large", 1000)
     started = time.process_time()  # others may be using the machine
-    assert main([str(tmp_path / "large"), "--format", "html", "--out",
-                 str(tmp_path / "page.html")]) == 0
+    assert (
+        main([str(tmp_path / "large"), "--format", "html", "--out", str(tmp_path / "page.html")])
+        == 0
+    )
     assert time.process_time() - started < 10
     assert (tmp_path / "page.html").stat().st_size < 8_000_000

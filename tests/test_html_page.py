@@ -27,16 +27,26 @@ def test_figures_have_the_page_s_colours_and_follow_when_it_turns_dark(path: Pat
     with pages.browser_page(1366, 768) as page:
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: problems.append(request.url)
-                if not request.url.startswith(("file:", "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda request: (
+                problems.append(request.url)
+                if not request.url.startswith(("file:", "data:", "blob:"))
+                else None
+            ),
+        )
         pages.open_report(page, path, "light")
-        for scheme, background, text in (("light", "rgb(246, 247, 249)", "rgb(42, 63, 95)"),
-                                         ("dark", "rgb(16, 19, 23)", "rgb(242, 245, 250)")):
+        for scheme, background, text in (
+            ("light", "rgb(246, 247, 249)", "rgb(42, 63, 95)"),
+            ("dark", "rgb(16, 19, 23)", "rgb(242, 245, 250)"),
+        ):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function(
                 """([page, text]) => getComputedStyle(document.body).backgroundColor === page
                 && [...document.querySelectorAll("figure .xtitle")].every(
-                    (title) => getComputedStyle(title).fill === text)""", arg=[background, text])
+                    (title) => getComputedStyle(title).fill === text)""",
+                arg=[background, text],
+            )
         assert page.evaluate("document.documentElement.scrollWidth") <= 1366
         assert problems == []
 
@@ -54,4 +64,5 @@ def test_a_person_sees_the_records_numbers(path: Path) -> None:
         matrix.locator(".updatemenu-dropdown-button", has_text="mcd").click()
         page.wait_for_function(
             """() => [...document.querySelectorAll(".heatmap-label")].some(
-                 (label) => label.textContent === "68")""")
+                 (label) => label.textContent === "68")"""
+        )

@@ -46,8 +46,9 @@ class Course:
         after = progress_of(self.study, trial_id)
         self.gone_on.append(repeats(after, before))
 
-    def interrupt(self, when: Callable[[], object], number: signal.Signals,
-                  whole_group: bool = False) -> Finished:
+    def interrupt(
+        self, when: Callable[[], object], number: signal.Signals, whole_group: bool = False
+    ) -> Finished:
         self.study.wait_for(when)
         left = set(self.study.processes())
         self.ends.append(self.study.end_by(number, whole_group))
@@ -87,11 +88,13 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
 
 
 def test_the_result_is_that_of_an_uninterrupted_study_without_ray(
-        course: Course, uninterrupted: dict[str, TrialRecord]) -> None:
+    course: Course, uninterrupted: dict[str, TrialRecord]
+) -> None:
     records = course.records[-1]
     assert course.ends[-1].code == 0
     assert {i: figures(r) for i, r in records.items()} == {
-        i: figures(r) for i, r in uninterrupted.items()}
+        i: figures(r) for i, r in uninterrupted.items()
+    }
     assert all(record.restarts == 0 for record in records.values())
 
 
@@ -99,8 +102,11 @@ def test_nothing_that_is_finished_is_lost_or_done_again(course: Course) -> None:
     for before, after in zip(course.records, course.records[1:], strict=False):
         assert after.items() >= before.items()
     assert [set(records) for records in course.records[:-1]] == [
-        set(), {"0000"}, {"0000", "0001"},
-        {"0000", "0001", "0002", "0003", "final-no_adaptation-seed1"}]
+        set(),
+        {"0000"},
+        {"0000", "0001"},
+        {"0000", "0001", "0002", "0003", "final-no_adaptation-seed1"},
+    ]
 
 
 def test_trials_under_way_go_on_from_their_checkpoints(course: Course) -> None:
@@ -126,9 +132,19 @@ def test_the_processes_of_a_killed_study_end_by_themselves(course: Course) -> No
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningStudy, bool]:
     """Two trials, the worker of which is killed once and twice; whether the first goes on."""
-    study = start(tmp_path_factory.mktemp("killed"), "tiny", *overrides(
-        num_trials=2, concurrency=1, final_seeds=0, max_restarts=1, pruner="none",
-        fixed__schedule__num_epochs=8, search__method__choice="{dann: {}}"))
+    study = start(
+        tmp_path_factory.mktemp("killed"),
+        "tiny",
+        *overrides(
+            num_trials=2,
+            concurrency=1,
+            final_seeds=0,
+            max_restarts=1,
+            pruner="none",
+            fixed__schedule__num_epochs=8,
+            search__method__choice="{dann: {}}",
+        ),
+    )
     study.wait_for((study.trial("0000") / "latest.pt").exists)
     kill_worker(study)
     before = progress_of(study, "0000")
@@ -145,7 +161,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningStudy, bool
 
 def kill_worker(study: RunningStudy) -> None:
     study.wait_for(lambda: len(study.trainers()) == 1)
-    worker, = study.trainers()
+    (worker,) = study.trainers()
     os.kill(worker, signal.SIGKILL)
 
 
@@ -163,13 +179,16 @@ def evaluation_of(study: RunningStudy, trial_id: str) -> int:
 
 def repeats(after: dict[str, Any], before: dict[str, Any]) -> bool:
     """Whether a trial has kept its reports, with the seconds that they took, and added to them."""
-    kept, added = after["reports"][:before["evaluation"]], after["reports"][before["evaluation"]:]
+    kept, added = (
+        after["reports"][: before["evaluation"]],
+        after["reports"][before["evaluation"] :],
+    )
     return kept == before["reports"] and added[0]["evaluation"] == before["evaluation"] + 1
 
 
 def test_a_trial_whose_worker_is_killed_goes_on(
-        killed: tuple[RunningStudy, bool], tmp_path: Path,
-        capsys: pytest.CaptureFixture[str]) -> None:
+    killed: tuple[RunningStudy, bool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study, goes_on = killed
     record = study.records()["0000"]
     assert (record.outcome, record.restarts, len(record.evaluations)) == ("complete", 1, 8)
@@ -179,7 +198,8 @@ def test_a_trial_whose_worker_is_killed_goes_on(
 
 
 def test_a_trial_whose_workers_are_killed_too_often_fails(
-        killed: tuple[RunningStudy, bool]) -> None:
+    killed: tuple[RunningStudy, bool],
+) -> None:
     study, _ = killed
     record = study.records()["0001"]
     assert (record.outcome, record.restarts) == ("failed", 1)

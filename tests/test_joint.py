@@ -40,13 +40,26 @@ FIFO: dict[str, Any] = {**JOINT, "pruner": "none", "sampler": "random"}
 NARROW = {"optimizer": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}}
 
 
-def report(session: Session, trial: LiveTrial, value: float, evaluation: int = 1, *,
-           last: bool = True, source: float = 0.9) -> bool:
+def report(
+    session: Session,
+    trial: LiveTrial,
+    value: float,
+    evaluation: int = 1,
+    *,
+    last: bool = True,
+    source: float = 0.9,
+) -> bool:
     """Reports an evaluation; below the source floor of 0.5 it is worth less than nothing."""
     metrics = {"criterion/bnm": value, "source_val/accuracy": source}
-    return session.on_report(trial.id, replace(
-        training_report(trial.config, evaluation), metrics=metrics, finished=last,
-        objective=value if source >= 0.5 else source - 0.5))
+    return session.on_report(
+        trial.id,
+        replace(
+            training_report(trial.config, evaluation),
+            metrics=metrics,
+            finished=last,
+            objective=value if source >= 0.5 else source - 0.5,
+        ),
+    )
 
 
 def told(session: Session) -> list[FrozenTrial]:
@@ -67,7 +80,10 @@ def test_a_trial_runs_on_every_task_with_the_same_settings(tmp_path: Path) -> No
     session = open_session(tmp_path, **FIFO)
     first, second, third = start(session), start(session), start(session)
     assert [trial.id for trial in (first, second, third)] == [
-        f"0000-{A}", f"0000-{B}", f"0001-{A}"]
+        f"0000-{A}",
+        f"0000-{B}",
+        f"0001-{A}",
+    ]
     one, two = (trial.config.model_dump(mode="json") for trial in (first, second))
     assert one.pop("task").keys() == {A}
     assert two.pop("task")[B]["num_source"] == 100
@@ -93,12 +109,17 @@ def test_ranks_are_those_on_each_task_at_the_time(tmp_path: Path) -> None:
     run_trials(session, (0.1, 700.0), (0.3, 500.0), (0.2, 900.0))
     # alone: the middle; 2 of 2 and 1 of 2; 2 of 3 and 3 of 3
     assert [trial.value for trial in told(session)] == [
-        0.5, pytest.approx((0.75 + 0.25) / 2), pytest.approx((3 / 6 + 5 / 6) / 2)]
+        0.5,
+        pytest.approx((0.75 + 0.25) / 2),
+        pytest.approx((3 / 6 + 5 / 6) / 2),
+    ]
     # in the end: 1 and 2 of 3, 3 and 1 of 3, 2 and 3 of 3
     found = standings(session.records, "mean_rank", 2)
     assert {name[:4]: standing.value for name, standing in found.items()} == {
-        "0000": pytest.approx((1 / 6 + 3 / 6) / 2), "0001": pytest.approx((5 / 6 + 1 / 6) / 2),
-        "0002": pytest.approx((3 / 6 + 5 / 6) / 2)}
+        "0000": pytest.approx((1 / 6 + 3 / 6) / 2),
+        "0001": pytest.approx((5 / 6 + 1 / 6) / 2),
+        "0002": pytest.approx((3 / 6 + 5 / 6) / 2),
+    }
 
 
 def test_a_task_that_is_not_learned_is_not_made_up_for() -> None:
@@ -113,15 +134,17 @@ def test_a_task_that_is_not_learned_is_not_made_up_for() -> None:
 
 @pytest.mark.parametrize("joint", ["mean", "mean_rank"])
 def test_the_winner_has_learned_every_task(tmp_path: Path, joint: str) -> None:
-    session = open_session(tmp_path, **{**FIFO, "joint": joint, "num_trials": 2,
-                                        "search": NARROW, "final_seeds": 1})
+    session = open_session(
+        tmp_path, **{**FIFO, "joint": joint, "num_trials": 2, "search": NARROW, "final_seeds": 1}
+    )
     report(session, start(session), 0.9)
     report(session, start(session), 0.9, source=0.4)
     run_trials(session, (0.2, 0.2))
     assert told(session)[0].value == pytest.approx(-0.05)
     final = start(session)
-    assert final.params == {"optimizer/learning_rate": told(session)[1].params[
-        "optimizer/learning_rate"]}
+    assert final.params == {
+        "optimizer/learning_rate": told(session)[1].params["optimizer/learning_rate"]
+    }
 
 
 def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
@@ -129,9 +152,17 @@ def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
     values = ((0.1, 900.0), (0.8, 800.0), (0.9, 100.0), (0.2, 150.0))
     chosen = {}
     for joint in ("mean", "mean_rank"):
-        session = open_session(tmp_path / joint, **{
-            **FIFO, "joint": joint, "num_trials": 4, "search": NARROW, "final_seeds": 0,
-            "criterion": "bnm"})
+        session = open_session(
+            tmp_path / joint,
+            **{
+                **FIFO,
+                "joint": joint,
+                "num_trials": 4,
+                "search": NARROW,
+                "final_seeds": 0,
+                "criterion": "bnm",
+            },
+        )
         run_trials(session, *values)
         comparisons = compare_tasks(session.records, session.study)
         chosen[joint] = [comparison.rows[0].winner for comparison in comparisons.values()]
@@ -140,10 +171,15 @@ def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
 
 
 def test_trials_that_were_stopped_on_one_task_come_after_complete_ones() -> None:
-    runs = [make_record(f"0000-{A}", [0.9]), make_record(f"0000-{B}", [0.9], outcome="stopped"),
-            make_record(f"0001-{A}", [0.1]), make_record(f"0001-{B}", [0.1]),
-            make_record(f"0002-{A}", [0.9]), make_record(f"0002-{B}", [0.9], outcome="failed"),
-            make_record(f"0003-{A}", [0.9])]  # under way on the other
+    runs = [
+        make_record(f"0000-{A}", [0.9]),
+        make_record(f"0000-{B}", [0.9], outcome="stopped"),
+        make_record(f"0001-{A}", [0.1]),
+        make_record(f"0001-{B}", [0.1]),
+        make_record(f"0002-{A}", [0.9]),
+        make_record(f"0002-{B}", [0.9], outcome="failed"),
+        make_record(f"0003-{A}", [0.9]),
+    ]  # under way on the other
     found = standings(runs, "mean", 2)
     assert set(found) == {run.id for run in runs[:4]}
     assert found[f"0001-{A}"] > found[f"0000-{A}"]
@@ -160,7 +196,9 @@ def test_a_trial_is_stopped_as_a_whole(tmp_path: Path) -> None:
     assert not report(session, bad[0], 0.1, last=False)  # not by one task alone
     assert report(session, bad[1], 0.1, last=False)
     assert {r.id: r.outcome for r in session.records} == {
-        bad[0].id: "stopped", bad[1].id: "stopped"}
+        bad[0].id: "stopped",
+        bad[1].id: "stopped",
+    }
     assert told(session)[1].state == TrialState.PRUNED
     folder = session.layout.trial(bad[0].id)
     folder.mkdir(parents=True)
@@ -175,7 +213,9 @@ def test_the_others_of_a_failed_run_are_not_run(tmp_path: Path) -> None:
     session.on_failure(first.id, "diverged")
     assert start(session).id == f"0001-{A}"
     assert (told(session)[0].state, told(session)[0].user_attrs["reason"]) == (
-        TrialState.FAIL, "diverged")
+        TrialState.FAIL,
+        "diverged",
+    )
     assert start(open_session(tmp_path, **FIFO)).id == f"0001-{A}"
 
 
@@ -185,7 +225,9 @@ def test_a_failure_ends_the_other_runs(tmp_path: Path) -> None:
     report(session, first, 0.9, last=False)
     session.on_failure(second.id, "diverged")
     assert [(r.id, r.outcome, r.reason) for r in session.records] == [
-        (second.id, "failed", "diverged"), (first.id, "failed", f"{second.id} failed")]
+        (second.id, "failed", "diverged"),
+        (first.id, "failed", f"{second.id} failed"),
+    ]
     assert report(session, first, 0.9, 2)  # ends its process
 
 
@@ -194,8 +236,12 @@ def test_final_runs_are_on_every_task(tmp_path: Path) -> None:
     assert session.num_planned() == 4
     run_trials(session, (0.1, 0.2), (0.3, 0.4))
     finals = [start(session).id for _ in range(8)]
-    assert finals == [f"final-{method}-seed{seed}-{task}" for method in ("no_adaptation", "dann")
-                      for seed in (4, 5) for task in (A, B)]
+    assert finals == [
+        f"final-{method}-seed{seed}-{task}"
+        for method in ("no_adaptation", "dann")
+        for seed in (4, 5)
+        for task in (A, B)
+    ]
     assert session.num_planned() == 12
 
 
@@ -210,23 +256,34 @@ def test_where_ranks_choose_final_runs_wait_for_the_whole_search(tmp_path: Path)
 
 
 def test_equal_configurations_are_trained_once_on_each_task(tmp_path: Path) -> None:
-    session = open_session(tmp_path, **{
-        **FIFO, "num_trials": 2, "final_seeds": 0,
-        "search": {"optimizer": {"learning_rate": {"choice": [1e-3]}}}})
+    session = open_session(
+        tmp_path,
+        **{
+            **FIFO,
+            "num_trials": 2,
+            "final_seeds": 0,
+            "search": {"optimizer": {"learning_rate": {"choice": [1e-3]}}},
+        },
+    )
     run_trials(session, (0.1, 0.3))
     assert session.next_trial() is None and session.is_over
     assert [(r.id, r.same_as) for r in session.records[2:]] == [
-        (f"0001-{A}", f"0000-{A}"), (f"0001-{B}", f"0000-{B}")]
+        (f"0001-{A}", f"0000-{A}"),
+        (f"0001-{B}", f"0000-{B}"),
+    ]
     assert [trial.value for trial in told(session)] == [0.2, 0.2]
 
 
 # Kills
 
 
-@pytest.mark.parametrize("joint, concurrency", [
-    ("mean", 1), ("mean_rank", 1), ("mean", 2), ("mean", 3)])
+@pytest.mark.parametrize(
+    "joint, concurrency", [("mean", 1), ("mean_rank", 1), ("mean", 2), ("mean", 3)]
+)
 def test_a_search_killed_between_any_two_calls_takes_the_same_course(
-    tmp_path: Path, joint: str, concurrency: int,
+    tmp_path: Path,
+    joint: str,
+    concurrency: int,
 ) -> None:
     settings = {**JOINT, "joint": joint, "num_trials": 6, "final_seeds": 1}
     expected = open_session(tmp_path / "whole", **settings)
@@ -245,13 +302,19 @@ def test_the_formula_stops_and_fails_trials(tmp_path: Path) -> None:
     session = open_session(tmp_path, **{**JOINT, "num_trials": 6})
     run_to_end(session)
     assert Counter(trial.state for trial in told(session)).keys() == {
-        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+    }
 
 
 @pytest.mark.parametrize("moment", ["before", "midst", "after"])
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_a_search_killed_at_any_write_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, concurrency: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    concurrency: int,
 ) -> None:
     """Of two at a time, the pace decides which are rivals: only one at a time is the same."""
     settings = {**JOINT, "num_trials": 6, "final_seeds": 1}
@@ -268,7 +331,7 @@ def test_a_search_killed_at_any_write_loses_nothing(
         again = open_session(folder, **settings)
         before = again.records
         run_to_end(again, concurrency, checkpoints)
-        assert again.records[:len(before)] == before
+        assert again.records[: len(before)] == before
         assert again.is_over and all(trial.state.is_finished() for trial in told(again))
         if concurrency == 1:
             assert whole_trials(again) == whole_trials(expected), f"killed {moment} {number}"
@@ -279,9 +342,14 @@ def whole_trials(session: Session) -> object:
 
     How far others are at the time that one ends them hangs on their pace.
     """
-    return ([(t.state, t.params, t.intermediate_values, t.values) for t in told(session)
-             if "config" in t.user_attrs],
-            course([r for r in session.records if r.outcome == "complete"]))
+    return (
+        [
+            (t.state, t.params, t.intermediate_values, t.values)
+            for t in told(session)
+            if "config" in t.user_attrs
+        ],
+        course([r for r in session.records if r.outcome == "complete"]),
+    )
 
 
 # Around
@@ -291,8 +359,10 @@ def test_tables_have_the_mean_over_tasks_of_each_seed(tmp_path: Path) -> None:
     (study,) = read_all([run_fake(tmp_path / "both", **{**JOINT, "num_trials": 6})])
     table = across([study])
     assert [column.title for column in table.columns] == [A, A, B, B, "mean", "mean"]
-    accuracies = {f"target_test/{name}": value for name, value in (
-        ("accuracy", 0.7), ("mean_class_accuracy", 0.6))}
+    accuracies = {
+        f"target_test/{name}": value
+        for name, value in (("accuracy", 0.7), ("mean_class_accuracy", 0.6))
+    }
     for cells in (table.rows["no_adaptation"], table.rows["dann"]):
         for column, cell in zip(table.columns, cells, strict=True):
             assert cell.spread is not None
@@ -302,24 +372,37 @@ def test_tables_have_the_mean_over_tasks_of_each_seed(tmp_path: Path) -> None:
 def test_the_report_says_how_winners_were_chosen(tmp_path: Path) -> None:
     (study,) = read_all([run_fake(tmp_path / "both", **{**JOINT, "joint": "mean_rank"})])
     for comparison in study.comparisons.values():
-        assert "by bnm (winners by its mean_rank over all tasks)," \
-            in selection_sentence(comparison)
+        assert "by bnm (winners by its mean_rank over all tasks)," in selection_sentence(
+            comparison
+        )
     (alone,) = read_all([run_fake(tmp_path / "alone")])
     for comparison in alone.comparisons.values():
         assert "by bnm, which" in selection_sentence(comparison)
 
 
-@pytest.mark.parametrize("changes, line", [
-    ({"tasks": [A]}, "joint: mean is over tasks, and needs at least two of them: tasks: [s2rda49, "
-                     "s2rda_ms39]."),
-    ({"task": A, "tasks": None}, "joint: mean is over tasks, and needs at least two of them: "
-                                 "tasks: [s2rda49, s2rda_ms39]."),
-    ({"cost": "seconds", "pruner": "none"},
-     "cost: is of one task and has no meaning where the search is joint. Leave out cost or "
-     "joint."),
-])
+@pytest.mark.parametrize(
+    "changes, line",
+    [
+        (
+            {"tasks": [A]},
+            "joint: mean is over tasks, and needs at least two of them: tasks: [s2rda49, "
+            "s2rda_ms39].",
+        ),
+        (
+            {"task": A, "tasks": None},
+            "joint: mean is over tasks, and needs at least two of them: "
+            "tasks: [s2rda49, s2rda_ms39].",
+        ),
+        (
+            {"cost": "seconds", "pruner": "none"},
+            "cost: is of one task and has no meaning where the search is joint. Leave out cost or "
+            "joint.",
+        ),
+    ],
+)
 def test_what_has_no_meaning_for_several_tasks_is_an_error(
-    changes: dict[str, Any], line: str,
+    changes: dict[str, Any],
+    line: str,
 ) -> None:
     with pytest.raises(ValueError) as raised:
         make_study(**{**JOINT, **changes})
@@ -339,8 +422,9 @@ def test_a_warm_start_takes_the_best_on_all_tasks(tmp_path: Path) -> None:
     rows = {row.name: row for row in stored.comparisons[A].rows}
     assert best in [dict(row.params) for row in rows.values()]
     params = best_params(folder, 9, space)
-    assert len(params) == len({record.trial for record in stored.records
-                               if record.id in stored.standing()})
+    assert len(params) == len(
+        {record.trial for record in stored.records if record.id in stored.standing()}
+    )
     with pytest.raises(ValueError, match="its results are of another study; it differs in task"):
         known_trials(folder, study, space)
     with pytest.raises(ValueError, match="what a trial is worth on several tasks is not in"):
@@ -351,7 +435,8 @@ def test_optuna_sees_one_trial_a_configuration(tmp_path: Path) -> None:
     session = open_session(tmp_path, **{**JOINT, "num_trials": 6})
     records = run_to_end(session)
     trials = optuna.load_study(
-        study_name=None, storage=session.search.optuna_study._storage).trials
+        study_name=None, storage=session.search.optuna_study._storage
+    ).trials
     assert len(trials) == 6
     by_id: dict[str, TrialRecord] = {record.id: record for record in records}
     for trial in trials:

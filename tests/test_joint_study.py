@@ -16,12 +16,18 @@ SPACE = {
         {"digits": {"num_source": 200, "num_test": 20}},
         {"folders": {"source": "SOURCE", "target": "TARGET", "image_size": 32}},
     ],
-    "joint": "mean_rank", "num_trials": 3, "pruner": "none", "final_seeds": 1,
+    "joint": "mean_rank",
+    "num_trials": 3,
+    "pruner": "none",
+    "final_seeds": 1,
     "compare_by": [],
     "fixed": {
-        "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}}, "batch_size": 8,
-        "schedule": {"num_epochs": None, "num_steps": 4}, "evaluation": {"interval_steps": 2},
-        "selection": {"source_accuracy_floor": 0.0}},
+        "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
+        "batch_size": 8,
+        "schedule": {"num_epochs": None, "num_steps": 4},
+        "evaluation": {"interval_steps": 2},
+        "selection": {"source_accuracy_floor": 0.0},
+    },
     "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-4, 1e-1]}}},
 }
 
@@ -30,8 +36,10 @@ SPACE = {
 def result(tmp_path_factory: pytest.TempPathFactory) -> StudyResult:
     folder = tmp_path_factory.mktemp("joint")
     counts = {"bus": 20, "car": 20}
-    trees = [str(write_tree(folder / name, counts, first)) for name, first in (
-        ("source", 0), ("target", 1000))]
+    trees = [
+        str(write_tree(folder / name, counts, first))
+        for name, first in (("source", 0), ("target", 1000))
+    ]
     text = yaml.safe_dump(SPACE).replace("SOURCE", trees[0]).replace("TARGET", trees[1])
     (folder / "both.yaml").write_text(text)
     return run_study(folder / "both.yaml", out=folder / "out")
@@ -58,7 +66,8 @@ def test_each_trial_runs_on_both_tasks_and_so_does_the_winner(result: StudyResul
 def test_the_table_has_a_column_for_each_task_and_their_mean(result: StudyResult) -> None:
     table = across(read_all([result.folder]))
     assert [column.title for column in table.columns] == [
-        name for name in ("digits", "folders", "mean") for _ in range(2)]
+        name for name in ("digits", "folders", "mean") for _ in range(2)
+    ]
 
 
 def test_the_study_leaves_whole_files(result: StudyResult) -> None:

@@ -35,19 +35,42 @@ class AddNoise(nn.Module):
         return images + torch.randint(0, 100, (1,), dtype=torch.uint8)
 
 
-def keys(steps: int, runtime: Runtime | None = None, *, seed: int = 0, stream: str = "source",
-         first_step: int = 0, num_images: int = NUM_IMAGES) -> list[list[SampleKey]]:
+def keys(
+    steps: int,
+    runtime: Runtime | None = None,
+    *,
+    seed: int = 0,
+    stream: str = "source",
+    first_step: int = 0,
+    num_images: int = NUM_IMAGES,
+) -> list[list[SampleKey]]:
     sampler = EpochSampler(num_images, BATCH_SIZE, seed, stream, first_step, runtime or Runtime())
     return list(islice(iter(sampler), steps))
 
 
-def batches(steps: int, runtime: Runtime | None = None, *, images: Images | None = None,
-            images_per_draw: int = 1, seed: int = 0, first_step: int = 0, num_workers: int = 0,
-            views: nn.Module | None = None) -> list[Samples]:
+def batches(
+    steps: int,
+    runtime: Runtime | None = None,
+    *,
+    images: Images | None = None,
+    images_per_draw: int = 1,
+    seed: int = 0,
+    first_step: int = 0,
+    num_workers: int = 0,
+    views: nn.Module | None = None,
+) -> list[Samples]:
     stream = training_stream(
-        images or numbered(), AddNoise(), images_per_draw=images_per_draw, batch_size=BATCH_SIZE,
-        seed=seed, stream="source", first_step=first_step, runtime=runtime or Runtime(),
-        num_workers=num_workers, views=views)
+        images or numbered(),
+        AddNoise(),
+        images_per_draw=images_per_draw,
+        batch_size=BATCH_SIZE,
+        seed=seed,
+        stream="source",
+        first_step=first_step,
+        runtime=runtime or Runtime(),
+        num_workers=num_workers,
+        views=views,
+    )
     return list(islice(stream, steps))
 
 
@@ -98,9 +121,16 @@ def test_seed_and_stream_decide_the_order() -> None:
     assert keys(2) != keys(2, stream="target")
 
 
-@pytest.mark.parametrize("num_images, batch_size, expected", [
-    (23, 8, 2), (24, 8, 3), (8, 8, 1), (7, 8, 1), (1, 8, 1),
-])
+@pytest.mark.parametrize(
+    "num_images, batch_size, expected",
+    [
+        (23, 8, 2),
+        (24, 8, 3),
+        (8, 8, 1),
+        (7, 8, 1),
+        (1, 8, 1),
+    ],
+)
 def test_num_batches(num_images: int, batch_size: int, expected: int) -> None:
     assert num_batches(num_images, batch_size) == expected
 
@@ -200,16 +230,23 @@ class OfManySizes(Images):
 def test_images_of_different_sizes_cannot_share_draws() -> None:
     with pytest.raises(ValueError) as caught:
         batches(1, images=OfManySizes(), images_per_draw=2)
-    assert str(caught.value) \
-        == "images_per_draw must be 1 for images of different sizes, got 2."
+    assert str(caught.value) == "images_per_draw must be 1 for images of different sizes, got 2."
 
 
 # Evaluation
 
 
 def walk(order: range, batch_size: int = 5, num_workers: int = 0) -> list[Samples]:
-    return list(evaluation_stream(numbered(), nn.Identity(), indices=order, batch_size=batch_size,
-                                  runtime=Runtime(), num_workers=num_workers))
+    return list(
+        evaluation_stream(
+            numbered(),
+            nn.Identity(),
+            indices=order,
+            batch_size=batch_size,
+            runtime=Runtime(),
+            num_workers=num_workers,
+        )
+    )
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -217,8 +254,11 @@ def test_evaluation_walks_once_in_order(num_workers: int) -> None:
     parts = walk(range(1, NUM_IMAGES, 2), num_workers=num_workers)
     assert [len(part.images) for part in parts] == [5, 5, 1]
     shown = torch.cat([part.images for part in parts])[:, 0, 0, 0].tolist()
-    assert shown == torch.cat([part.indices for part in parts]).tolist() \
+    assert (
+        shown
+        == torch.cat([part.indices for part in parts]).tolist()
         == list(range(1, NUM_IMAGES, 2))
+    )
 
 
 def test_loading_leaves_torch_s_generator_alone() -> None:

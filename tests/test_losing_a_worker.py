@@ -17,25 +17,30 @@ from trainables.runtime import current_runtime, is_lost_connection
 OWN, PEER, DEAD = _TrialRaised("diverged"), _ConnectionLost("Read error"), RayActorError()
 
 
-@pytest.mark.parametrize("errors, ending", [
-    ([OWN], {"failed": "diverged"}),
-    ([OWN, OWN], {"failed": "diverged"}),
-    ([PEER, OWN], {"failed": "diverged"}),  # it lost the one that failed
-    ([PEER], {"lost": "text"}),  # noticed before Ray has noticed the death
-    ([PEER, PEER], {"lost": "text"}),
-    ([PEER, DEAD], {"lost": "text"}),
-    ([OWN, DEAD], {"lost": "text"}),
-])
+@pytest.mark.parametrize(
+    "errors, ending",
+    [
+        ([OWN], {"failed": "diverged"}),
+        ([OWN, OWN], {"failed": "diverged"}),
+        ([PEER, OWN], {"failed": "diverged"}),  # it lost the one that failed
+        ([PEER], {"lost": "text"}),  # noticed before Ray has noticed the death
+        ([PEER, PEER], {"lost": "text"}),
+        ([PEER, DEAD], {"lost": "text"}),
+        ([OWN, DEAD], {"lost": "text"}),
+    ],
+)
 def test_a_trial_fails_by_an_error_of_its_own_alone(
-    errors: list[Exception], ending: dict[str, str],
+    errors: list[Exception],
+    ending: dict[str, str],
 ) -> None:
     assert _ending(errors, "text") == {**ending, "done": True}
 
 
 def _lose(rank: int, folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank,
-                            world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
     runtime = current_runtime(torch.device("cpu"))
     network = runtime.wrap(nn.Linear(2, 2))
     crossings = {
@@ -65,13 +70,21 @@ def test_a_killed_worker_is_missed_in_all_that_crosses(tmp_path: Path) -> None:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, -signal.SIGKILL]
     assert {path.name for path in tmp_path.iterdir()} >= {
-        "gradients", "gather", "share", "buffers"}
+        "gradients",
+        "gather",
+        "share",
+        "buffers",
+    }
 
 
-@pytest.mark.parametrize("error", [
-    RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("/gloo/transport/"),
-    torch.OutOfMemoryError("CUDA out of memory"),
-])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        ValueError("/gloo/transport/"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
 def test_other_errors_are_the_trial_s_own(error: Exception) -> None:
     assert not is_lost_connection(error)
 

@@ -38,8 +38,12 @@ def build(config: TrialConfig) -> Method:
     seed_everything(config.seed, "method")
     architecture = BACKBONES[config.backbone.name]
     return METHODS[config.method.name](
-        config.method.config, architecture.build(config.backbone.config, imagenet=False), 10,
-        optimizer_factory(config.optimizer), Runtime())
+        config.method.config,
+        architecture.build(config.backbone.config, imagenet=False),
+        10,
+        optimizer_factory(config.optimizer),
+        Runtime(),
+    )
 
 
 def meter(domains: Domains, **changes: Any) -> Meter:
@@ -75,8 +79,9 @@ def test_criteria_see_a_sample_of_the_given_size(domains: Domains) -> None:
 
 
 def test_the_sample_is_the_same_in_every_trial(domains: Domains) -> None:
-    samples = [meter(domains, seed=seed, evaluation={"max_images": 15}).target_sample
-               for seed in (0, 1)]
+    samples = [
+        meter(domains, seed=seed, evaluation={"max_images": 15}).target_sample for seed in (0, 1)
+    ]
     assert samples[0] is not None and samples[1] is not None
     assert torch.equal(samples[0].indices, samples[1].indices)
     assert samples[0].indices.tolist() != list(range(15))
@@ -99,26 +104,36 @@ def test_mixtures_are_of_the_sample_s_images(domains: Domains) -> None:
     mixtures = evaluation.mixtures
     assert one.target_sample is not None and len(mixtures.first) > 0
     transform = evaluation_transform(one.domains.geometry)
-    stack = normalize(torch.stack([transform(image) for image in one.target_sample]),
-                      one.config.normalization)
+    stack = normalize(
+        torch.stack([transform(image) for image in one.target_sample]), one.config.normalization
+    )
     with one.method.evaluating():
         expected = one.method.predict(0.55 * stack[mixtures.first] + 0.45 * stack[mixtures.second])
     assert torch.allclose(mixtures.logits, expected.logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("method, num_heads, width", [
-    *((name, 1, 16) for name in METHODS if name not in ("mcd", "srdc")),
-    ("srdc", 1, 4), (MCD, 2, 8)])
+@pytest.mark.parametrize(
+    "method, num_heads, width",
+    [
+        *((name, 1, 16) for name in METHODS if name not in ("mcd", "srdc")),
+        ("srdc", 1, 4),
+        (MCD, 2, 8),
+    ],
+)
 def test_class_weights_make_the_logits(
-    domains: Domains, method: Any, num_heads: int, width: int,
+    domains: Domains,
+    method: Any,
+    num_heads: int,
+    width: int,
 ) -> None:
     one = meter(domains, method=method, evaluation={"max_images": 20})
     inputs: list[Tensor] = []
     for layer in one.method.output_layers:
         layer.register_forward_hook(lambda _, given, __: inputs.append(given[0]))
     evaluation, _ = one.evaluation()
-    assert [tuple(weights.shape) for weights in evaluation.class_weights] \
-        == num_heads * [(10, width)]
+    assert [tuple(weights.shape) for weights in evaluation.class_weights] == num_heads * [
+        (10, width)
+    ]
     if num_heads == 1:
         logits = inputs[0] @ evaluation.class_weights[0].T + one.method.output_layers[0].bias
         assert torch.allclose(evaluation.source.logits, logits, atol=1e-5)
@@ -127,8 +142,11 @@ def test_class_weights_make_the_logits(
 def test_only_the_oracle_says_that_it_reads_target_labels() -> None:
     reading = {name for name, criterion in CRITERIA.items() if criterion.reads_target_labels}
     assert reading == {"oracle"}
-    assert all(issubclass(criterion, Criterion) for name, criterion in CRITERIA.items()
-               if name != "oracle")
+    assert all(
+        issubclass(criterion, Criterion)
+        for name, criterion in CRITERIA.items()
+        if name != "oracle"
+    )
 
 
 def test_metrics_are_of_the_named_set(domains: Domains) -> None:
@@ -137,12 +155,18 @@ def test_metrics_are_of_the_named_set(domains: Domains) -> None:
     whole = predicted_at_once(one, data.images)
     _, metrics = one.measure("IID", data)
     first = whole.head_logits["head_1"].argmax(dim=1)
-    assert metrics["IID/accuracy"] \
-        == pytest.approx((whole.logits.argmax(dim=1) == data.labels).float().mean().item())
-    assert metrics["IID/head_1_accuracy"] \
-        == pytest.approx((first == data.labels).float().mean().item())
-    assert set(metrics) == {"IID/accuracy", "IID/mean_class_accuracy", "IID/head_1_accuracy",
-                            "IID/head_2_accuracy"}
+    assert metrics["IID/accuracy"] == pytest.approx(
+        (whole.logits.argmax(dim=1) == data.labels).float().mean().item()
+    )
+    assert metrics["IID/head_1_accuracy"] == pytest.approx(
+        (first == data.labels).float().mean().item()
+    )
+    assert set(metrics) == {
+        "IID/accuracy",
+        "IID/mean_class_accuracy",
+        "IID/head_1_accuracy",
+        "IID/head_2_accuracy",
+    }
 
 
 def test_measuring_leaves_the_method_as_it_was(domains: Domains) -> None:
@@ -150,8 +174,10 @@ def test_measuring_leaves_the_method_as_it_was(domains: Domains) -> None:
     before = {name: value.clone() for name, value in one.method.networks.state_dict().items()}
     one.evaluation()
     assert one.method.networks.training
-    assert all(torch.equal(value, before[name])
-               for name, value in one.method.networks.state_dict().items())
+    assert all(
+        torch.equal(value, before[name])
+        for name, value in one.method.networks.state_dict().items()
+    )
 
 
 # Metrics by hand
@@ -163,8 +189,10 @@ LABELS = torch.tensor([0, 0, 0, 0, 1, 1])
 
 def test_accuracy_and_mean_class_accuracy_by_hand() -> None:
     # class 0: 3 of 4 right, class 1: 1 of 2, class 2 does not occur
-    assert classification_metrics(LOGITS, LABELS) \
-        == {"accuracy": pytest.approx(4 / 6), "mean_class_accuracy": pytest.approx(0.625)}
+    assert classification_metrics(LOGITS, LABELS) == {
+        "accuracy": pytest.approx(4 / 6),
+        "mean_class_accuracy": pytest.approx(0.625),
+    }
 
 
 def test_confusion_by_hand() -> None:
@@ -181,6 +209,7 @@ def test_workers_interleaved_shares_come_back_in_order(num_images: int, world_si
     shares = [whole[rank::world_size] for rank in range(world_size)]
     padded = [torch.cat([share, share.new_zeros(rows - len(share), 2)]) for share in shares]
     for rank, share in enumerate(shares):
+
         def all_gather(mine: Tensor, rank: int = rank) -> Tensor:
             assert torch.equal(mine, padded[rank])
             return torch.cat(padded)
@@ -199,9 +228,10 @@ def test_epoch_views_are_both_training_sets_in_order(domains: Domains) -> None:
     parts = list(views.source())
     assert torch.equal(torch.cat([labels for _, labels in parts]), domains.source_train.labels)
     assert domains.target_train is not None
-    for walked, images in ((torch.cat([images for images, _ in parts]),
-                            domains.source_train.images),
-                           (torch.cat(list(views.target())), domains.target_train.images)):
+    for walked, images in (
+        (torch.cat([images for images, _ in parts]), domains.source_train.images),
+        (torch.cat(list(views.target())), domains.target_train.images),
+    ):
         assert len(walked) == len(images)
         transform = evaluation_transform(domains.geometry)
         for i in (0, 70, len(images) - 1):
@@ -261,16 +291,19 @@ def test_every_layer_gets_the_target_s_statistics(domains: Domains, method: Any)
 def test_test_metrics_are_first_with_the_source_s_statistics(domains: Domains) -> None:
     one = meter(domains)
     # statistics of the source, as after a training
-    reestimate_batchnorm(one.method.networks, one.method.predict,
-                         [images for images, _ in one.views().source()])
+    reestimate_batchnorm(
+        one.method.networks, one.method.predict, [images for images, _ in one.views().source()]
+    )
     predictions, expected = one.measure("target_test", domains.test_sets["target_test"])
     metrics, confusion = one.test_metrics()
     _, after = one.measure("target_test", domains.test_sets["target_test"])
     assert {name: metrics[name] for name in expected} == expected
     assert {name: metrics[f"target_batchnorm/{name}"] for name in after} == after != expected
     assert set(confusion) == set(domains.test_sets)
-    assert torch.equal(confusion["target_test"], confusion_matrix(
-        predictions.logits, domains.test_sets["target_test"].labels))
+    assert torch.equal(
+        confusion["target_test"],
+        confusion_matrix(predictions.logits, domains.test_sets["target_test"].labels),
+    )
 
 
 def test_a_network_without_batch_statistics_has_none_of_the_target(domains: Domains) -> None:

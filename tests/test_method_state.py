@@ -82,7 +82,8 @@ def test_loss_terms_are_finite_scalars_without_gradient(case: str) -> None:
     for terms in train(build(case), range(6), TinyData()):
         assert terms and all(
             term.shape == () and not term.requires_grad and term.isfinite()
-            for term in terms.values())
+            for term in terms.values()
+        )
 
 
 def plain(case: str, **settings: object) -> Method:
@@ -101,20 +102,27 @@ def step(method: Method, progress: float, batch: Batch | None = None) -> dict[st
 
 def differing(first: dict[str, Tensor], second: dict[str, Tensor]) -> set[str]:
     """The modules whose parameters are not the same."""
-    return {name.split(".")[0] for name, value in first.items()
-            if not torch.allclose(second[name], value, rtol=0, atol=1e-7)}
+    return {
+        name.split(".")[0]
+        for name, value in first.items()
+        if not torch.allclose(second[name], value, rtol=0, atol=1e-7)
+    }
 
 
-@pytest.mark.parametrize("case, settings, progress", [
-    ("dann", {"domain_weight": 0.0}, 0.5),
-    ("rca", {"balance_weight": 0.0}, 0.0),
-    ("rca", {"balance_weight": 0.0, "adaptation_weight": 0.0}, 0.5),
-    ("rca", {"balance_weight": 0.0, "vat": {"weight": 0.0}}, 0.0),
-    ("disclusterda", {"balance_weight": 0.0}, 0.0),
-    ("disclusterda", {"balance_weight": 0.0, "adaptation_weight": 0.0}, 0.5),
-])
+@pytest.mark.parametrize(
+    "case, settings, progress",
+    [
+        ("dann", {"domain_weight": 0.0}, 0.5),
+        ("rca", {"balance_weight": 0.0}, 0.0),
+        ("rca", {"balance_weight": 0.0, "adaptation_weight": 0.0}, 0.5),
+        ("rca", {"balance_weight": 0.0, "vat": {"weight": 0.0}}, 0.0),
+        ("disclusterda", {"balance_weight": 0.0}, 0.0),
+        ("disclusterda", {"balance_weight": 0.0, "adaptation_weight": 0.0}, 0.5),
+    ],
+)
 def test_without_its_terms_takes_the_no_adaptation_step(
-        case: str, settings: dict[str, object], progress: float) -> None:
+    case: str, settings: dict[str, object], progress: float
+) -> None:
     method, reference = plain(case, **settings), plain("no_adaptation")
     heads = [each.networks.get_submodule("classifier") for each in (method, reference)]
     heads[0].load_state_dict(heads[1].state_dict())
@@ -127,24 +135,32 @@ def test_supervised_is_no_adaptation() -> None:
 
 
 def test_mcd_without_discrepancy_only_decays_the_generator_in_step_c() -> None:
-    after = [step(plain("mcd", discrepancy_weight=0.0, num_generator_steps=n), 0.5)
-             for n in (1, 4)]
-    decay = (1 - BACKBONE_RATE * WEIGHT_DECAY)**3
+    after = [
+        step(plain("mcd", discrepancy_weight=0.0, num_generator_steps=n), 0.5) for n in (1, 4)
+    ]
+    decay = (1 - BACKBONE_RATE * WEIGHT_DECAY) ** 3
     for name, value in after[0].items():
         shrunk = value * (decay if name.startswith("backbone") else 1)
         torch.testing.assert_close(after[1][name], shrunk, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("setting, moved", [
-    ("balance_weight", {"classifier"}), ("entropy_weight", {"backbone"})])
+@pytest.mark.parametrize(
+    "setting, moved", [("balance_weight", {"classifier"}), ("entropy_weight", {"backbone"})]
+)
 def test_rca_routes_each_term_to_one_side(setting: str, moved: set[str]) -> None:
-    assert differing(step(plain("rca", **{setting: 0.0}), 0.5),
-                     step(plain("rca", **{setting: 3.0}), 0.5)) == moved
+    assert (
+        differing(
+            step(plain("rca", **{setting: 0.0}), 0.5), step(plain("rca", **{setting: 3.0}), 0.5)
+        )
+        == moved
+    )
 
 
 def test_rca_virtual_adversarial_training_moves_both_sides_but_not_the_joint_head() -> None:
     assert differing(step(plain("rca"), 0.5), step(plain("rca_vat"), 0.5)) == {
-        "backbone", "classifier"}
+        "backbone",
+        "classifier",
+    }
 
 
 def srdc(epoch: int, **settings: object) -> SRDC:
@@ -177,9 +193,9 @@ def test_srdc_adapts_at_full_weight_in_the_first_epoch_and_by_the_ramp_later() -
 
 def test_srdc_mixes_source_weights_in_with_the_ramp() -> None:
     none, soft, mixed = (
-        lambda progress, selection=selection: step(
-            srdc(1, source_selection=selection), progress)
-        for selection in ("none", "soft", "soft_mixed"))
+        lambda progress, selection=selection: step(srdc(1, source_selection=selection), progress)
+        for selection in ("none", "soft", "soft_mixed")
+    )
     assert not differing(mixed(0.0), none(0.0))
     assert differing(mixed(0.1), none(0.1)) and differing(mixed(0.1), soft(0.1))
     assert not differing(mixed(5.0), soft(5.0))  # where the ramp has reached 1
@@ -216,7 +232,9 @@ def test_consistency_asks_for_second_views(case: str) -> None:
 
 
 def test_disclusterda_textbook_form_differs_in_one_term() -> None:
-    first, second = (plain("disclusterda", softmax_twice=twice).update(TinyData().batch(0), 0.5)
-                     for twice in (True, False))
+    first, second = (
+        plain("disclusterda", softmax_twice=twice).update(TinyData().batch(0), 0.5)
+        for twice in (True, False)
+    )
     assert {name for name in first if first[name] != second[name]} == {"source_to_centroids"}
     assert first["source_to_centroids"] > second["source_to_centroids"]

@@ -36,12 +36,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def trial(method: object) -> TrialConfig:
-    return validate(TrialConfig, {
-        "task": {"digits": {"num_source": 200, "num_test": 20}},
-        "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
-        "optimizer": {"algorithm": "adamw", "learning_rate": 1e-3},
-        "schedule": {"num_epochs": None, "num_steps": 4, "decay": "constant"},
-        "evaluation": {"interval_steps": 4}, "method": method})
+    return validate(
+        TrialConfig,
+        {
+            "task": {"digits": {"num_source": 200, "num_test": 20}},
+            "backbone": {"small_cnn": {"width": 4, "feature_dim": 16}},
+            "optimizer": {"algorithm": "adamw", "learning_rate": 1e-3},
+            "schedule": {"num_epochs": None, "num_steps": 4, "decay": "constant"},
+            "evaluation": {"interval_steps": 4},
+            "method": method,
+        },
+    )
 
 
 def test_example_trains_and_reports_its_losses(tmp_path: Path) -> None:
@@ -59,9 +64,13 @@ def test_example_without_weight_takes_no_adaptations_steps(tmp_path: Path) -> No
 
 
 def test_settings_of_an_own_method_are_checked_like_any() -> None:
-    with pytest.raises(InvalidConfig, match=(
+    with pytest.raises(
+        InvalidConfig,
+        match=(
             f"method/{NAME}/entropy_wait: unknown key 'entropy_wait'. "
-            "Did you mean 'entropy_weight'?")):
+            "Did you mean 'entropy_weight'?"
+        ),
+    ):
         trial({NAME: {"entropy_wait": 0.1}})
 
 

@@ -18,9 +18,15 @@ def cells(grid: Tensor, side: int = 32) -> Tensor:
     """The images of a grid, at their own size: ``(N, 3, side, side)``."""
     factor, edge = 3, 2
     step = side * factor + edge
-    rows = [grid[:, edge + step * r:edge + step * r + side * factor:factor,
-                 edge + step * c:edge + step * c + side * factor:factor]
-            for r in range(2) for c in range(NUM_IMAGES // 2)]
+    rows = [
+        grid[
+            :,
+            edge + step * r : edge + step * r + side * factor : factor,
+            edge + step * c : edge + step * c + side * factor : factor,
+        ]
+        for r in range(2)
+        for c in range(NUM_IMAGES // 2)
+    ]
     return torch.stack(rows)
 
 
@@ -48,23 +54,38 @@ def as_uint8(images: Tensor) -> Tensor:
 
 
 def test_pictures_are_of_the_images_that_training_begins_with(
-        tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, digits_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = first_batch(tmp_path, digits_cache, monkeypatch)
     config = tiny(method="dann", augmentation="strong", target_augmentation="weak")
     pictures = batch_pictures([config], digits_cache)
-    assert list(pictures) == ["source/evaluation", "source/strong", "target/evaluation",
-                              "target/weak"]
-    for name, images in (("source/strong", batch.source_images),
-                         ("target/weak", batch.target_images)):
+    assert list(pictures) == [
+        "source/evaluation",
+        "source/strong",
+        "target/evaluation",
+        "target/weak",
+    ]
+    for name, images in (
+        ("source/strong", batch.source_images),
+        ("target/weak", batch.target_images),
+    ):
         assert torch.equal(cells(pictures[name]), as_uint8(images[:NUM_IMAGES]))
 
 
 def test_each_augmentation_of_a_space_has_a_picture(digits_cache: Path) -> None:
-    configs = [tiny(augmentation="none"), tiny(augmentation="weak"),
-               *(tiny(augmentation={"strong": {"hue": hue}}) for hue in (0.0, 0.1, 0.0))]
+    configs = [
+        tiny(augmentation="none"),
+        tiny(augmentation="weak"),
+        *(tiny(augmentation={"strong": {"hue": hue}}) for hue in (0.0, 0.1, 0.0)),
+    ]
     pictures = batch_pictures(configs, digits_cache)
     assert [name for name in pictures if name.startswith("source/")] == [
-        "source/evaluation", "source/none", "source/weak", "source/strong", "source/strong 2"]
+        "source/evaluation",
+        "source/none",
+        "source/weak",
+        "source/strong",
+        "source/strong 2",
+    ]
     assert not torch.equal(pictures["source/strong"], pictures["source/strong 2"])
 
 

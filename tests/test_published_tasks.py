@@ -22,8 +22,20 @@ from trainables.tasks.s2rda_ms39 import S2RDA_MS_39
 
 SPLITS = Path(__file__).parents[2] / "shared" / "data" / "s2rda_splits"
 TEN = TEN_CLASSES.names
-VISDA = ["aeroplane", "bicycle", "bus", "car", "horse", "knife", "motorcycle", "person", "plant",
-         "skateboard", "train", "truck"]
+VISDA = [
+    "aeroplane",
+    "bicycle",
+    "bus",
+    "car",
+    "horse",
+    "knife",
+    "motorcycle",
+    "person",
+    "plant",
+    "skateboard",
+    "train",
+    "truck",
+]
 
 
 @pytest.fixture
@@ -89,15 +101,19 @@ def write_visda(root: Path) -> None:
     (root / "validation" / "image_list.txt").write_text("")
 
 
-def write_s2rda(root: Path, classes: tuple[str, ...] = S2RDA_49, *,
-                synthetic: str = "synthetic") -> None:
+def write_s2rda(
+    root: Path, classes: tuple[str, ...] = S2RDA_49, *, synthetic: str = "synthetic"
+) -> None:
     """Three extensions, spaces, a tail: one car more than of the others in each list."""
     write_tree(root / synthetic, dict.fromkeys(classes, 2))
     lists: dict[str, list[str]] = {"val": [], "test": []}
     number = 1000
     for name in classes:
-        for which, extension in (("val", ".jpg"), ("test", ".png"),
-                                 *([("val", ".JPEG"), ("test", ".jpg")] * (name == "car"))):
+        for which, extension in (
+            ("val", ".jpg"),
+            ("test", ".png"),
+            *([("val", ".JPEG"), ("test", ".jpg")] * (name == "car")),
+        ):
             path = f"real/{name}/a real {name}_{number}{extension}"
             write_image(root / path, number)
             lists[which].append(path)
@@ -121,22 +137,37 @@ def write_imagenet(root: Path) -> list[str]:
 def test_synsl_has_no_target_and_test_sets_by_name(data: Path) -> None:
     write_synsl(data)
     domains = load(data, "synsl", holdout=0.25)
-    assert domains.classes == ("airplane", "bicycle", "bus", "car", "knife", "motorbike", "plant",
-                               "skateboard", "train", "truck")
+    assert domains.classes == (
+        "airplane",
+        "bicycle",
+        "bus",
+        "car",
+        "knife",
+        "motorbike",
+        "plant",
+        "skateboard",
+        "train",
+        "truck",
+    )
     assert domains.target_train is None and domains.target_val is None
     assert counts(domains.source_train) == [3] * 10 and counts(domains.source_val) == [1] * 10
-    assert {name: len(images) for name, images in domains.test_sets.items()} \
-        == {"test_IID": 10, "test_IID_wo_BG": 10, "test_OOD": 20}
+    assert {name: len(images) for name, images in domains.test_sets.items()} == {
+        "test_IID": 10,
+        "test_IID_wo_BG": 10,
+        "test_OOD": 20,
+    }
     for images in (domains.source_train, domains.source_val, *domains.test_sets.values()):
         folders = [TEN_CLASSES.label(Path(name).parent.name) for name in names(images)]
         assert folders == images.labels.tolist()
-    assert {Path(name).parents[1].name for name in names(domains.test_sets["test_IID_wo_BG"])} \
-        == {"test_IID_wo_BG"}
+    assert {Path(name).parents[1].name for name in names(domains.test_sets["test_IID_wo_BG"])} == {
+        "test_IID_wo_BG"
+    }
     assert (domains.geometry.crop_size, domains.geometry.resize_size) == (224, 256)
 
 
-@pytest.mark.parametrize("source, total", [
-    ("SynSL-120K/train", 30), ("SynSL-120K/train+SubImageNet", 31)])
+@pytest.mark.parametrize(
+    "source, total", [("SynSL-120K/train", 30), ("SynSL-120K/train+SubImageNet", 31)]
+)
 def test_synsl_s_smaller_sources(data: Path, source: str, total: int) -> None:
     write_synsl(data)
     domains = load(data, "synsl", source=source, test_sets={"test_OOD": "SynSL-120K/test_OOD"})
@@ -178,8 +209,9 @@ def test_subvisda10_leaves_two_classes_out(data: Path, folder: str) -> None:
     assert sorted(names(domains.target_val) + names(test)) == sorted(names(domains.target_train))
     assert len(test) == 20
     for images in (domains.target_val, test, domains.source_train):
-        assert [TEN_CLASSES.label(Path(name).parent.name) for name in names(images)] \
-            == images.labels.tolist()
+        assert [
+            TEN_CLASSES.label(Path(name).parent.name) for name in names(images)
+        ] == images.labels.tolist()
 
 
 def test_adaptation_on_the_val_part_alone(data: Path) -> None:
@@ -200,12 +232,19 @@ def test_a_prepared_tree_of_ten_classes_will_do(data: Path) -> None:
 # S2RDA
 
 
-@pytest.mark.parametrize("task, classes, folder", [
-    ("s2rda49", S2RDA_49, ""), ("s2rda49", S2RDA_49, "S2RDA-49"),
-    ("s2rda_ms39", S2RDA_MS_39, "S2RDA-MS-39"),
-])
+@pytest.mark.parametrize(
+    "task, classes, folder",
+    [
+        ("s2rda49", S2RDA_49, ""),
+        ("s2rda49", S2RDA_49, "S2RDA-49"),
+        ("s2rda_ms39", S2RDA_MS_39, "S2RDA-MS-39"),
+    ],
+)
 def test_s2rda_follows_the_split_files(
-    data: Path, task: str, classes: tuple[str, ...], folder: str,
+    data: Path,
+    task: str,
+    classes: tuple[str, ...],
+    folder: str,
 ) -> None:
     write_s2rda(data / folder, classes)
     write_image(data / folder / "real" / "bus" / "unlisted.png", 9)
@@ -216,8 +255,9 @@ def test_s2rda_follows_the_split_files(
     for images, which in ((val, "val"), (test, "test")):
         lines = (data / folder / "splits" / f"real_{which}.txt").read_text().splitlines()
         assert sorted(names(images)) == sorted(f"{data / folder}/{line}" for line in lines)
-        assert [classes[label] for label in images.labels] \
-            == [Path(name).parent.name for name in names(images)]
+        assert [classes[label] for label in images.labels] == [
+            Path(name).parent.name for name in names(images)
+        ]
         assert counts(images)[classes.index("car")] == 2
     assert sorted(names(domains.target_train)) == sorted(names(val) + names(test))
     assert {Path(name).suffix for name in names(val)} == {".jpg", ".JPEG"}
@@ -247,15 +287,21 @@ def test_split_files_that_lie_apart(data: Path) -> None:
     apart = data.parent / "apart"
     (apart / "S2RDA-49").mkdir(parents=True)
     (data / "splits").rename(apart / "S2RDA-49" / "splits")
-    fails(data, "s2rda49", "splits: must be a folder that holds real_val.txt or "
-          "s2rda49_real_val.txt", f"{data}/splits, {data}", "published apart from the images, at "
-          "https://github.com/huitangtang/On_the_Utility_of_Synthetic_Data")
+    fails(
+        data,
+        "s2rda49",
+        "splits: must be a folder that holds real_val.txt or s2rda49_real_val.txt",
+        f"{data}/splits, {data}",
+        "published apart from the images, at "
+        "https://github.com/huitangtang/On_the_Utility_of_Synthetic_Data",
+    )
     assert load(data, "s2rda49", splits=str(apart)).target_val is not None
     flat = apart / "flat"
     flat.mkdir()
     for which in ("val", "test"):
-        shutil.copy(apart / "S2RDA-49" / "splits" / f"real_{which}.txt",
-                    flat / f"s2rda49_real_{which}.txt")
+        shutil.copy(
+            apart / "S2RDA-49" / "splits" / f"real_{which}.txt", flat / f"s2rda49_real_{which}.txt"
+        )
     assert load(data, "s2rda49", splits=str(flat)).target_val is not None
     fails(data, "s2rda49", "splits: must be a folder", "does not exist", splits="nowhere")
 
@@ -266,8 +312,12 @@ def test_the_synthetic_half_is_named_where_it_is_ambiguous(data: Path) -> None:
     (data / "lists" / "train").mkdir(parents=True)  # a class, by chance
     assert len(load(data, "s2rda49").source_train) > 0  # `more` holds no folder of a class
     shutil.copytree(data / "synthetic", data / "other")
-    fails(data, "s2rda49", f"source: must name the folder of the renders in {data}",
-          "got other, synthetic.")
+    fails(
+        data,
+        "s2rda49",
+        f"source: must name the folder of the renders in {data}",
+        "got other, synthetic.",
+    )
     assert "/more/renders/" in names(load(data, "s2rda49", source="more/renders").source_train)[0]
     shutil.rmtree(data / "other")
     shutil.rmtree(data / "synthetic")
@@ -301,7 +351,9 @@ CHANGES = [rename_images, exchange_classes, exchange_contents]
 @pytest.mark.parametrize("part", ["all", "val"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_name_or_place_or_label_decides_what_adaptation_sees(
-    data: Path, change: Callable[[Path], None], part: str,
+    data: Path,
+    change: Callable[[Path], None],
+    part: str,
 ) -> None:
     write_visda(data)
     before = stack(load(data, "subvisda10", target_train=part).target_train)
@@ -379,37 +431,57 @@ def test_imagenet_990_merges_the_classes_of_the_ten(data: Path) -> None:
 
 
 def test_renders_do_not_fit_the_finer_classes(data: Path) -> None:
-    fails(data, "imagenet", "synthetic: must be null for the subset 'imagenet'",
-          "got 'SynSL-120K/train'", synthetic="SynSL-120K/train")
+    fails(
+        data,
+        "imagenet",
+        "synthetic: must be null for the subset 'imagenet'",
+        "got 'SynSL-120K/train'",
+        synthetic="SynSL-120K/train",
+    )
 
 
 # What is reported
 
 
 def test_no_data_root(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fails(data, "synsl", f"root: must be a folder, got {data}/nowhere, which does not exist",
-          root=str(data / "nowhere"))
+    fails(
+        data,
+        "synsl",
+        f"root: must be a folder, got {data}/nowhere, which does not exist",
+        root=str(data / "nowhere"),
+    )
     monkeypatch.setenv("SYN2REAL_DATA", str(data / "nowhere"))
     fails(data, "synsl", f"SYN2REAL_DATA: must be a folder, got {data}/nowhere")
     monkeypatch.delenv("SYN2REAL_DATA")
     for task in ("synsl", "subvisda10", "s2rda49", "s2rda_ms39", "imagenet"):
-        fails(data, task, "root: must name the folder of the downloads", "--data DIR",
-              "SYN2REAL_DATA")
+        fails(
+            data,
+            task,
+            "root: must name the folder of the downloads",
+            "--data DIR",
+            "SYN2REAL_DATA",
+        )
 
 
 def test_the_setting_goes_before_the_variable(
-    data: Path, monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_visda(data)
     monkeypatch.setenv("SYN2REAL_DATA", "/nowhere")
     assert load(data, "subvisda10", root=str(data)).classes == TEN
 
 
-@pytest.mark.parametrize("task, role, inner", [
-    ("synsl", "source", "SynSL"), ("synsl", "test_sets/test_OOD", "SynSL-120K/test_OOD"),
-    ("subvisda10", "source", "train"), ("subvisda10", "target", "validation"),
-    ("imagenet", "source", "ImageNet/train"),
-])
+@pytest.mark.parametrize(
+    "task, role, inner",
+    [
+        ("synsl", "source", "SynSL"),
+        ("synsl", "test_sets/test_OOD", "SynSL-120K/test_OOD"),
+        ("subvisda10", "source", "train"),
+        ("subvisda10", "target", "validation"),
+        ("imagenet", "source", "ImageNet/train"),
+    ],
+)
 def test_a_missing_tree(data: Path, task: str, role: str, inner: str) -> None:
     write_synsl(data)
     write_visda(data)
@@ -428,10 +500,16 @@ def test_folders_that_do_not_match_are_named_with_the_classes(data: Path) -> Non
     write_synsl(data)
     (data / "SynSL" / "bus").rename(data / "SynSL" / "coach")
     write_image(data / "SynSL" / "stray.png", 1)
-    fails(data, "synsl", f"source: the folders of {data}/SynSL must be those of the classes",
-          "images lie outside the folders of classes", "these folders are no classes: 'coach'",
-          "these classes have no folder with images: 'bus'", "list them in aliases",
-          "Classes: airplane, bicycle, bus")
+    fails(
+        data,
+        "synsl",
+        f"source: the folders of {data}/SynSL must be those of the classes",
+        "images lie outside the folders of classes",
+        "these folders are no classes: 'coach'",
+        "these classes have no folder with images: 'bus'",
+        "list them in aliases",
+        "Classes: airplane, bicycle, bus",
+    )
 
 
 def test_an_empty_class_folder(data: Path) -> None:
@@ -442,8 +520,13 @@ def test_an_empty_class_folder(data: Path) -> None:
 
 
 def test_an_alias_for_no_class(data: Path) -> None:
-    fails(data, "synsl", "aliases: 'x' stands for 'buss', which is no class", "'bus'?",
-          aliases={"x": "buss"})
+    fails(
+        data,
+        "synsl",
+        "aliases: 'x' stands for 'buss', which is no class",
+        "'bus'?",
+        aliases={"x": "buss"},
+    )
 
 
 def test_too_few_images(data: Path) -> None:
@@ -452,8 +535,12 @@ def test_too_few_images(data: Path) -> None:
     fails(data, "subvisda10", f"source: {data}/train must hold at least two images of a class")
     shutil.rmtree(data / "train")
     write_tree(data / "train", dict.fromkeys(VISDA, 2))
-    fails(data, "subvisda10", f"target: {data}/validation must hold more images",
-          target_test_fraction=0.01)
+    fails(
+        data,
+        "subvisda10",
+        f"target: {data}/validation must hold more images",
+        target_test_fraction=0.01,
+    )
 
 
 def test_a_damaged_target_image(data: Path) -> None:
@@ -466,8 +553,12 @@ def test_a_listed_image_that_is_missing(data: Path) -> None:
     write_s2rda(data)
     for path in (data / "real" / "car").glob("*.jpg"):
         path.unlink()
-    fails(data, "s2rda49", f"real_val: {data}/real must hold all images that "
-          f"{data}/splits/real_val.txt lists; 1 are missing:\ncar/a real car_")
+    fails(
+        data,
+        "s2rda49",
+        f"real_val: {data}/real must hold all images that "
+        f"{data}/splits/real_val.txt lists; 1 are missing:\ncar/a real car_",
+    )
 
 
 def test_lists_that_share_an_image(data: Path) -> None:
@@ -477,20 +568,23 @@ def test_lists_that_share_an_image(data: Path) -> None:
     fails(data, "s2rda49", "splits: real_val and real_test must share no image")
 
 
-@pytest.mark.parametrize("line, rule", [
-    ("real/../../etc/passwd.jpg", "must not leave the data root"),
-    ("/real/bus/a.jpg", "must not leave the data root"),
-    ("real/bus/a\0.jpg", "must not leave the data root"),
-    ("synthetic/bus/a.jpg", "must be real/<class>/<file>"),
-    ("real/bus/b/a.jpg", "must be real/<class>/<file>"),
-    ("real//a.jpg", "must be real/<class>/<file>"),
-    ("real/./a.jpg", "must be real/<class>/<file>"),
-    ("", "must be real/<class>/<file>"),
-    ("real/buss/a.jpg", "'buss' is no class"),
-    ("real/bus/a.txt", "must end in one of .jpg"),
-    ("real/bus/a.jpg 3", "must end in one of .jpg"),
-    ("real/car/first.jpg", "must name an image once"),
-])
+@pytest.mark.parametrize(
+    "line, rule",
+    [
+        ("real/../../etc/passwd.jpg", "must not leave the data root"),
+        ("/real/bus/a.jpg", "must not leave the data root"),
+        ("real/bus/a\0.jpg", "must not leave the data root"),
+        ("synthetic/bus/a.jpg", "must be real/<class>/<file>"),
+        ("real/bus/b/a.jpg", "must be real/<class>/<file>"),
+        ("real//a.jpg", "must be real/<class>/<file>"),
+        ("real/./a.jpg", "must be real/<class>/<file>"),
+        ("", "must be real/<class>/<file>"),
+        ("real/buss/a.jpg", "'buss' is no class"),
+        ("real/bus/a.txt", "must end in one of .jpg"),
+        ("real/bus/a.jpg 3", "must end in one of .jpg"),
+        ("real/car/first.jpg", "must name an image once"),
+    ],
+)
 def test_a_line_that_is_not_as_it_must_be(tmp_path: Path, line: str, rule: str) -> None:
     (tmp_path / "real_val.txt").write_text(f"real/car/first.jpg\n{line}\nreal/car/c.jpg\n")
     split = SplitFile(("real_val.txt",), (tmp_path,))
@@ -512,12 +606,15 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
         SplitFile(("list.txt",), (tmp_path,)).read(ClassList(("bus",)))
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"target_train": "test"}, "target_train: must be 'all' or 'val'"),
-    ({"num_source": 0}, "num_source: must be greater than 0"),
-    ({"image_size": "224"}, "image_size: must be a valid integer"),
-    ({"target_test_fraction": 0.0}, "target_test_fraction: must be greater than 0"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"target_train": "test"}, "target_train: must be 'all' or 'val'"),
+        ({"num_source": 0}, "num_source: must be greater than 0"),
+        ({"image_size": "224"}, "image_size: must be a valid integer"),
+        ({"target_test_fraction": 0.0}, "target_test_fraction: must be greater than 0"),
+    ],
+)
 def test_invalid_settings(settings: dict[str, object], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
         validate(TASKS["subvisda10"].Config, settings)
@@ -532,14 +629,21 @@ def test_synsl_needs_a_test_set() -> None:
 
 
 @pytest.mark.skipif(not SPLITS.is_dir(), reason=f"{SPLITS} is not there")
-@pytest.mark.parametrize("name, classes, total, num_with_spaces, some", [
-    ("s2rda49_real_val", S2RDA_49, 30_262, 0, {"car": 5_200}),
-    ("s2rda49_real_test", S2RDA_49, 30_273, 0, {"car": 5_201}),
-    ("s2rda_ms39_real_val", S2RDA_MS_39, 20_859, 484, {"printer": 4}),
-    ("s2rda_ms39_real_test", S2RDA_MS_39, 20_876, 487, {"printer": 4}),
-])
+@pytest.mark.parametrize(
+    "name, classes, total, num_with_spaces, some",
+    [
+        ("s2rda49_real_val", S2RDA_49, 30_262, 0, {"car": 5_200}),
+        ("s2rda49_real_test", S2RDA_49, 30_273, 0, {"car": 5_201}),
+        ("s2rda_ms39_real_val", S2RDA_MS_39, 20_859, 484, {"printer": 4}),
+        ("s2rda_ms39_real_test", S2RDA_MS_39, 20_876, 487, {"printer": 4}),
+    ],
+)
 def test_all_published_lines_are_read(
-    name: str, classes: tuple[str, ...], total: int, num_with_spaces: int, some: dict[str, int],
+    name: str,
+    classes: tuple[str, ...],
+    total: int,
+    num_with_spaces: int,
+    some: dict[str, int],
 ) -> None:
     lines = SplitFile((f"{name}.txt",), (SPLITS,)).read(ClassList(classes))
     assert len(lines) == len(set(lines)) == total
@@ -577,7 +681,9 @@ def test_check_reports_what_differs(data: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.usefixtures("wide")
 def test_check_finds_a_download_as_published(
-    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("trainables.tasks._s2rda._SYNTHETIC_PER_CLASS", 2)
     write_s2rda(data)
@@ -607,7 +713,8 @@ def test_check_decodes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("wide")
 def test_check_goes_on_after_a_missing_part(
-    data: Path, capsys: pytest.CaptureFixture[str],
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_visda(data)
     shutil.rmtree(data / "validation")
@@ -620,7 +727,8 @@ def test_check_goes_on_after_a_missing_part(
 
 @pytest.mark.usefixtures("wide")
 def test_check_says_what_is_missing_beside_the_lists(
-    data: Path, capsys: pytest.CaptureFixture[str],
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_s2rda(data)
     shutil.rmtree(data / "real")
@@ -630,16 +738,22 @@ def test_check_says_what_is_missing_beside_the_lists(
 
 
 @pytest.mark.usefixtures("wide")
-@pytest.mark.parametrize("arguments, message", [
-    (["--task", "s2rda94"], "unknown task 's2rda94'. Did you mean 's2rda49'?"),
-    (["--task", "digits"], "--task: must be one of imagenet, s2rda49, s2rda_ms39"),
-    (["--task", "synsl", "--data", "/nowhere"], "root: must be a folder, got /nowhere"),
-    (["--task", "synsl", "--set", "sourc=x"], "unknown key 'sourc'. Did you mean 'source'?"),
-    (["--task", "synsl", "--set", "source"], "--set: must be NAME=VALUE, got source"),
-    (["--task", "s2rda49", "--set", "splits=/nowhere"], "splits: must be a folder"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--task", "s2rda94"], "unknown task 's2rda94'. Did you mean 's2rda49'?"),
+        (["--task", "digits"], "--task: must be one of imagenet, s2rda49, s2rda_ms39"),
+        (["--task", "synsl", "--data", "/nowhere"], "root: must be a folder, got /nowhere"),
+        (["--task", "synsl", "--set", "sourc=x"], "unknown key 'sourc'. Did you mean 'source'?"),
+        (["--task", "synsl", "--set", "source"], "--set: must be NAME=VALUE, got source"),
+        (["--task", "s2rda49", "--set", "splits=/nowhere"], "splits: must be a folder"),
+    ],
+)
 def test_check_says_why_it_cannot(
-    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     code, text = run_check(capsys, *arguments)
     assert code == 2 and message in text

@@ -24,8 +24,9 @@ def test_search_converges_to_the_direction_of_greatest_change() -> None:
     def alignment(num_power_steps: int) -> float:
         config = VirtualAdversarialConfig(xi=1e-4, epsilon=0.5, num_power_steps=num_power_steps)
         found = adversarial_perturbation(classify, image, logits, noise, config).flatten()
-        torch.testing.assert_close(found.norm(), torch.tensor(0.5, dtype=found.dtype), atol=1e-5,
-                                   rtol=0)
+        torch.testing.assert_close(
+            found.norm(), torch.tensor(0.5, dtype=found.dtype), atol=1e-5, rtol=0
+        )
         return float((found @ steepest).abs() / found.norm())
 
     assert alignment(1) < 0.95 and alignment(30) > 0.999
@@ -36,6 +37,10 @@ def test_perturbation_is_a_constant() -> None:
     weight = torch.randn(3, 12, generator=generator(0, "weight"), requires_grad=True)
     logits = images.flatten(start_dim=1) @ weight.T
     found = adversarial_perturbation(
-        lambda x: x.flatten(start_dim=1) @ weight.T, images, logits, images,
-        VirtualAdversarialConfig(xi=0.01))
+        lambda x: x.flatten(start_dim=1) @ weight.T,
+        images,
+        logits,
+        images,
+        VirtualAdversarialConfig(xi=0.01),
+    )
     assert not found.requires_grad and weight.grad is None

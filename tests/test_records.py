@@ -31,8 +31,9 @@ def test_records_are_read_as_they_were_written(file: Path) -> None:
 def test_numbers_survive_bit_for_bit(file: Path) -> None:
     record = make_record("0000", [0.1 + 0.2, 1e-300, 1 / 3])
     RecordFile(file).append(record)
-    assert [evaluation.metrics["criterion/bnm"] for evaluation in read_records(file)[0].evaluations
-            ] == [0.1 + 0.2, 1e-300, 1 / 3]
+    assert [
+        evaluation.metrics["criterion/bnm"] for evaluation in read_records(file)[0].evaluations
+    ] == [0.1 + 0.2, 1e-300, 1 / 3]
 
 
 def test_each_record_is_one_line_of_json(file: Path) -> None:
@@ -46,11 +47,17 @@ def test_each_record_is_one_line_of_json(file: Path) -> None:
 
 
 def test_a_record_is_on_the_disk_when_append_returns(
-    file: Path, monkeypatch: pytest.MonkeyPatch,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     synced = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(
-        (os.readlink(f"/proc/self/fd/{descriptor}"), file.read_bytes())))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda descriptor: synced.append(
+            (os.readlink(f"/proc/self/fd/{descriptor}"), file.read_bytes())
+        ),
+    )
     RecordFile(file).append(FIRST)
     assert synced == [(str(file), FIRST.model_dump_json().encode() + b"\n")]
 
@@ -80,10 +87,14 @@ def test_a_study_without_records_has_none(file: Path) -> None:
     assert not file.exists()
 
 
-@pytest.mark.parametrize("line, message", [
-    ("{", "Expecting property name"), ("{}", "id: is required and missing."),
-    ('{"id": 3}', "id: must be a valid string, got 3."),
-])
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("{", "Expecting property name"),
+        ("{}", "id: is required and missing."),
+        ('{"id": 3}', "id: must be a valid string, got 3."),
+    ],
+)
 def test_a_damaged_line_is_named(file: Path, line: str, message: str) -> None:
     RecordFile(file).append(FIRST)
     with file.open("a") as text:
@@ -103,8 +114,12 @@ def test_a_trial_has_one_record(file: Path) -> None:
 
 def test_selected_are_the_metrics_of_the_best_evaluation() -> None:
     assert FIRST.best_evaluation == 2
-    assert FIRST.selected() == {"criterion/bnm": 0.5, "source_val/accuracy": 0.9,
-                                "loss/classification": 0.1, "criterion/oracle": 0.2}
+    assert FIRST.selected() == {
+        "criterion/bnm": 0.5,
+        "source_val/accuracy": 0.9,
+        "loss/classification": 0.1,
+        "criterion/oracle": 0.2,
+    }
     assert SECOND.selected() == {}
 
 

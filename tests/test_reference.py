@@ -18,9 +18,15 @@ from trainables.tasks import TASKS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 TABLES: dict[str, dict[str, Configured]] = {
-    "Augmentation": {**AUGMENTATIONS}, "Backbone": {**BACKBONES}, "Criterion": {**CRITERIA},
-    "Initialization": {**INITIALIZATIONS}, "Method": {**METHODS}, "Pruner": {**PRUNERS},
-    "Sampler": {**SAMPLERS}, "Task": {**TASKS}}
+    "Augmentation": {**AUGMENTATIONS},
+    "Backbone": {**BACKBONES},
+    "Criterion": {**CRITERIA},
+    "Initialization": {**INITIALIZATIONS},
+    "Method": {**METHODS},
+    "Pruner": {**PRUNERS},
+    "Sampler": {**SAMPLERS},
+    "Task": {**TASKS},
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,9 @@ def section(page: str, heading: str) -> str:
     """From a heading that holds ``heading`` to the next of its level or above."""
     found = re.search(rf"^(#+) [^\n]*{re.escape(heading)}", page, re.MULTILINE)
     assert found is not None, f"no section {heading}"
-    rest = page[found.start():]
+    rest = page[found.start() :]
     end = re.search(rf"\n#{{1,{len(found[1])}}} ", rest)
-    return rest[:end.start()] if end else rest
+    return rest[: end.start()] if end else rest
 
 
 def keys(text: str) -> set[str]:
@@ -53,17 +59,27 @@ def test_every_key_is_there(page: str, heading: str, model: type[BaseConfig]) ->
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_entry_is_there_with_its_keys(page: str, kind: str) -> None:
     for name, entry in TABLES[kind].items():
-        heading = next((line for line in page.splitlines()
-                        if line.startswith(f"### {kind} ") and f"`{name}`" in line), None)
+        heading = next(
+            (
+                line
+                for line in page.splitlines()
+                if line.startswith(f"### {kind} ") and f"`{name}`" in line
+            ),
+            None,
+        )
         assert heading is not None, f"{kind} {name}"
         assert keys(section(page, heading.removeprefix("### "))) >= set(entry.Config.model_fields)
 
 
 def test_rows_say_what_they_should(page: str) -> None:
-    rows = {line.split("|")[1].strip(): line for line in section(page, "`mcd`").splitlines()
-            if line.startswith("| `")}
-    assert rows["`dropout`"] == \
-        "| `dropout` | number ≥ 0, < 1 | `0.5` | Before each hidden layer. |"
+    rows = {
+        line.split("|")[1].strip(): line
+        for line in section(page, "`mcd`").splitlines()
+        if line.startswith("| `")
+    }
+    assert (
+        rows["`dropout`"] == "| `dropout` | number ≥ 0, < 1 | `0.5` | Before each hidden layer. |"
+    )
     folders = section(page, "Task `folders`")
     assert "| `source` | [path](#paths) | **required** | Tree of the labelled source. |" in folders
     assert "| `classes` | list of text or null | `null` |" in folders
@@ -77,8 +93,10 @@ def test_every_key_is_explained(page: str) -> None:
 
 
 def test_links_lead_to_one_heading_each(page: str) -> None:
-    anchors = Counter(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-                      for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE))
+    anchors = Counter(
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    )
     links = set(re.findall(r"\(#([^)]*)\)", page))
     assert len(links) > 10
     assert {link: anchors[link] for link in links if anchors[link] != 1} == {}

@@ -31,13 +31,22 @@ from trainables.tasks import DATA_VARIABLE, using_data_folder
 ROOT = Path(__file__).parents[1]
 BACKBONE = "{small_cnn: {width: 4, feature_dim: 16}}"
 SMALL = overrides(
-    num_trials=1, final_seeds=1, fixed__backbone=BACKBONE, fixed__loader_workers=0,
-    fixed__schedule__num_epochs=1, fixed__batch_size=4,
-    task__folders__image_size=16, search__method="{choice: {no_adaptation: {}}}")
+    num_trials=1,
+    final_seeds=1,
+    fixed__backbone=BACKBONE,
+    fixed__loader_workers=0,
+    fixed__schedule__num_epochs=1,
+    fixed__batch_size=4,
+    task__folders__image_size=16,
+    search__method="{choice: {no_adaptation: {}}}",
+)
 """Changes of the page's space that make it quick; its paths stay as they are."""
 CHECKPOINT = overrides(fixed__initialization="{checkpoint: {path: weights/backbone.pt}}")
-WRITTEN = {"task/folders/source": "data/renders", "task/folders/target": "data/photos",
-           "initialization/checkpoint/path": "weights/backbone.pt"}
+WRITTEN = {
+    "task/folders/source": "data/renders",
+    "task/folders/target": "data/photos",
+    "initialization/checkpoint/path": "weights/backbone.pt",
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,11 @@ def run(folder: Path, space: str, *arguments: str) -> "subprocess.CompletedProce
     paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
         [sys.executable, "-m", "study.run", "--space", space, *arguments],
-        cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
 
 
 def records_of(folder: Path) -> dict[str, TrialRecord]:
@@ -77,31 +90,40 @@ def finished(folder: Path) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.slow
 def test_paths_are_relative_to_the_current_directory(
-        folder: Path, finished: "subprocess.CompletedProcess[str]") -> None:
+    folder: Path, finished: "subprocess.CompletedProcess[str]"
+) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     records = records_of(folder)
     assert {name: record.outcome for name, record in records.items()} == {
-        "0000": "complete", "final-no_adaptation-seed1": "complete"}
+        "0000": "complete",
+        "final-no_adaptation-seed1": "complete",
+    }
     for record in records.values():
         assert record.paths == WRITTEN
         trial = validate(TrialConfig, record.config)
         assert trial.identity() == record.identity
         assert resolve_paths(trial, "/elsewhere").written == {}
         assert record.config["task"]["folders"]["source"] == str(folder / "data/renders")
-        assert record.config["initialization"]["checkpoint"]["path"] \
-            == str(folder / "weights/backbone.pt")
+        assert record.config["initialization"]["checkpoint"]["path"] == str(
+            folder / "weights/backbone.pt"
+        )
 
 
 @pytest.mark.slow
 def test_from_another_folder_only_the_study_s_own_space_goes_on(
-        folder: Path, finished: "subprocess.CompletedProcess[str]", tmp_path: Path) -> None:
+    folder: Path, finished: "subprocess.CompletedProcess[str]", tmp_path: Path
+) -> None:
     assert finished.returncode == 0
     runs = ["--out", str(folder / "runs"), "--name", "photos", "--resume"]
     refused = run(tmp_path, str(folder / "photos.yaml"), *SMALL, *CHECKPOINT, *runs)
     own = str(folder / "runs/photos/study.yaml")
-    assert (refused.returncode, refused.stderr) == (2, (
-        f"{folder}/runs/photos: holds another study; it differs in directory. Resume it with "
-        f"--space {own} --name photos, or choose another --name.\n"))
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        (
+            f"{folder}/runs/photos: holds another study; it differs in directory. Resume it with "
+            f"--space {own} --name photos, or choose another --name.\n"
+        ),
+    )
     gone_on = run(tmp_path, own, *runs, "--set", "final_seeds=2")
     assert (gone_on.returncode, gone_on.stderr) == (0, "")
     more = records_of(folder)["final-no_adaptation-seed2"]
@@ -130,49 +152,88 @@ class Files(BaseConfig):
 
 def test_paths_are_found_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    files = Files(several=["./c/", "/d/../e/", ""], either={"x": "../f", "y": "~/g"},
-                  inner=Inner(weights="h.pt"))
+    files = Files(
+        several=["./c/", "/d/../e/", ""],
+        either={"x": "../f", "y": "~/g"},
+        inner=Inner(weights="h.pt"),
+    )
     resolved = resolve_paths(files, "/base")
     assert resolved.config == Files(
-        one="/base/a", several=["/base/c", "/d/../e/", ""], pair=(1, "/base/b"),
-        either={"x": "/base/../f", "y": "/home/me/g"}, inner=Inner(weights="/base/h.pt"))
+        one="/base/a",
+        several=["/base/c", "/d/../e/", ""],
+        pair=(1, "/base/b"),
+        either={"x": "/base/../f", "y": "/home/me/g"},
+        inner=Inner(weights="/base/h.pt"),
+    )
     assert resolved.written == {
-        "one": "a", "several/0": "./c/", "pair/1": "b", "either/x": "../f", "either/y": "~/g",
-        "inner/weights": "h.pt"}
+        "one": "a",
+        "several/0": "./c/",
+        "pair/1": "b",
+        "either/x": "../f",
+        "either/y": "~/g",
+        "inner/weights": "h.pt",
+    }
     assert resolve_paths(Files(either="i"), "/base").config.either == "/base/i"
     again = resolve_paths(resolved.config, "/other")
     assert again.config is resolved.config and again.written == {}
 
 
-@pytest.mark.parametrize("settings, places", [
-    ({"task": {"folders": {"source": "s", "target": "t", "test_sets": {"more": "m"}}}},
-     {"source": "s", "target": "t", "test_sets/more": "m"}),
-    *(({"task": {name: {"root": "r"}}}, {"root": "r"}) for name in (
-        "synsl", "subvisda10", "imagenet")),
-    *(({"task": {name: {"root": "r", "source": "renders", "splits": "s"}}},
-       {"root": "r", "splits": "s"}) for name in ("s2rda49", "s2rda_ms39")),
-    ({"task": "digits", "initialization": {"pretraining": {"task": {"synsl": {"root": "r"}}}}},
-     {"initialization/pretraining/task/synsl/root": "r"}),
-    ({"task": "digits", "initialization": {"checkpoint": {"path": "w.pt"}}},
-     {"initialization/checkpoint/path": "w.pt"}),
-])
+@pytest.mark.parametrize(
+    "settings, places",
+    [
+        (
+            {"task": {"folders": {"source": "s", "target": "t", "test_sets": {"more": "m"}}}},
+            {"source": "s", "target": "t", "test_sets/more": "m"},
+        ),
+        *(
+            ({"task": {name: {"root": "r"}}}, {"root": "r"})
+            for name in ("synsl", "subvisda10", "imagenet")
+        ),
+        *(
+            (
+                {"task": {name: {"root": "r", "source": "renders", "splits": "s"}}},
+                {"root": "r", "splits": "s"},
+            )
+            for name in ("s2rda49", "s2rda_ms39")
+        ),
+        (
+            {
+                "task": "digits",
+                "initialization": {"pretraining": {"task": {"synsl": {"root": "r"}}}},
+            },
+            {"initialization/pretraining/task/synsl/root": "r"},
+        ),
+        (
+            {"task": "digits", "initialization": {"checkpoint": {"path": "w.pt"}}},
+            {"initialization/checkpoint/path": "w.pt"},
+        ),
+    ],
+)
 def test_every_setting_that_names_a_file_or_folder(
-        settings: dict[str, Any], places: dict[str, str]) -> None:
+    settings: dict[str, Any], places: dict[str, str]
+) -> None:
     written = resolve_paths(validate(TrialConfig, settings), "/base").written
-    assert {place.removeprefix(f"task/{next(iter(settings['task']))}/"): text
-            for place, text in written.items()} == places
+    assert {
+        place.removeprefix(f"task/{next(iter(settings['task']))}/"): text
+        for place, text in written.items()
+    } == places
 
 
 def test_absolute_paths_keep_a_trial_s_identity() -> None:
-    config = validate(TrialConfig, {
-        "task": {"folders": {"source": "/data/./renders/", "target": "/data/../photos"}},
-        "initialization": {"checkpoint": {"path": "/w//b.pt"}}})
+    config = validate(
+        TrialConfig,
+        {
+            "task": {"folders": {"source": "/data/./renders/", "target": "/data/../photos"}},
+            "initialization": {"checkpoint": {"path": "/w//b.pt"}},
+        },
+    )
     assert config.identity() == "f9da25146c4abd32"  # of versions before this one
     assert resolve_paths(config, "/base").config is config
 
 
 def test_a_relative_data_folder_is_the_same_for_trials(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(DATA_VARIABLE, "downloads")
     with using_data_folder(None):
@@ -186,11 +247,15 @@ def test_a_relative_data_folder_is_the_same_for_trials(
 # Studies
 
 SPACE: dict[str, Any] = {
-    "num_trials": 4, "final_seeds": 1, "pruner": "none",
+    "num_trials": 4,
+    "final_seeds": 1,
+    "pruner": "none",
     "task": {"folders": {"target": "data/photos"}},
     "fixed": {"backbone": "small_cnn", "schedule": {"num_epochs": 4}},
-    "search": {"task": {"folders": {"source": {"choice": ["renders", "/data/renders"]}}},
-               "method": {"choice": {"no_adaptation": {}}}},
+    "search": {
+        "task": {"folders": {"source": {"choice": ["renders", "/data/renders"]}}},
+        "method": {"choice": {"no_adaptation": {}}},
+    },
 }
 
 
@@ -214,13 +279,17 @@ def open_session(folder: Path, out: Path) -> Session:
 
 
 def test_records_have_a_path_as_it_was_written_and_the_absolute_one(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = folder_with(tmp_path, "here")
     monkeypatch.chdir(here)
     session = open_session(here, tmp_path / "out")
     list(Driver(session, {}).events())
-    own = {record.params["task/folders/source"]: record for record in session.records
-           if record.same_as is None and record.stage == "search"}
+    own = {
+        record.params["task/folders/source"]: record
+        for record in session.records
+        if record.same_as is None and record.stage == "search"
+    }
     assert set(own) == {"renders", "/data/renders"}  # the journal's values are those of the space
     for text, record in own.items():
         folders = record.config["task"]["folders"]
@@ -235,7 +304,8 @@ def test_records_have_a_path_as_it_was_written_and_the_absolute_one(
 
 
 def test_an_interrupted_study_goes_on_with_the_paths_of_its_beginning(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = folder_with(tmp_path, "here"), folder_with(tmp_path, "there")
     monkeypatch.chdir(here)
     first = open_session(here, tmp_path / "out").next_trial()
@@ -248,7 +318,8 @@ def test_an_interrupted_study_goes_on_with_the_paths_of_its_beginning(
 
 
 def test_the_same_text_in_another_folder_is_another_study(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = [folder_with(tmp_path, name) for name in ("here", "there")]
     identities = []
     for folder in folders:
@@ -262,7 +333,8 @@ def test_the_same_text_in_another_folder_is_another_study(
 
 
 def test_a_space_may_name_the_directory_and_is_then_the_same_anywhere(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = folder_with(tmp_path, "here", directory="/images")
     found = []
     for folder in (here, tmp_path):
@@ -274,16 +346,19 @@ def test_a_space_may_name_the_directory_and_is_then_the_same_anywhere(
 
 
 def test_without_relative_paths_the_directory_says_nothing(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = folder_with(tmp_path, "here", task="digits", search={
-        "method": {"choice": {"no_adaptation": {}}}})
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = folder_with(
+        tmp_path, "here", task="digits", search={"method": {"choice": {"no_adaptation": {}}}}
+    )
     for folder in (here, tmp_path):  # is resumed where it did not begin
         monkeypatch.chdir(folder)
         assert open_session(here, tmp_path / "out").study.directory is None
 
 
 def test_a_study_of_an_earlier_version_goes_on(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here = folder_with(tmp_path, "here")
     monkeypatch.chdir(here)
     open_session(here, tmp_path / "out")
@@ -298,25 +373,34 @@ def test_a_study_of_an_earlier_version_goes_on(
 
 
 def test_tasks_of_a_joint_search_have_their_paths(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = folder_with(tmp_path, "here", joint="mean", tasks=["digits", {
-        "folders": {"source": "renders", "target": "~/photos"}}], task=None, search={
-            "method": {"choice": {"no_adaptation": {}}}})
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = folder_with(
+        tmp_path,
+        "here",
+        joint="mean",
+        tasks=["digits", {"folders": {"source": "renders", "target": "~/photos"}}],
+        task=None,
+        search={"method": {"choice": {"no_adaptation": {}}}},
+    )
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.chdir(here)
     session = open_session(here, tmp_path / "out")
     assert session.study.directory == str(here)
     list(Driver(session, {}).events())
-    (task,) = {str(record.config["task"]) for record in session.records
-               if record.task == "folders"}
+    (task,) = {
+        str(record.config["task"]) for record in session.records if record.task == "folders"
+    }
     assert f"{here}/renders" in task and "/home/me/photos" in task
     assert {str(record.paths) for record in session.records if record.task == "digits"} == {"{}"}
     assert {str(record.paths) for record in session.records if record.task == "folders"} == {
-        str({"task/folders/source": "renders", "task/folders/target": "~/photos"})}
+        str({"task/folders/source": "renders", "task/folders/target": "~/photos"})
+    }
 
 
 def test_an_earlier_study_s_values_are_those_of_the_space_and_its_results_of_a_folder(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     here, there = folder_with(tmp_path, "here"), folder_with(tmp_path, "there")
     monkeypatch.chdir(here)
     session = open_session(here, tmp_path / "out")
@@ -325,8 +409,10 @@ def test_an_earlier_study_s_values_are_those_of_the_space_and_its_results_of_a_f
         monkeypatch.chdir(folder)
         study, space = read_study(str(folder / "space.yaml"), [])
         (best,) = best_params(tmp_path / "out", 1, space)
-        assert best == {"task/folders/source": best["task/folders/source"],
-                        "method": "no_adaptation"}
+        assert best == {
+            "task/folders/source": best["task/folders/source"],
+            "method": "no_adaptation",
+        }
         if known:
             assert known_trials(tmp_path / "out", study.located(space), space)
         else:
@@ -335,15 +421,23 @@ def test_an_earlier_study_s_values_are_those_of_the_space_and_its_results_of_a_f
 
 
 def test_a_cluster_takes_absolute_paths_only(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     here = folder_with(tmp_path, "here")
-    arguments = ["--space", str(here / "space.yaml"), "--storage", "/shared", "--cluster",
-                 "nowhere.yaml"]
+    arguments = [
+        "--space",
+        str(here / "space.yaml"),
+        "--storage",
+        "/shared",
+        "--cluster",
+        "nowhere.yaml",
+    ]
     assert main(arguments) == 2
     rule = "must be absolute on a cluster, as its machines see it, got"
     remedy = "Or give its folder: --set directory=/FOLDER."
     assert set(capsys.readouterr().err.splitlines()) == {
         f"task/folders/target: {rule} data/photos. {remedy}",
-        f"task/folders/source: {rule} renders. {remedy}"}
+        f"task/folders/source: {rule} renders. {remedy}",
+    }
     assert main([*arguments, "--set", "directory=/images"]) == 2
     assert capsys.readouterr().err.startswith("--cluster nowhere.yaml: no such file")

@@ -16,20 +16,37 @@ FIGURES = {"target_test/accuracy": 0.7312, "target_test/mean_class_accuracy": 0.
 
 def final(method: str, seed: int, **test: float) -> TrialRecord:
     shifted = {name: value + 0.01 * seed for name, value in {**FIGURES, **test}.items()}
-    return make_record(f"final-{method}-seed{seed}", [0.5], method=method, stage="final",
-                       seed=seed, test=shifted)
+    return make_record(
+        f"final-{method}-seed{seed}", [0.5], method=method, stage="final", seed=seed, test=shifted
+    )
 
 
 RECORDS = [
-    make_record("0000", [0.5], method="no_adaptation", oracle=[0.6],
-                params={"method": "no_adaptation", "optimizer/learning_rate": 0.0012345}),
-    make_record("0001", [0.75, 0.5], method="disclusterda", oracle=[0.625, 0.875],
-                params={"method": "disclusterda", "method/disclusterda/softmax_twice": True,
-                        "optimizer/learning_rate": 0.25, "augmentation": "strong"}),
+    make_record(
+        "0000",
+        [0.5],
+        method="no_adaptation",
+        oracle=[0.6],
+        params={"method": "no_adaptation", "optimizer/learning_rate": 0.0012345},
+    ),
+    make_record(
+        "0001",
+        [0.75, 0.5],
+        method="disclusterda",
+        oracle=[0.625, 0.875],
+        params={
+            "method": "disclusterda",
+            "method/disclusterda/softmax_twice": True,
+            "optimizer/learning_rate": 0.25,
+            "augmentation": "strong",
+        },
+    ),
     make_record("0002", [0.25], method="disclusterda", outcome="stopped", oracle=[0.1]),
     make_record("0003", [], method="disclusterda", outcome="failed"),
-    *(final("no_adaptation", seed, **{"target_batchnorm/target_test/accuracy": 0.8})
-      for seed in (1, 2, 3)),
+    *(
+        final("no_adaptation", seed, **{"target_batchnorm/target_test/accuracy": 0.8})
+        for seed in (1, 2, 3)
+    ),
     *(final("disclusterda", seed, **{"target_test/accuracy": 0.9}) for seed in (1, 2, 3)),
 ]
 
@@ -78,8 +95,7 @@ def test_the_winners_settings(lines: list[str]) -> None:
 
 
 def test_the_regret(lines: list[str]) -> None:
-    assert line_with(lines, "all methods") \
-        == "all methods 62.5 87.5 (0001) 25.0"
+    assert line_with(lines, "all methods") == "all methods 62.5 87.5 (0001) 25.0"
 
 
 def test_a_sentence_says_what_selected(lines: list[str]) -> None:
@@ -100,15 +116,37 @@ def test_a_study_without_final_runs_says_so() -> None:
 
 def supervised(condition: str, test: dict[str, float], stage: Stage) -> TrialRecord:
     name = {"search": "0000", "final": f"final-{condition}-seed1"}[stage]
-    return make_record(name, [0.5], method="supervised", condition=condition, stage=stage,
-                       test=test, params={"task/digits": condition})
+    return make_record(
+        name,
+        [0.5],
+        method="supervised",
+        condition=condition,
+        stage=stage,
+        test=test,
+        params={"task/digits": condition},
+    )
 
 
 def test_where_nothing_is_adapted_every_named_set_has_a_column() -> None:
-    lines = shown(compare([
-        supervised(name, {"test_IID/accuracy": share, "test_IID/mean_class_accuracy": 0.1,
-                          "test_IID_wo_BG/accuracy": share / 2, "test_OOD/accuracy": share / 4},
-                   "final") for name, share in (("fixed", 0.8), ("random", 0.6))], "bnm", False))
+    lines = shown(
+        compare(
+            [
+                supervised(
+                    name,
+                    {
+                        "test_IID/accuracy": share,
+                        "test_IID/mean_class_accuracy": 0.1,
+                        "test_IID_wo_BG/accuracy": share / 2,
+                        "test_OOD/accuracy": share / 4,
+                    },
+                    "final",
+                )
+                for name, share in (("fixed", 0.8), ("random", 0.6))
+            ],
+            "bnm",
+            False,
+        )
+    )
     heading = line_with([line.replace("┃", "│") for line in lines], "CPU-s")
     assert heading == "condition OOD IID IID_wo_BG source acc. trials CPU-s"
     assert line_with(lines, "│ fixed") == "fixed 20.0 80.0 40.0 90.0"
@@ -120,7 +158,8 @@ def test_without_final_runs_figures_that_the_search_measured_are_shown_as_such()
     lines = shown(compare([record], "source_validation", False))
     assert lines[0].startswith("Winners of the search, on one seed, in %")
     assert "fixed 50.0 80.0 90.0 1+0+0 10" in [
-        " ".join(line.replace("│", " ").split()) for line in lines]
+        " ".join(line.replace("│", " ").split()) for line in lines
+    ]
 
 
 def test_without_target_labels_no_regret_is_shown() -> None:
@@ -128,10 +167,15 @@ def test_without_target_labels_no_regret_is_shown() -> None:
     assert not [line for line in lines if "regret" in line]
 
 
-@pytest.mark.parametrize("spread, num_seeds, text", [
-    (Spread((0.9312, 0.9312)), 2, "93.1 ± 0.0"), (Spread((0.5, 0.6, 0.7)), 3, "60.0 ± 10.0"),
-    (Spread((0.9312,)), 1, "93.1"), (None, 3, "–"),
-])
+@pytest.mark.parametrize(
+    "spread, num_seeds, text",
+    [
+        (Spread((0.9312, 0.9312)), 2, "93.1 ± 0.0"),
+        (Spread((0.5, 0.6, 0.7)), 3, "60.0 ± 10.0"),
+        (Spread((0.9312,)), 1, "93.1"),
+        (None, 3, "–"),
+    ],
+)
 def test_percent(spread: Spread | None, num_seeds: int, text: str) -> None:
     assert percent(spread, num_seeds) == text
 
@@ -139,11 +183,16 @@ def test_percent(spread: Spread | None, num_seeds: int, text: str) -> None:
 def test_json_holds_every_seed_s_figure() -> None:
     plain = json.loads(json.dumps(as_json(compare(RECORDS, "bnm", False))))
     rows = {row["name"]: row for row in plain["rows"]}
-    assert rows["disclusterda"]["metrics"]["target_test/accuracy"] \
-        == pytest.approx([0.91, 0.92, 0.93])
+    assert rows["disclusterda"]["metrics"]["target_test/accuracy"] == pytest.approx(
+        [0.91, 0.92, 0.93]
+    )
     assert rows["disclusterda"]["winner"] == "0001"
-    assert plain["baseline"]["metrics"]["target_test/accuracy"] \
-        == pytest.approx([0.81, 0.82, 0.83])
-    assert [regret["name"] for regret in plain["regrets"]] \
-        == ["no_adaptation", "disclusterda", "all methods"]
+    assert plain["baseline"]["metrics"]["target_test/accuracy"] == pytest.approx(
+        [0.81, 0.82, 0.83]
+    )
+    assert [regret["name"] for regret in plain["regrets"]] == [
+        "no_adaptation",
+        "disclusterda",
+        "all methods",
+    ]
     assert (plain["criterion"], plain["selected_by_target_labels"]) == ("bnm", False)

@@ -90,57 +90,95 @@ def place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Place:
 
 def test_an_unknown_space(place: Place) -> None:
     assert place.fails(space="digit").startswith(
-        "no space or file named 'digit'. Did you mean 'digits'? Known: ")
+        "no space or file named 'digit'. Did you mean 'digits'? Known: "
+    )
     assert not place.out.exists()
 
 
-@pytest.mark.parametrize("text, line", [
-    ("", "space.yaml: is empty."),
-    ("task: [digits\nsearch: {}\n", "space.yaml:2: not YAML: expected ',' or ']', but got ':'."),
-])
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("", "space.yaml: is empty."),
+        (
+            "task: [digits\nsearch: {}\n",
+            "space.yaml:2: not YAML: expected ',' or ']', but got ':'.",
+        ),
+    ],
+)
 def test_what_is_no_space(place: Place, text: str, line: str) -> None:
     place.write(text)
     assert place.fails() == line
     assert not place.out.exists()
 
 
-@pytest.mark.parametrize("old, new, line", [
-    ("      dann:", "      dan:", "space.yaml:10: search/method: unknown method 'dan'. Did you "
-                                  f"mean 'dann'? Known: {', '.join(sorted(METHODS))}."),
-    ("small_cnn", "smal_cnn", "space.yaml:5: fixed/backbone: unknown backbone 'smal_cnn'. Did "
-                              f"you mean 'small_cnn'? Known: {', '.join(sorted(BACKBONES))}."),
-    ("num_trials: 2", "criterion: bmn", "space.yaml:3: criterion: unknown criterion 'bmn'. Did "
-                                        f"you mean 'bnm'? Known: {', '.join(sorted(SELECTORS))}."),
-    ("[1.0e-4, 1.0e-2]", "[1.0e-2, 1.0e-4]",
-     "space.yaml:9: search/optimizer/learning_rate/log_uniform: must be [low, high] with low < "
-     "high, got [0.01, 0.0001]."),
-    ("[1.0e-4, 1.0e-2]", "[1e-4, 1.0e-2]",
-     "space.yaml:9: search/optimizer/learning_rate/log_uniform/0: must be a number, got '1e-4'. "
-     "YAML reads 1e-4 as text: write 1.0e-4."),
-    ("num_trials: 2", "num_trials: 0",
-     "space.yaml:3: num_trials: must be greater than 0, got 0."),
-])
+@pytest.mark.parametrize(
+    "old, new, line",
+    [
+        (
+            "      dann:",
+            "      dan:",
+            "space.yaml:10: search/method: unknown method 'dan'. Did you "
+            f"mean 'dann'? Known: {', '.join(sorted(METHODS))}.",
+        ),
+        (
+            "small_cnn",
+            "smal_cnn",
+            "space.yaml:5: fixed/backbone: unknown backbone 'smal_cnn'. Did "
+            f"you mean 'small_cnn'? Known: {', '.join(sorted(BACKBONES))}.",
+        ),
+        (
+            "num_trials: 2",
+            "criterion: bmn",
+            "space.yaml:3: criterion: unknown criterion 'bmn'. Did "
+            f"you mean 'bnm'? Known: {', '.join(sorted(SELECTORS))}.",
+        ),
+        (
+            "[1.0e-4, 1.0e-2]",
+            "[1.0e-2, 1.0e-4]",
+            "space.yaml:9: search/optimizer/learning_rate/log_uniform: must be [low, high] with low < "
+            "high, got [0.01, 0.0001].",
+        ),
+        (
+            "[1.0e-4, 1.0e-2]",
+            "[1e-4, 1.0e-2]",
+            "space.yaml:9: search/optimizer/learning_rate/log_uniform/0: must be a number, got '1e-4'. "
+            "YAML reads 1e-4 as text: write 1.0e-4.",
+        ),
+        (
+            "num_trials: 2",
+            "num_trials: 0",
+            "space.yaml:3: num_trials: must be greater than 0, got 0.",
+        ),
+    ],
+)
 def test_a_mistake_in_the_space(place: Place, old: str, new: str, line: str) -> None:
     place.change(old, new)
     assert place.fails() == line
     assert not place.out.exists()
 
 
-@pytest.mark.parametrize("arguments, line", [
-    (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
-    (["--trials", "-3"], "--set: num_trials: must be greater than 0, got -3."),
-    (["--concurrency", "0"], "--set: concurrency: must be auto or an integer above 0, got 0."),
-    (["--workers", "0"], "--set: fixed/resources/workers: must be greater than 0, got 0."),
-    (["--set", "fixed.optimizer.weight_decay=1e-4"],
-     "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML reads 1e-4 as "
-     "text: write 1.0e-4, without quotes."),
-    (["--set", "fixed.schedule.num_epoch=3"],
-     "--set: fixed/schedule/num_epoch: unknown key 'num_epoch'. Did you mean 'num_epochs'? "
-     "Known: decay, decay_epochs, decay_factor, decay_interval, num_epochs, num_steps, per, "
-     "warmup_steps."),
-    (["--name", "a/b"], "--name: must be the plain name of a folder, got 'a/b'."),
-    (["--name", ".."], "--name: must be the plain name of a folder, got '..'."),
-])
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
+        (["--trials", "-3"], "--set: num_trials: must be greater than 0, got -3."),
+        (["--concurrency", "0"], "--set: concurrency: must be auto or an integer above 0, got 0."),
+        (["--workers", "0"], "--set: fixed/resources/workers: must be greater than 0, got 0."),
+        (
+            ["--set", "fixed.optimizer.weight_decay=1e-4"],
+            "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML reads 1e-4 as "
+            "text: write 1.0e-4, without quotes.",
+        ),
+        (
+            ["--set", "fixed.schedule.num_epoch=3"],
+            "--set: fixed/schedule/num_epoch: unknown key 'num_epoch'. Did you mean 'num_epochs'? "
+            "Known: decay, decay_epochs, decay_factor, decay_interval, num_epochs, num_steps, per, "
+            "warmup_steps.",
+        ),
+        (["--name", "a/b"], "--name: must be the plain name of a folder, got 'a/b'."),
+        (["--name", ".."], "--name: must be the plain name of a folder, got '..'."),
+    ],
+)
 def test_a_mistake_on_the_command_line(place: Place, arguments: list[str], line: str) -> None:
     assert place.fails(*arguments) == line
     assert not place.out.exists()
@@ -155,8 +193,10 @@ def test_what_is_no_option(place: Place, arguments: list[str]) -> None:
 
 def test_no_space_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr().err \
+    assert (
+        capsys.readouterr().err
         == "--space NAME|FILE is required; --list shows the spaces that ship.\n"
+    )
 
 
 # The machine
@@ -172,25 +212,29 @@ def here(cpus: int) -> str:
 def test_more_workers_than_cpus(place: Place) -> None:
     cpus = len(os.sched_getaffinity(0))
     place.change("schedule:", "batch_size: 5040\n  schedule:")
-    assert place.fails("--workers", "5040") \
-        == (f"resources: a trial needs 5040 workers of 1 CPU each, and there is room for {cpus}: "
-            f"{here(cpus)}. {REMEDY}")
-    assert place.fails("--set", f"fixed.resources.cpus_per_worker={cpus + 1}") \
-        == (f"resources: a trial needs {cpus + 1} CPU, and no machine has that: {here(cpus)}. "
-            f"{REMEDY}")
+    assert place.fails("--workers", "5040") == (
+        f"resources: a trial needs 5040 workers of 1 CPU each, and there is room for {cpus}: "
+        f"{here(cpus)}. {REMEDY}"
+    )
+    assert place.fails("--set", f"fixed.resources.cpus_per_worker={cpus + 1}") == (
+        f"resources: a trial needs {cpus + 1} CPU, and no machine has that: {here(cpus)}. {REMEDY}"
+    )
     assert not place.out.exists()
 
 
 def test_more_gpus_than_there_are(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert place.fails("--set", "fixed.resources.gpus_per_worker=0.5") \
-        == ("resources: a trial needs 1 CPU and 0.5 GPU, and no machine has that: "
-            f"{here(len(os.sched_getaffinity(0)))}. {REMEDY}")
+    assert place.fails("--set", "fixed.resources.gpus_per_worker=0.5") == (
+        "resources: a trial needs 1 CPU and 0.5 GPU, and no machine has that: "
+        f"{here(len(os.sched_getaffinity(0)))}. {REMEDY}"
+    )
 
 
 def test_resources_are_not_searched(place: Place) -> None:
-    assert place.fails("--set", "search.resources.cpus_per_worker.choice=[1, 2]") \
+    assert (
+        place.fails("--set", "search.resources.cpus_per_worker.choice=[1, 2]")
         == "resources: must be the same for all trials of a study."
+    )
 
 
 # The data
@@ -206,8 +250,10 @@ def test_a_folder_that_is_missing(place: Place) -> None:
 def test_a_folder_that_is_empty(place: Place) -> None:
     place.write_folders(bus=2)
     (place.folder / "target" / "bus").rename(place.folder / "elsewhere")
-    assert place.fails() == ("target: folder target holds no images. Images end in "
-                             ".jpg, .jpeg, .png, .bmp, .webp, .tif, .tiff.")
+    assert place.fails() == (
+        "target: folder target holds no images. Images end in "
+        ".jpg, .jpeg, .png, .bmp, .webp, .tif, .tiff."
+    )
     assert not place.out.exists()
 
 
@@ -222,7 +268,8 @@ def test_a_folder_with_other_classes(place: Place) -> None:
     place.write_folders(buss=2, car=2)
     assert place.fails() == (
         "target: folder 'buss' of target is no class of the source source. Did you mean 'bus'? "
-        "Known: bus, car. Rename it or list it in aliases.")
+        "Known: bus, car. Rename it or list it in aliases."
+    )
     assert not place.out.exists()
 
 
@@ -252,22 +299,29 @@ def test_a_cache_that_was_there_stays(place: Place) -> None:
 def test_an_oracle_without_labels(place: Place) -> None:
     place.write_folders(bus=2)
     (place.folder / "target" / "bus").rename(place.folder / "flat")
-    place.write(place.space.read_text().replace(str(place.folder / "target"),
-                                                str(place.folder / "flat")))
-    assert place.fails("--set", "criterion=oracle") \
+    place.write(
+        place.space.read_text().replace(str(place.folder / "target"), str(place.folder / "flat"))
+    )
+    assert (
+        place.fails("--set", "criterion=oracle")
         == "criterion 'oracle' needs target labels, which task 'folders' does not have."
+    )
 
 
 def test_a_checkpoint_that_is_missing(place: Place) -> None:
-    place.change("backbone: small_cnn",
-                 "backbone: small_cnn\n  initialization: {checkpoint: {path: nowhere.pt}}")
-    assert place.fails() == \
-        f"initialization/checkpoint/path: no such file: {Path.cwd()}/nowhere.pt."
+    place.change(
+        "backbone: small_cnn",
+        "backbone: small_cnn\n  initialization: {checkpoint: {path: nowhere.pt}}",
+    )
+    assert (
+        place.fails() == f"initialization/checkpoint/path: no such file: {Path.cwd()}/nowhere.pt."
+    )
     assert not place.out.exists()
 
 
 def test_weights_that_cannot_be_downloaded(
-    place: Place, monkeypatch: pytest.MonkeyPatch,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     build = resnet.get_model
 
@@ -281,12 +335,15 @@ def test_weights_that_cannot_be_downloaded(
     assert place.fails() == (
         "the ImageNet weights of resnet18 cannot be downloaded (<urlopen error Name or service "
         "not known>). Fetch them where there is a network and name the file under "
-        "initialization: {checkpoint: {path: …}}.")
+        "initialization: {checkpoint: {path: …}}."
+    )
     assert not Layout(place.out / "space").root.exists()
 
 
-WRONG_SIZE = ("backbone 'vit_tiny': the backbone is built for images of 224 × 224 pixels, and the "
-              "task gives 32 × 32. Set the backbone's image_size: 32.")
+WRONG_SIZE = (
+    "backbone 'vit_tiny': the backbone is built for images of 224 × 224 pixels, and the "
+    "task gives 32 × 32. Set the backbone's image_size: 32."
+)
 
 
 def test_a_backbone_of_another_size(place: Place) -> None:
@@ -295,26 +352,42 @@ def test_a_backbone_of_another_size(place: Place) -> None:
 
 
 def test_a_backbone_of_another_size_alone_knows_it(
-    place: Place, capsys: pytest.CaptureFixture[str],
+    place: Place,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = place.folder / "trial.yaml"
     path.write_text("{task: digits, backbone: vit_tiny}")
-    assert run_alone(["--config", str(path), "--out", str(place.folder / "trial"),
-                      "--cache", str(place.out / "cache")]) == 2
+    assert (
+        run_alone(
+            [
+                "--config",
+                str(path),
+                "--out",
+                str(place.folder / "trial"),
+                "--cache",
+                str(place.out / "cache"),
+            ]
+        )
+        == 2
+    )
     assert capsys.readouterr().err == WRONG_SIZE + "\n"
 
 
 def test_a_pretraining_without_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYN2REAL_DATA", raising=False)
-    place.change("backbone: small_cnn",
-                 "backbone: small_cnn\n  initialization: {pretraining: {task: synsl}}")
+    place.change(
+        "backbone: small_cnn",
+        "backbone: small_cnn\n  initialization: {pretraining: {task: synsl}}",
+    )
     assert place.fails() == (
         "root: must name the folder of the downloads. Give it in the task's settings, by --data "
-        "DIR, or in the environment variable SYN2REAL_DATA.")
+        "DIR, or in the environment variable SYN2REAL_DATA."
+    )
 
 
 def test_data_from_the_command_line_go_before_the_environment(
-    place: Place, monkeypatch: pytest.MonkeyPatch,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SYN2REAL_DATA", "/nowhere")
     (place.folder / "data").mkdir()
@@ -325,8 +398,10 @@ def test_data_from_the_command_line_go_before_the_environment(
 
 
 def test_data_that_are_not_there(place: Place) -> None:
-    assert place.fails("--data", str(place.folder / "nowhere")) \
+    assert (
+        place.fails("--data", str(place.folder / "nowhere"))
         == "--data: must be a folder, got nowhere, which does not exist."
+    )
     assert not place.out.exists()
 
 
@@ -354,7 +429,8 @@ def test_a_folder_that_is_there_already(place: Place) -> None:
     before = place.left()
     assert place.fails("--name", "mine") == (
         "out/mine: exists already. Choose another --name, or go on with the study there by "
-        "--resume.")
+        "--resume."
+    )
     assert place.left() == before
 
 
@@ -364,7 +440,8 @@ def test_the_folder_of_another_study(place: Place) -> None:
     place.change("small_cnn", "resnet18")
     assert place.fails("--resume", "--seed", "5") == (
         "out/space: holds another study; it differs in fixed, seed. Resume it with --space "
-        "out/space/study.yaml --name space, or choose another --name.")
+        "out/space/study.yaml --name space, or choose another --name."
+    )
     assert place.left() == before
 
 
@@ -376,14 +453,16 @@ def test_the_study_that_the_message_says_is_the_same(place: Place) -> None:
 
 def test_a_study_may_go_on_with_other_numbers_of_trials(place: Place) -> None:
     layout = started_study(place)
-    study, _ = read_study(str(place.space), [
-        "num_trials=9", "concurrency=1", "final_seeds=5", "max_restarts=0"])
+    study, _ = read_study(
+        str(place.space), ["num_trials=9", "concurrency=1", "final_seeds=5", "max_restarts=0"]
+    )
     preparation.check_same_study(layout, study)
 
 
 def test_nothing_to_resume(place: Place) -> None:
     assert place.fails("--resume") == (
-        "out/space: no study to resume here. Without --resume a new one starts.")
+        "out/space: no study to resume here. Without --resume a new one starts."
+    )
     assert not place.out.exists()
 
 
@@ -427,10 +506,15 @@ def named(place: Place, *overrides: str, resume: bool, fresh: bool) -> str:
     return preparation.choose_folders(Storage(place.out), "space", studies, resume, fresh)[0]
 
 
-@pytest.mark.parametrize("existing, chosen", [
-    ([], "space"), (["space"], "space-2"), (["space", "space-2"], "space-3"),
-    (["space", "space-3"], "space-2"),
-])
+@pytest.mark.parametrize(
+    "existing, chosen",
+    [
+        ([], "space"),
+        (["space"], "space-2"),
+        (["space", "space-2"], "space-3"),
+        (["space", "space-3"], "space-2"),
+    ],
+)
 def test_a_new_study_takes_a_free_name(place: Place, existing: list[str], chosen: str) -> None:
     for name in existing:
         (place.out / name).mkdir(parents=True)
@@ -456,7 +540,8 @@ def test_studies_of_several_tasks_share_a_name(place: Place, resume: bool, chose
 
 
 def test_the_list_shows_every_space_with_its_question(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["--list"]) == 0
@@ -468,20 +553,26 @@ def test_the_list_shows_every_space_with_its_question(
 
 
 def test_a_dry_run_shows_values_examples_and_cost(
-    place: Place, monkeypatch: pytest.MonkeyPatch,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    code = main(["--space", str(place.space), "--out", str(place.out), "--dry-run",
-                 "--trials", "5"])
-    lines = [" ".join(line.replace("│", " ").split())
-             for line in place.capsys.readouterr().out.splitlines()]
+    code = main(
+        ["--space", str(place.space), "--out", str(place.out), "--dry-run", "--trials", "5"]
+    )
+    lines = [
+        " ".join(line.replace("│", " ").split())
+        for line in place.capsys.readouterr().out.splitlines()
+    ]
     assert code == 0
     assert "optimizer/learning_rate 0.0001 … 0.01 (log)" in lines
     assert "method no_adaptation, dann" in lines
     assert "method/dann/domain_weight 0.5 … 1.0" in lines
     assert len([line for line in lines if line.startswith("example ")]) == 3
-    assert lines[-1] == ("cost: at most 5 trials × 3 epochs, and 3 final runs for each of 2 "
-                         "conditions. Nothing was run.")
+    assert lines[-1] == (
+        "cost: at most 5 trials × 3 epochs, and 3 final runs for each of 2 "
+        "conditions. Nothing was run."
+    )
     assert not place.out.exists()
 
 
@@ -503,7 +594,8 @@ def test_simulating_takes_one_task(place: Place) -> None:
     place.change("task: digits", "tasks: [digits, synsl]")
     assert place.fails("--simulate", "curves.csv") == (
         "space.yaml: tasks: must be a single one here, got digits, synsl. "
-        "Choose by --set tasks=[digits].")
+        "Choose by --set tasks=[digits]."
+    )
 
 
 def test_a_dry_run_s_examples_follow_the_seed(place: Place) -> None:
@@ -515,8 +607,10 @@ def test_a_dry_run_s_examples_follow_the_seed(place: Place) -> None:
 
 
 def test_a_dry_run_checks(place: Place) -> None:
-    assert place.fails("--dry-run", "--trials", "0") \
+    assert (
+        place.fails("--dry-run", "--trials", "0")
         == "--set: num_trials: must be greater than 0, got 0."
+    )
 
 
 def test_from_python_bad_input_is_an_error(place: Place) -> None:

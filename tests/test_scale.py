@@ -57,18 +57,30 @@ def run_trials(session: Session, count: int) -> Work:
             trial = session.next_trial()
             assert trial is not None
         for evaluation in range(1, NUM_EVALUATIONS + 1):
-            report = replace(training_report(trial.config, evaluation), objective=0.5,
-                             finished=evaluation == NUM_EVALUATIONS)
+            report = replace(
+                training_report(trial.config, evaluation),
+                objective=0.5,
+                finished=evaluation == NUM_EVALUATIONS,
+            )
             with work.counted():
                 session.on_report(trial.id, report)
     return work
 
 
-@pytest.mark.parametrize("changes", [
-    {"pruner": "none"}, {"pruner": "asha"}, {"pruner": "hyperband"}, {"pruner": "median"},
-    {"epoch_limit": 10000}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pruner": "none"},
+        {"pruner": "asha"},
+        {"pruner": "hyperband"},
+        {"pruner": "median"},
+        {"epoch_limit": 10000},
+    ],
+    ids=str,
+)
 def test_the_hundredth_trial_is_as_much_work_as_the_tenth(
-    tmp_path: Path, changes: dict[str, object],
+    tmp_path: Path,
+    changes: dict[str, object],
 ) -> None:
     display = Display(Console(file=io.StringIO()), "bnm", 1)
     session = open_session(tmp_path, display, sampler="random", num_trials=200, **changes)

@@ -25,7 +25,8 @@ def test_five_trials_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_window_is_of_its_own_trials() -> None:
     before, after = scale.Use(1.0, 10.0, 100 << 20), scale.Use(2.0, 14.0, 101 << 20)
     assert scale.window((100, before), (200, after)) == (
-        "   101 to    200:   10.0 CPU-ms,   40.0 ms and  10.2 KiB a trial;   101 MiB")
+        "   101 to    200:   10.0 CPU-ms,   40.0 ms and  10.2 KiB a trial;   101 MiB"
+    )
 
 
 def test_a_space_is_measured_with_its_own_epochs() -> None:

@@ -83,13 +83,16 @@ def problems(value: object, model: type[BaseConfig] = Whole) -> list[str]:
 # Choices
 
 
-@pytest.mark.parametrize("written, expected", [
-    ("sharp", Choice("sharp", Sharp())),
-    ({"sharp": None}, Choice("sharp", Sharp())),
-    ({"sharp": {}}, Choice("sharp", Sharp())),
-    ({"sharp": {"sharpness": 2.0}}, Choice("sharp", Sharp(sharpness=2.0))),
-    (Choice("plain", Plain()), Choice("plain", Plain())),
-])
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ("sharp", Choice("sharp", Sharp())),
+        ({"sharp": None}, Choice("sharp", Sharp())),
+        ({"sharp": {}}, Choice("sharp", Sharp())),
+        ({"sharp": {"sharpness": 2.0}}, Choice("sharp", Sharp(sharpness=2.0))),
+        (Choice("plain", Plain()), Choice("plain", Plain())),
+    ],
+)
 def test_ways_to_write_a_choice(written: object, expected: Choice[BaseConfig]) -> None:
     assert validate(Whole, {"tool": written}).tool == expected
 
@@ -101,8 +104,9 @@ def test_a_choice_is_dumped_as_it_is_written() -> None:
 
 
 def test_an_unknown_choice_names_the_nearest() -> None:
-    assert problems({"tool": "shrap"}) \
-        == ["tool: unknown tool 'shrap'. Did you mean 'sharp'? Known: plain, sharp."]
+    assert problems({"tool": "shrap"}) == [
+        "tool: unknown tool 'shrap'. Did you mean 'sharp'? Known: plain, sharp."
+    ]
 
 
 def test_a_name_like_no_other_has_no_nearest() -> None:
@@ -110,21 +114,29 @@ def test_a_name_like_no_other_has_no_nearest() -> None:
 
 
 def test_problems_of_a_choice_s_settings_are_at_their_full_place() -> None:
-    assert problems({"tool": {"sharp": {"sharpness": -1.0}}}) \
-        == ["tool/sharp/sharpness: must be greater than 0, got -1.0."]
+    assert problems({"tool": {"sharp": {"sharpness": -1.0}}}) == [
+        "tool/sharp/sharpness: must be greater than 0, got -1.0."
+    ]
     assert problems({"tool": {"sharp": {"sharpnes": 1.0}}}) == [
-        "tool/sharp/sharpnes: unknown key 'sharpnes'. Did you mean 'sharpness'? "
-        "Known: sharpness."]
+        "tool/sharp/sharpnes: unknown key 'sharpnes'. Did you mean 'sharpness'? Known: sharpness."
+    ]
 
 
-@pytest.mark.parametrize("value, shown", [
-    (3, "3"), ([], "[]"), ({}, "{}"),
-    ({"sharp": {}, "plain": {}}, "{'sharp': {}, 'plain': {}}"), (None, "None"),
-])
+@pytest.mark.parametrize(
+    "value, shown",
+    [
+        (3, "3"),
+        ([], "[]"),
+        ({}, "{}"),
+        ({"sharp": {}, "plain": {}}, "{'sharp': {}, 'plain': {}}"),
+        (None, "None"),
+    ],
+)
 def test_what_is_no_choice(value: object, shown: str) -> None:
     assert problems({"tool": value}) == [
         f"tool: must be the name of one tool, or one name with its settings, got {shown}. "
-        "Known: plain, sharp."]
+        "Known: plain, sharp."
+    ]
 
 
 def test_every_method_of_the_table_can_be_chosen_by_name() -> None:
@@ -137,26 +149,43 @@ def test_every_method_of_the_table_can_be_chosen_by_name() -> None:
 
 
 def test_defaults_are_filled_in() -> None:
-    assert validate(Whole, {}).model_dump(mode="json") \
-        == {"tool": {"plain": {}}, "inner": {"num_epochs": 3}, "optional": None, "rate": 0.5}
+    assert validate(Whole, {}).model_dump(mode="json") == {
+        "tool": {"plain": {}},
+        "inner": {"num_epochs": 3},
+        "optional": None,
+        "rate": 0.5,
+    }
 
 
-@pytest.mark.parametrize("value, line", [
-    ({"inner": {"num_epochs": "3"}}, "inner/num_epochs: must be a valid integer, got '3'."),
-    ({"inner": {"num_epochs": 3.5}}, "inner/num_epochs: must be a valid integer, got 3.5."),
-    ({"inner": {"num_epochs": True}}, "inner/num_epochs: must be a valid integer, got True."),
-    ({"rate": float("nan")}, "rate: must be a finite number, got nan."),
-    ({"rate": "much"}, "rate: must be a valid number, got 'much'."),
-    ({"rate": "1e-4"}, "rate: must be a valid number, got '1e-4'. YAML reads 1e-4 as text: "
-                       "write 1.0e-4, without quotes."),
-    ({"rat": 1.0}, "rat: unknown key 'rat'. Did you mean 'rate'? "
-                   "Known: inner, optional, rate, tool."),
-    ({"optional": {"num_epoch": 1}}, "optional/num_epoch: unknown key 'num_epoch'. Did you mean "
-                                     "'num_epochs'? Known: num_epochs."),
-    ({1: 2}, "1: keys must be text, got 1."),
-    ({"rate": list(range(90))}, f"rate: must be a valid number, got {str(list(range(90)))[:57]}…."
-     ),
-])
+@pytest.mark.parametrize(
+    "value, line",
+    [
+        ({"inner": {"num_epochs": "3"}}, "inner/num_epochs: must be a valid integer, got '3'."),
+        ({"inner": {"num_epochs": 3.5}}, "inner/num_epochs: must be a valid integer, got 3.5."),
+        ({"inner": {"num_epochs": True}}, "inner/num_epochs: must be a valid integer, got True."),
+        ({"rate": float("nan")}, "rate: must be a finite number, got nan."),
+        ({"rate": "much"}, "rate: must be a valid number, got 'much'."),
+        (
+            {"rate": "1e-4"},
+            "rate: must be a valid number, got '1e-4'. YAML reads 1e-4 as text: "
+            "write 1.0e-4, without quotes.",
+        ),
+        (
+            {"rat": 1.0},
+            "rat: unknown key 'rat'. Did you mean 'rate'? Known: inner, optional, rate, tool.",
+        ),
+        (
+            {"optional": {"num_epoch": 1}},
+            "optional/num_epoch: unknown key 'num_epoch'. Did you mean "
+            "'num_epochs'? Known: num_epochs.",
+        ),
+        ({1: 2}, "1: keys must be text, got 1."),
+        (
+            {"rate": list(range(90))},
+            f"rate: must be a valid number, got {str(list(range(90)))[:57]}….",
+        ),
+    ],
+)
 def test_what_is_wrong_is_one_line(value: object, line: str) -> None:
     assert problems(value) == [line]
 
@@ -203,16 +232,25 @@ def test_a_user_s_own_class_is_found_by_its_dotted_name() -> None:
     assert chosen.name == name
 
 
-@pytest.mark.parametrize("name, message", [
-    ("no.such.module", "method 'no.such.module' cannot be imported: No module named 'no'."),
-    ("trainables.methods.Nothing", "method 'trainables.methods.Nothing' cannot be imported: "
-                                   "'Nothing'."),
-    ("..dann", "method '..dann' cannot be imported: the 'package' argument is required"),
-    ("trainables.trial.run_trial", "method 'trainables.trial.run_trial' must be a "
-                                   "trainables.methods.base.Method."),
-    ("trainables.tasks.Digits", "method 'trainables.tasks.Digits' must be a "
-                                "trainables.methods.base.Method."),
-])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("no.such.module", "method 'no.such.module' cannot be imported: No module named 'no'."),
+        (
+            "trainables.methods.Nothing",
+            "method 'trainables.methods.Nothing' cannot be imported: 'Nothing'.",
+        ),
+        ("..dann", "method '..dann' cannot be imported: the 'package' argument is required"),
+        (
+            "trainables.trial.run_trial",
+            "method 'trainables.trial.run_trial' must be a trainables.methods.base.Method.",
+        ),
+        (
+            "trainables.tasks.Digits",
+            "method 'trainables.tasks.Digits' must be a trainables.methods.base.Method.",
+        ),
+    ],
+)
 def test_a_dotted_name_of_something_else(name: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         look_up(METHODS, name, "method")
@@ -248,8 +286,18 @@ def test_known_fields_of_parts() -> None:
 
 
 def test_every_setting_says_what_it_is() -> None:
-    models = [TrialConfig, *(entry.Config for table in (AUGMENTATIONS, BACKBONES, METHODS, TASKS)
-                             for entry in table.values())]
-    silent = [f"{model.__qualname__}.{name}" for model in models
-              for name, field in model.model_fields.items() if not field.description]
+    models = [
+        TrialConfig,
+        *(
+            entry.Config
+            for table in (AUGMENTATIONS, BACKBONES, METHODS, TASKS)
+            for entry in table.values()
+        ),
+    ]
+    silent = [
+        f"{model.__qualname__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
     assert silent == []

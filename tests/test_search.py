@@ -73,22 +73,35 @@ def test_params_are_what_was_drawn(tmp_path: Path) -> None:
     suggestion = search.ask()
     config = suggestion.config.model_dump(mode="json")
     assert suggestion.params == {
-        "optimizer/learning_rate": config["optimizer"]["learning_rate"], "method": "dann",
-        "method/dann/domain_weight": config["method"]["dann"]["domain_weight"]}
+        "optimizer/learning_rate": config["optimizer"]["learning_rate"],
+        "method": "dann",
+        "method/dann/domain_weight": config["method"]["dann"]["domain_weight"],
+    }
 
 
-@pytest.mark.parametrize("sampler", [
-    "random", {"tpe": {"num_startup_trials": 2}}, {"gp": {"num_startup_trials": 2}}, "auto",
-    {"cma_es": {"num_startup_trials": 2}}])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "random",
+        {"tpe": {"num_startup_trials": 2}},
+        {"gp": {"num_startup_trials": 2}},
+        "auto",
+        {"cma_es": {"num_startup_trials": 2}},
+    ],
+)
 def test_a_search_that_is_opened_again_draws_what_one_in_one_go_draws(
-    tmp_path: Path, sampler: object,
+    tmp_path: Path,
+    sampler: object,
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
     expected = draw_and_finish(open_search(whole, sampler=sampler), 8)
-    drawn = [config for _ in range(4)
-             for config in draw_and_finish(open_search(parts, sampler=sampler), 2)]
+    drawn = [
+        config
+        for _ in range(4)
+        for config in draw_and_finish(open_search(parts, sampler=sampler), 2)
+    ]
     assert drawn == expected
 
 
@@ -103,18 +116,26 @@ def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
     assert without[0] == after_values[0] and without[5] != after_values[5]
 
 
-@pytest.mark.parametrize("name, outcomes", [
-    ("tpe", ["complete", "stopped"]), ("gp", ["complete", "complete"])])
+@pytest.mark.parametrize(
+    "name, outcomes", [("tpe", ["complete", "stopped"]), ("gp", ["complete", "complete"])]
+)
 def test_the_random_start_lasts_until_enough_trials_have_finished(
-    tmp_path: Path, name: str, outcomes: list[Outcome],
+    tmp_path: Path,
+    name: str,
+    outcomes: list[Outcome],
 ) -> None:
     """Many that run at the same time do not use it up, nor do those that fail."""
     searches = []
     for count in (2, 1000):  # the second one stays random
         (tmp_path / str(count)).mkdir()
-        searches.append(open_search(tmp_path / str(count), pruner="none", sampler={
-            name: {"num_startup_trials": count}}, search={
-                "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}}))
+        searches.append(
+            open_search(
+                tmp_path / str(count),
+                pruner="none",
+                sampler={name: {"num_startup_trials": count}},
+                search={"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}},
+            )
+        )
 
     def drawn() -> list[TrialConfig]:
         suggestions = [search.ask() for search in searches]
@@ -139,14 +160,30 @@ def test_the_random_start_lasts_until_enough_trials_have_finished(
     assert first != second
 
 
-@pytest.mark.parametrize("search, num_trials, settings", [
-    ({"batch_size": {"integer": [8, 64]}}, 250, GPConfig()),
-    ({"batch_size": {"choice": [8, 64]}, "method": {"choice": {"dann": {}, "mcd": {}}}}, 9,
-     GPConfig()),
-    ({"batch_size": {"integer": [8, 64]}}, 251, TPEConfig()),
-    ({"method": {"choice": {"no_adaptation": {}, "dann": {"domain_weight": {
-        "uniform": [0.0, 1.0]}}}}}, 9, TPEConfig()),
-])
+@pytest.mark.parametrize(
+    "search, num_trials, settings",
+    [
+        ({"batch_size": {"integer": [8, 64]}}, 250, GPConfig()),
+        (
+            {"batch_size": {"choice": [8, 64]}, "method": {"choice": {"dann": {}, "mcd": {}}}},
+            9,
+            GPConfig(),
+        ),
+        ({"batch_size": {"integer": [8, 64]}}, 251, TPEConfig()),
+        (
+            {
+                "method": {
+                    "choice": {
+                        "no_adaptation": {},
+                        "dann": {"domain_weight": {"uniform": [0.0, 1.0]}},
+                    }
+                }
+            },
+            9,
+            TPEConfig(),
+        ),
+    ],
+)
 def test_what_auto_is(search: dict[str, object], num_trials: int, settings: object) -> None:
     study, space = make_study(search=search)
     auto = Choice[BaseConfig]("auto", AutoConfig())
@@ -212,20 +249,26 @@ def test_unfinished_trials_are_handed_out_again_as_they_were(tmp_path: Path) -> 
 # Which trials are stopped
 
 
-@pytest.mark.parametrize("evaluation, value, rivals, stops", [
-    (1, 0.1, [0.1], False),                        # nobody to compare with
-    (1, 0.1, [0.2, 0.1], True),
-    (1, 0.2, [0.1, 0.2], False),
-    (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
-    (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
-    (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),      # of 5, only the best goes on
-    (2, 0.1, [0.2, 0.1], False),                   # between rungs 1 and 3
-    (3, 0.1, [0.2, 0.1], True),
-    (4, 0.1, [0.2, 0.1], False),
-    (9, 0.1, [0.2, 0.1], True),
-])
+@pytest.mark.parametrize(
+    "evaluation, value, rivals, stops",
+    [
+        (1, 0.1, [0.1], False),  # nobody to compare with
+        (1, 0.1, [0.2, 0.1], True),
+        (1, 0.2, [0.1, 0.2], False),
+        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
+        (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
+        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best goes on
+        (2, 0.1, [0.2, 0.1], False),  # between rungs 1 and 3
+        (3, 0.1, [0.2, 0.1], True),
+        (4, 0.1, [0.2, 0.1], False),
+        (9, 0.1, [0.2, 0.1], True),
+    ],
+)
 def test_asha_keeps_one_in_reduction_factor_at_each_rung(
-    evaluation: int, value: float, rivals: list[float], stops: bool,
+    evaluation: int,
+    value: float,
+    rivals: list[float],
+    stops: bool,
 ) -> None:
     study, _ = make_study(pruner={"asha": {"min_evaluations": 1, "reduction_factor": 3}})
     assert should_stop(study.pruner.config, evaluation, value, rivals) is stops
@@ -233,28 +276,38 @@ def test_asha_keeps_one_in_reduction_factor_at_each_rung(
 
 def test_the_first_rung_is_where_it_is_set() -> None:
     study, _ = make_study(pruner={"asha": {"min_evaluations": 2, "reduction_factor": 2}})
-    stops = [should_stop(study.pruner.config, evaluation, 0.1, [0.2, 0.1])
-             for evaluation in range(1, 9)]
+    stops = [
+        should_stop(study.pruner.config, evaluation, 0.1, [0.2, 0.1]) for evaluation in range(1, 9)
+    ]
     assert stops == [False, True, False, True, False, False, False, True]
 
 
-@pytest.mark.parametrize("evaluation, value, others, stops", [
-    (1, 0.1, [0.2, 0.3, 0.4, 0.5], False),  # before the first comparison
-    (2, 0.1, [0.2, 0.3, 0.4], False),       # too few are complete
-    (2, 0.34, [0.2, 0.3, 0.4, 0.5], True),  # the median is 0.35
-    (2, 0.36, [0.2, 0.3, 0.4, 0.5], False),
-    (3, 0.1, [0.2, 0.3, 0.4, 0.5], True),
-])
+@pytest.mark.parametrize(
+    "evaluation, value, others, stops",
+    [
+        (1, 0.1, [0.2, 0.3, 0.4, 0.5], False),  # before the first comparison
+        (2, 0.1, [0.2, 0.3, 0.4], False),  # too few are complete
+        (2, 0.34, [0.2, 0.3, 0.4, 0.5], True),  # the median is 0.35
+        (2, 0.36, [0.2, 0.3, 0.4, 0.5], False),
+        (3, 0.1, [0.2, 0.3, 0.4, 0.5], True),
+    ],
+)
 def test_the_median_of_complete_trials(
-    evaluation: int, value: float, others: list[float], stops: bool,
+    evaluation: int,
+    value: float,
+    others: list[float],
+    stops: bool,
 ) -> None:
     settings = MedianConfig(min_evaluations=2, num_startup_trials=4)
     assert should_stop(settings, evaluation, value, others) is stops
 
 
 def test_the_median_is_not_of_trials_that_run_or_were_stopped(tmp_path: Path) -> None:
-    search = open_search(tmp_path, pruner={"median": {"num_startup_trials": 1}}, search={
-        "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}})
+    search = open_search(
+        tmp_path,
+        pruner={"median": {"num_startup_trials": 1}},
+        search={"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}},
+    )
     trials = [search.ask().number for _ in range(4)]
     for number, outcome in ((trials[0], "stopped"), (trials[1], None)):
         assert not search.report(number, 1, 0.9)
@@ -269,16 +322,26 @@ def test_hyperband_s_brackets_have_the_paper_s_shares_and_later_rungs() -> None:
     settings = HyperbandConfig(min_evaluations=1, reduction_factor=3, num_brackets=3)
     counts = Counter(bracket(settings, 0, number) for number in range(3000))
     shares = [9.0, 4.5, 3.0]  # 3 · 3**s / (s + 1)
-    assert [counts[i] / 3000 for i in range(3)] \
-        == pytest.approx([share / sum(shares) for share in shares], abs=0.03)
-    rungs = [[evaluation for evaluation in range(1, 28) if should_stop(
-        settings, evaluation, 0.1, [0.2, 0.1], i)] for i in range(3)]
+    assert [counts[i] / 3000 for i in range(3)] == pytest.approx(
+        [share / sum(shares) for share in shares], abs=0.03
+    )
+    rungs = [
+        [
+            evaluation
+            for evaluation in range(1, 28)
+            if should_stop(settings, evaluation, 0.1, [0.2, 0.1], i)
+        ]
+        for i in range(3)
+    ]
     assert rungs == [[1, 3, 9, 27], [3, 9, 27], [9, 27]]
 
 
 def test_hyperband_compares_within_a_bracket(tmp_path: Path) -> None:
-    search = open_search(tmp_path, pruner={"hyperband": {"reduction_factor": 2}}, search={
-        "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}})
+    search = open_search(
+        tmp_path,
+        pruner={"hyperband": {"reduction_factor": 2}},
+        search={"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}},
+    )
     settings, best = search.config.pruner.config, dict[int, float]()
     for step in range(12):
         number, value = search.ask().number, 1 - step / 12
@@ -332,7 +395,8 @@ def test_a_line_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_was_left_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     open_search(tmp_path)
     os.symlink(tmp_path / "optuna.journal", tmp_path / "optuna.journal.lock")
@@ -357,10 +421,14 @@ def test_a_trial_that_was_half_drawn_has_failed(tmp_path: Path) -> None:
 
 
 CASES: dict[str, object] = {
-    "task": {"digits": {}}, "compare_by": ["task/digits", "method"],
-    "search": {"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}},
-               "task": {"digits": {"cases": {"plain": {}, "few": {"num_source": 50}}}},
-               "method": {"choice": {"no_adaptation": {}, "dann": {}}}}}
+    "task": {"digits": {}},
+    "compare_by": ["task/digits", "method"],
+    "search": {
+        "optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}},
+        "task": {"digits": {"cases": {"plain": {}, "few": {"num_source": 50}}}},
+        "method": {"choice": {"no_adaptation": {}, "dann": {}}},
+    },
+}
 
 
 def condition_of(suggestion: Suggestion) -> tuple[object, object]:
@@ -370,8 +438,16 @@ def condition_of(suggestion: Suggestion) -> tuple[object, object]:
 def test_every_combination_that_is_compared_gets_the_same_budget(tmp_path: Path) -> None:
     search = open_search(tmp_path, **CASES)
     drawn = [condition_of(search.ask()) for _ in range(8)]
-    assert drawn[:4] == drawn[4:] == [("plain", "no_adaptation"), ("plain", "dann"),
-                                      ("few", "no_adaptation"), ("few", "dann")]
+    assert (
+        drawn[:4]
+        == drawn[4:]
+        == [
+            ("plain", "no_adaptation"),
+            ("plain", "dann"),
+            ("few", "no_adaptation"),
+            ("few", "dann"),
+        ]
+    )
 
 
 def test_a_budget_that_is_behind_is_served_first(tmp_path: Path) -> None:
@@ -380,7 +456,10 @@ def test_a_budget_that_is_behind_is_served_first(tmp_path: Path) -> None:
         search.enqueue({"task/digits": "few", "method": "dann"})
     drawn = [condition_of(search.ask()) for _ in range(6)]
     assert drawn == [("few", "dann")] * 3 + [
-        ("plain", "no_adaptation"), ("plain", "dann"), ("few", "no_adaptation")]
+        ("plain", "no_adaptation"),
+        ("plain", "dann"),
+        ("few", "no_adaptation"),
+    ]
 
 
 def test_rivals_are_of_the_same_combination(tmp_path: Path) -> None:

@@ -58,8 +58,9 @@ def start(session: Session) -> LiveTrial:
 
 def finish(session: Session, trial: LiveTrial, value: float) -> None:
     """Reports one evaluation, the last."""
-    session.on_report(trial.id, replace(
-        training_report(trial.config, 1), objective=value, finished=True))
+    session.on_report(
+        trial.id, replace(training_report(trial.config, 1), objective=value, finished=True)
+    )
 
 
 def search_records(session: Session) -> list[TrialRecord]:
@@ -72,8 +73,9 @@ def search_records(session: Session) -> list[TrialRecord]:
 def test_a_study_ends_with_all_its_trials_and_final_runs(tmp_path: Path) -> None:
     records = run_to_end(open_session(tmp_path))
     ids = [f"{number:04d}" for number in range(10)]
-    finals = [f"final-{method}-seed{seed}"
-              for method in ("no_adaptation", "dann") for seed in (4, 5)]
+    finals = [
+        f"final-{method}-seed{seed}" for method in ("no_adaptation", "dann") for seed in (4, 5)
+    ]
     assert sorted(record.id for record in records) == sorted(ids + finals)
 
 
@@ -94,8 +96,9 @@ def test_a_record_holds_what_its_trial_reported(tmp_path: Path) -> None:
     assert record.config == trial.config.model_dump(mode="json")
     assert (record.identity, record.params) == (trial.config.identity(), trial.params)
     assert (record.method, record.seed) == ("no_adaptation", 3)
-    assert [evaluation.metrics for evaluation in record.evaluations] \
-        == [report.metrics for report in reports]
+    assert [evaluation.metrics for evaluation in record.evaluations] == [
+        report.metrics for report in reports
+    ]
     assert record.objective == objective(trial.config, NUM_EVALUATIONS)
     assert (record.best_evaluation, record.num_evaluations) == (4, 4)
     assert (record.seconds, record.cpu_seconds) == (8.0, 6.0)
@@ -127,7 +130,8 @@ def test_optuna_knows_what_the_records_know(tmp_path: Path) -> None:
         assert trial.state == STATES[record.outcome]
         assert trial.params == record.params
         assert trial.intermediate_values == {
-            evaluation.evaluation: evaluation.objective for evaluation in record.evaluations}
+            evaluation.evaluation: evaluation.objective for evaluation in record.evaluations
+        }
         assert trial.user_attrs.get("reason") == record.reason
         if record.outcome == "complete":
             assert trial.value == record.objective
@@ -136,11 +140,13 @@ def test_optuna_knows_what_the_records_know(tmp_path: Path) -> None:
 def test_observers_are_told_everything_once(tmp_path: Path) -> None:
     diary = Diary()
     records = run_to_end(open_session(tmp_path, diary))
-    assert diary.started == sorted(record.id for record in records if record.stage == "search") \
-        + [record.id for record in records if record.stage == "final"]
+    assert diary.started == sorted(record.id for record in records if record.stage == "search") + [
+        record.id for record in records if record.stage == "final"
+    ]
     assert diary.ended == [(record.id, record.outcome) for record in records]
     assert Counter(name for name, _ in diary.reports) == {
-        record.id: len(record.evaluations) + (record.stage == "final") for record in records}
+        record.id: len(record.evaluations) + (record.stage == "final") for record in records
+    }
 
 
 def test_a_record_is_on_disk_before_observers_hear_of_it(tmp_path: Path) -> None:
@@ -158,17 +164,18 @@ def test_a_failure_has_its_reason_in_one_line(tmp_path: Path) -> None:
     session = open_session(tmp_path)
     trial = start(session)
     session.on_failure(trial.id, "ValueError: a\n  b")
-    assert (session.records[0].outcome, session.records[0].reason) \
-        == ("failed", "ValueError: a b")
+    assert (session.records[0].outcome, session.records[0].reason) == ("failed", "ValueError: a b")
     assert session.live == {}
 
 
 def test_the_pruner_s_word_ends_a_trial(tmp_path: Path) -> None:
-    session = open_session(tmp_path, search={
-        "optimizer": {"learning_rate": {"uniform": [1e-4, 1e-2]}}})
+    session = open_session(
+        tmp_path, search={"optimizer": {"learning_rate": {"uniform": [1e-4, 1e-2]}}}
+    )
     first, second = start(session), start(session)
-    good, bad = (replace(training_report(first.config, 1), objective=value)
-                 for value in (0.9, 0.1))
+    good, bad = (
+        replace(training_report(first.config, 1), objective=value) for value in (0.9, 0.1)
+    )
     assert not session.on_report(first.id, good)
     assert session.on_report(second.id, bad)
     assert session.records[0].outcome == "stopped" and second.id not in session.live
@@ -233,27 +240,39 @@ def test_a_restarted_final_run_s_repetitions_are_ignored(tmp_path: Path) -> None
 
 
 def test_the_winner_is_the_best_by_the_criterion() -> None:
-    records = [make_record("0000", [0.3]), make_record("0001", [0.9, 0.2]),
-               make_record("0002", [0.5]), make_record("0003", [0.1], method="mcd")]
-    assert {name: record.id for name, record in winners(records).items()} \
-        == {"dann": "0001", "mcd": "0003"}
+    records = [
+        make_record("0000", [0.3]),
+        make_record("0001", [0.9, 0.2]),
+        make_record("0002", [0.5]),
+        make_record("0003", [0.1], method="mcd"),
+    ]
+    assert {name: record.id for name, record in winners(records).items()} == {
+        "dann": "0001",
+        "mcd": "0003",
+    }
 
 
-@pytest.mark.parametrize("other", [
-    make_record("0000", [0.9], outcome="failed"),
-    make_record("0000", [0.9], outcome="stopped"),
-    make_record("final-dann-seed1", [0.9], stage="final"),
-    make_record("0000", [], outcome="failed"),
-    make_record("0002", [0.5]),
-], ids=["failed", "stopped early", "a final run", "failed at once", "equal and later"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_record("0000", [0.9], outcome="failed"),
+        make_record("0000", [0.9], outcome="stopped"),
+        make_record("final-dann-seed1", [0.9], stage="final"),
+        make_record("0000", [], outcome="failed"),
+        make_record("0002", [0.5]),
+    ],
+    ids=["failed", "stopped early", "a final run", "failed at once", "equal and later"],
+)
 def test_who_does_not_win(other: TrialRecord) -> None:
     assert winners([other, make_record("0001", [0.5])])["dann"].id == "0001"
 
 
 def test_a_stopped_trial_wins_where_none_is_complete() -> None:
-    records = [make_record("0000", [0.9], outcome="failed"),
-               make_record("0001", [0.2], outcome="stopped"),
-               make_record("0002", [0.4], outcome="stopped")]
+    records = [
+        make_record("0000", [0.9], outcome="failed"),
+        make_record("0001", [0.2], outcome="stopped"),
+        make_record("0002", [0.4], outcome="stopped"),
+    ]
     assert winners(records)["dann"].id == "0002"
 
 
@@ -291,8 +310,10 @@ def test_a_method_s_final_runs_start_when_its_own_search_is_over(tmp_path: Path)
     trials = [start(session) for _ in range(4)]
     for trial in (trials[0], trials[2], trials[1]):  # one of dann's goes on
         finish(session, trial, 0.5)
-    assert [start(session).id, start(session).id] \
-        == ["final-no_adaptation-seed4", "final-no_adaptation-seed5"]
+    assert [start(session).id, start(session).id] == [
+        "final-no_adaptation-seed4",
+        "final-no_adaptation-seed5",
+    ]
     assert session.next_trial() is None and not session.is_over
     finish(session, trials[3], 0.5)
     assert start(session).id == "final-dann-seed4"
@@ -312,23 +333,40 @@ def test_without_final_seeds_the_search_is_all(tmp_path: Path) -> None:
 
 
 def test_each_condition_has_its_winner_and_final_runs(tmp_path: Path) -> None:
-    session = open_session(tmp_path, num_trials=4, final_seeds=1, task={"digits": {}}, search={
-        "task": {"digits": {"cases": {"all random": {}, "few": {"num_source": 50}}}},
-        "method": {"choice": {"no_adaptation": {}, "dann": {}}},
-    }, compare_by=["method", "task/digits"], **FIFO)
+    session = open_session(
+        tmp_path,
+        num_trials=4,
+        final_seeds=1,
+        task={"digits": {}},
+        search={
+            "task": {"digits": {"cases": {"all random": {}, "few": {"num_source": 50}}}},
+            "method": {"choice": {"no_adaptation": {}, "dann": {}}},
+        },
+        compare_by=["method", "task/digits"],
+        **FIFO,
+    )
     for value in (0.1, 0.2, 0.3, 0.4):
         finish(session, start(session), value)
     assert set(winners(session.records)) == {
-        "no_adaptation · all random", "no_adaptation · few", "dann · all random", "dann · few"}
+        "no_adaptation · all random",
+        "no_adaptation · few",
+        "dann · all random",
+        "dann · few",
+    }
     assert session.num_planned() == 8
     finals = [start(session) for _ in range(4)]
     assert [(trial.id, trial.condition) for trial in finals] == [
         ("final-no_adaptation-all-random-seed4", "no_adaptation · all random"),
         ("final-dann-all-random-seed4", "dann · all random"),
         ("final-no_adaptation-few-seed4", "no_adaptation · few"),
-        ("final-dann-few-seed4", "dann · few")]
-    assert [trial.config.task.config.model_dump()["num_source"] for trial in finals] \
-        == [4000, 4000, 50, 50]
+        ("final-dann-few-seed4", "dann · few"),
+    ]
+    assert [trial.config.task.config.model_dump()["num_source"] for trial in finals] == [
+        4000,
+        4000,
+        50,
+        50,
+    ]
 
 
 def test_only_final_runs_keep_their_weights(tmp_path: Path) -> None:
@@ -340,11 +378,16 @@ def test_only_final_runs_keep_their_weights(tmp_path: Path) -> None:
         for name in ("best.pt", "latest.pt", "trial.yaml"):
             (folder / name).touch()
         finish(session, trial, 0.5)
-    left = sorted(str(path.relative_to(tmp_path / "trials"))
-                  for path in (tmp_path / "trials").rglob("*.*"))
-    assert left == ["0000/trial.yaml", "final-no_adaptation-seed4/best.pt",
-                    "final-no_adaptation-seed4/trial.yaml", "final-no_adaptation-seed5/best.pt",
-                    "final-no_adaptation-seed5/trial.yaml"]
+    left = sorted(
+        str(path.relative_to(tmp_path / "trials")) for path in (tmp_path / "trials").rglob("*.*")
+    )
+    assert left == [
+        "0000/trial.yaml",
+        "final-no_adaptation-seed4/best.pt",
+        "final-no_adaptation-seed4/trial.yaml",
+        "final-no_adaptation-seed5/best.pt",
+        "final-no_adaptation-seed5/trial.yaml",
+    ]
 
 
 # Kills
@@ -355,13 +398,16 @@ Course = list[tuple[str, str, object]]
 
 def course(records: list[TrialRecord]) -> Course:
     """What a study did, whatever its trials were called: search first, in order of drawing."""
-    return [(record.identity, record.outcome, [e.model_dump() for e in record.evaluations])
-            for record in sorted(records, key=lambda record: record.id)]
+    return [
+        (record.identity, record.outcome, [e.model_dump() for e in record.evaluations])
+        for record in sorted(records, key=lambda record: record.id)
+    ]
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
 def test_a_study_killed_between_any_two_calls_takes_the_same_course(
-    tmp_path: Path, concurrency: int,
+    tmp_path: Path,
+    concurrency: int,
 ) -> None:
     expected = run_to_end(open_session(tmp_path / "whole"), concurrency)
     checkpoints: dict[str, int] = {}
@@ -391,15 +437,20 @@ class KillAtWrite:
             path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
             content = path.read_bytes()
             before = content[:-1].rfind(b"\n") + 1
-            kept = {"before": before, "midst": (before + len(content)) // 2,
-                    "after": len(content)}[self.moment]
+            kept = {
+                "before": before,
+                "midst": (before + len(content)) // 2,
+                "after": len(content),
+            }[self.moment]
             os.ftruncate(descriptor, kept)
             raise Killed
 
 
 @pytest.mark.parametrize("moment", ["before", "midst", "after"])
 def test_a_study_killed_at_any_write_takes_the_same_course(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
 ) -> None:
     settings: dict[str, Any] = {"num_trials": 6, "final_seeds": 1}
     count = KillAtWrite(0, moment)
@@ -417,7 +468,8 @@ def test_a_study_killed_at_any_write_takes_the_same_course(
 
 
 def test_a_trial_whose_record_is_written_is_over_though_optuna_was_not_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session = open_session(tmp_path, **FIFO)
     trial = start(session)
@@ -457,7 +509,8 @@ def test_the_reason_of_a_failure_survives(tmp_path: Path) -> None:
     records = run_to_end(open_session(tmp_path))
     again = open_session(tmp_path).records
     assert [r.reason for r in again if r.outcome == "failed"] == [REASON] * sum(
-        record.outcome == "failed" for record in records)
+        record.outcome == "failed" for record in records
+    )
 
 
 # Reproducibility
@@ -465,8 +518,9 @@ def test_the_reason_of_a_failure_survives(tmp_path: Path) -> None:
 
 def test_the_same_seed_and_space_make_the_same_trials_and_numbers(tmp_path: Path) -> None:
     """With one trial at a time; the trials themselves are another test's matter."""
-    first, second = (run_to_end(open_session(tmp_path / name, num_trials=20))
-                     for name in ("first", "second"))
+    first, second = (
+        run_to_end(open_session(tmp_path / name, num_trials=20)) for name in ("first", "second")
+    )
     assert [record.model_dump() for record in first] == [record.model_dump() for record in second]
     params = {str(record.params) for record in first if record.stage == "search"}
     assert len(params) == 20

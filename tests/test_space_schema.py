@@ -15,8 +15,10 @@ from study.config import parse_studies, question_of, shipped_spaces
 from study.schema import space_schema
 from study.yaml_file import read_yaml
 
-SPACES = {**shipped_spaces(),
-          **{path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yaml")}}
+SPACES = {
+    **shipped_spaces(),
+    **{path.stem: path for path in (Path(__file__).parent / "spaces").glob("*.yaml")},
+}
 SHIPPED = resources.files("search_spaces") / "space.schema.json"
 LINE = "# yaml-language-server: $schema=./space.schema.json"
 BASE = """
@@ -33,11 +35,17 @@ search:
       mcd: {dropout: 0.5, num_generator_steps: {integer: [1, 4]}}
 """
 GOOD = (
-    "sampler: random", "sampler: {tpe: {num_startup_trials: 3}}", "pruner: {none: }",
-    "concurrency: auto", "concurrency: 2", "criterion: oracle", "task: digits",
+    "sampler: random",
+    "sampler: {tpe: {num_startup_trials: 3}}",
+    "pruner: {none: }",
+    "concurrency: auto",
+    "concurrency: 2",
+    "criterion: oracle",
+    "task: digits",
     "fixed: {schedule: {num_epochs: null, num_steps: 3}}",
     "fixed: {schedule: {decay: step, decay_epochs: [2, 4]}}",
-    "fixed: {target_augmentation: null}", "fixed: {backbone: {small_cnn: }}",
+    "fixed: {target_augmentation: null}",
+    "fixed: {backbone: {small_cnn: }}",
     "fixed: {method: trainables.methods.mcd.MCD}\nsearch: {}",
     "fixed: {}\nsearch: {backbone: {timm: {name: {choice: [resnet10t, resnet14t]}}}}",
     "search: {task: {digits: {scale: {limits: [{uniform: [0.3, 0.6]}, 0.8]}}}}",
@@ -55,31 +63,51 @@ GOOD = (
 )
 """Replacements of keys at the top of :data:`BASE`."""
 BAD = (
-    "num_trails: 3", "num_trials: 0", "num_trials: 2.5", "concurrency: many", "sampler: tpee",
-    "sampler: {tpe: {num_startup: 3}}", "criterion: {bnm: {weight: 1}}", "task: digit",
-    "task: {digits: {scale: {limit: [0.3, 0.6]}}}", "task: {digits: {}, folders: {}}",
-    "task: folders", "equal_budget: 1",
-    "fixed: {optimiser: {}}", "fixed: {optimizer: {learning_rat: 0.1}}",
-    "fixed: {optimizer: {learning_rate: 1e-4}}", "fixed: {optimizer: {learning_rate: 0}}",
-    "fixed: {optimizer: {learning_rate: {uniform: [0.1, 0.2]}}}", "fixed: {seed: 1}",
-    "fixed: {task: digits}", "fixed: {selection: {criterion: bnm}}",
+    "num_trails: 3",
+    "num_trials: 0",
+    "num_trials: 2.5",
+    "concurrency: many",
+    "sampler: tpee",
+    "sampler: {tpe: {num_startup: 3}}",
+    "criterion: {bnm: {weight: 1}}",
+    "task: digit",
+    "task: {digits: {scale: {limit: [0.3, 0.6]}}}",
+    "task: {digits: {}, folders: {}}",
+    "task: folders",
+    "equal_budget: 1",
+    "fixed: {optimiser: {}}",
+    "fixed: {optimizer: {learning_rat: 0.1}}",
+    "fixed: {optimizer: {learning_rate: 1e-4}}",
+    "fixed: {optimizer: {learning_rate: 0}}",
+    "fixed: {optimizer: {learning_rate: {uniform: [0.1, 0.2]}}}",
+    "fixed: {seed: 1}",
+    "fixed: {task: digits}",
+    "fixed: {selection: {criterion: bnm}}",
     "fixed: {initialization: {pretraining: {schedule: {epochs: 2}}}}",
-    "fixed: {backbone: timm}", "fixed: {augmentation: {weak: {}, strong: {}}}",
-    "fixed: {schedule: {decay: sometimes}}", "fixed: {schedule: {decay_epochs: [2, 0]}}",
-    "search: {metod: {choice: [dann, mcd]}}", "search: {method: {choice: [dann, mdc]}}",
+    "fixed: {backbone: timm}",
+    "fixed: {augmentation: {weak: {}, strong: {}}}",
+    "fixed: {schedule: {decay: sometimes}}",
+    "fixed: {schedule: {decay_epochs: [2, 0]}}",
+    "search: {metod: {choice: [dann, mcd]}}",
+    "search: {method: {choice: [dann, mdc]}}",
     "search: {method: {choice: {dann: {domain_wait: 1.0}}}}",
     "search: {method: {choice: {dann: {domain_weight: {uniform: [0.0]}}}}}",
-    "search: {method: {choice: {mdc: {}}}}", "search: {method: {choice: []}}",
-    "search: {method: {choice: {}}}", "search: {method: {choice: {dann: 3}}}",
+    "search: {method: {choice: {mdc: {}}}}",
+    "search: {method: {choice: []}}",
+    "search: {method: {choice: {}}}",
+    "search: {method: {choice: {dann: 3}}}",
     "search: {method: {mcd: {dropout: {uniform: [0.0, 1.5]}}}}",
     "search: {method: {mcd: {num_generator_steps: {uniform: [1, 4]}}}}",
     "search: {method: {mcd: {num_generator_steps: {integer: [1, 2.5]}}}}",
     "search: {optimizer: {learning_rate: {log_uniform: [1e-4, 1e-2]}}}",
     "search: {optimizer: {learning_rate: {loguniform: [0.1, 0.2]}}}",
     "search: {optimizer: {learning_rate: {uniform: [0.1, 0.2], log: true}}}",
-    "search: {optimizer: {algorithm: {uniform: [0, 1]}}}", "search: {seed: {integer: [0, 3]}}",
+    "search: {optimizer: {algorithm: {uniform: [0, 1]}}}",
+    "search: {seed: {integer: [0, 3]}}",
     "search: {task: {digits: {scale: {limits: [{uniform: [0.3, 0.6]}]}}}}",
-    "search: {cases: {slow: {metod: mcd}}}", "search: {cases: {}}", "search: {cases: [a, b]}",
+    "search: {cases: {slow: {metod: mcd}}}",
+    "search: {cases: {}}",
+    "search: {cases: [a, b]}",
     "search: {optimizer: {cases: {slow: {learning_rat: 0.1}}}}",
     "fixed: {}\nsearch: {initialization: {cases: {official: imagenett}}}",
     "fixed: {optimizer: {cases: {slow: {learning_rate: 0.1}}}}",
@@ -94,8 +122,10 @@ def validator() -> Draft7Validator:
 
 
 def problems(validator: Draft7Validator, space: Any) -> list[str]:
-    return [f"{list(error.absolute_path)}: {error.message[:150]}"
-            for error in validator.iter_errors(space)]
+    return [
+        f"{list(error.absolute_path)}: {error.message[:150]}"
+        for error in validator.iter_errors(space)
+    ]
 
 
 def changed(change: str) -> dict[str, Any]:
@@ -104,7 +134,8 @@ def changed(change: str) -> dict[str, Any]:
 
 def test_shipped_schema_is_up_to_date() -> None:
     assert json.loads(SHIPPED.read_text()) == space_schema(), (
-        "run: python -m study.schema > search_spaces/space.schema.json")
+        "run: python -m study.schema > search_spaces/space.schema.json"
+    )
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -113,15 +144,17 @@ def test_every_space_is_accepted(validator: Draft7Validator, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
-def test_a_space_with_its_defaults_filled_in_is_accepted(validator: Draft7Validator, name: str
-                                                         ) -> None:
+def test_a_space_with_its_defaults_filled_in_is_accepted(
+    validator: Draft7Validator, name: str
+) -> None:
     for study, _ in parse_studies(read_yaml(SPACES[name]), []):
         assert problems(validator, study.model_dump(mode="json")) == []
 
 
 @pytest.mark.parametrize("change", GOOD)
-def test_what_a_study_accepts_is_accepted(validator: Draft7Validator, change: str, tmp_path: Path
-                                          ) -> None:
+def test_what_a_study_accepts_is_accepted(
+    validator: Draft7Validator, change: str, tmp_path: Path
+) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump(changed(change)))
     parse_studies(read_yaml(path), [])
@@ -129,8 +162,9 @@ def test_what_a_study_accepts_is_accepted(validator: Draft7Validator, change: st
 
 
 @pytest.mark.parametrize("change", BAD)
-def test_what_a_study_rejects_is_rejected(validator: Draft7Validator, change: str, tmp_path: Path
-                                          ) -> None:
+def test_what_a_study_rejects_is_rejected(
+    validator: Draft7Validator, change: str, tmp_path: Path
+) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(yaml.safe_dump(changed(change)))
     with pytest.raises(ValueError):
@@ -143,12 +177,21 @@ def test_a_search_is_asked_for(validator: Draft7Validator) -> None:
     assert problems(validator, space) == ["[]: 'search' is a required property"]
 
 
-@pytest.mark.parametrize("tasks, is_right", [
-    ({}, False), ({"task": "digits"}, True), ({"tasks": ["digits", {"synsl": {}}]}, True),
-    ({"task": "digits", "tasks": ["synsl"]}, False), ({"tasks": []}, False),
-    ({"tasks": ["digit"]}, False), ({"tasks": None}, False)])
-def test_either_a_task_or_several(validator: Draft7Validator, tasks: dict[str, Any],
-                                  is_right: bool) -> None:
+@pytest.mark.parametrize(
+    "tasks, is_right",
+    [
+        ({}, False),
+        ({"task": "digits"}, True),
+        ({"tasks": ["digits", {"synsl": {}}]}, True),
+        ({"task": "digits", "tasks": ["synsl"]}, False),
+        ({"tasks": []}, False),
+        ({"tasks": ["digit"]}, False),
+        ({"tasks": None}, False),
+    ],
+)
+def test_either_a_task_or_several(
+    validator: Draft7Validator, tasks: dict[str, Any], is_right: bool
+) -> None:
     space = {**changed("seed: 1"), **tasks}
     if "task" not in tasks:
         del space["task"]
@@ -180,14 +223,17 @@ def test_every_misspelt_key_is_found(validator: Draft7Validator, name: str) -> N
 def test_every_key_is_described() -> None:
     for name, definition in space_schema()["$defs"].items():
         if re.match(r"(fixed|search|space)\.\w+Config", name):
-            mute = [key for key, value in definition["properties"].items()
-                    if key != "cases" and "description" not in value]
+            mute = [
+                key
+                for key, value in definition["properties"].items()
+                if key != "cases" and "description" not in value
+            ]
             assert mute == [], name
 
 
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_spaces_name_the_schema_and_keep_their_question(name: str) -> None:
     lines = SPACES[name].read_text().splitlines()
-    head = lines[:next(i for i, line in enumerate(lines) if not line.startswith("#"))]
+    head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     assert head[-1] == LINE
     assert question_of(SPACES[name]).endswith("?") and "schema" not in question_of(SPACES[name])

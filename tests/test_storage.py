@@ -50,7 +50,10 @@ def test_files_are_written_read_listed_and_deleted(store: Store, tmp_path: Path)
     folder.write("empty", b"")
     assert store.files() == {"a b/c%2F/one": 10, "a b/c%2F/empty": 0}
     assert (store.folders(), folder.name, folder.parent.uri) == (
-        ["a b"], "c%2F", (store / "a b").uri)
+        ["a b"],
+        "c%2F",
+        (store / "a b").uri,
+    )
     assert Store.open(folder.uri).read("one") == b"1" * 10
     store.download_all(store.files(), tmp_path)
     assert (tmp_path / "a b" / "c%2F" / "one").read_bytes() == b"1" * 10
@@ -77,8 +80,9 @@ def test_a_download_replaces_what_was_there_or_removes_it(store: Store, tmp_path
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_store_that_does_not_answer_is_an_error_in_one_line(store: Store, bucket: Bucket
-                                                              ) -> None:
+def test_a_store_that_does_not_answer_is_an_error_in_one_line(
+    store: Store, bucket: Bucket
+) -> None:
     bucket.broken = True
     with pytest.raises(StoreFailed, match=r"^s3://\S+: file cannot be written \(.*\)\.$"):
         store.write("file", b"x")
@@ -119,7 +123,8 @@ def test_nothing_added_is_no_request(growing: Growing, bucket: Bucket) -> None:
 
 
 def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
-        growing: Growing, bucket: Bucket) -> None:
+    growing: Growing, bucket: Bucket
+) -> None:
     line = b"x" * (TAIL_BYTES // 4 - 1) + b"\n"
     for _ in range(64):
         growing.add(line)
@@ -129,13 +134,15 @@ def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
     assert all(size >= 2 * after for size, after in zip(sizes, sizes[1:], strict=False))
     assert set(growing.file.store.files()) == {f"{begin:012d}" for begin, _ in growing.file.parts}
     assert read_parts(growing.file.store)[0] == growing.file.path.read_bytes()
-    written = sum(method == "PUT" and path.endswith("?") and "/0" in path
-                  for method, path in bucket.requests)
+    written = sum(
+        method == "PUT" and path.endswith("?") and "/0" in path for method, path in bucket.requests
+    )
     assert written == 64
 
 
 def test_parts_that_were_put_together_and_not_removed_do_not_count(
-        growing: Growing, tmp_path: Path) -> None:
+    growing: Growing, tmp_path: Path
+) -> None:
     store = growing.file.store
     store.write("000000000000", b"a\nb\nc\n")
     store.write("000000000002", b"b\n")
@@ -158,8 +165,9 @@ def test_a_missing_part_is_an_error(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_study_that_runs_cannot_be_run_again(store: Store, monkeypatch: pytest.MonkeyPatch
-                                               ) -> None:
+def test_a_study_that_runs_cannot_be_run_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = Lease(store)
     first.acquire()
     with pytest.raises(ValueError, match="^s3://.*: this study is running already, perhaps on"):
@@ -182,7 +190,8 @@ def test_a_driver_that_is_gone_is_followed_after_some_beats(store: Store) -> Non
 
 
 def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
-        store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
     monkeypatch.setattr(leases, "BEAT_SECONDS", 1e6)
     follower = Lease(store, former="gone")
@@ -254,8 +263,9 @@ def test_a_study_that_did_not_begin_leaves_nothing(store: Store, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_record_that_cannot_be_kept_ends_the_study(store: Store, tmp_path: Path, bucket: Bucket
-                                                     ) -> None:
+def test_a_record_that_cannot_be_kept_ends_the_study(
+    store: Store, tmp_path: Path, bucket: Bucket
+) -> None:
     layout = study_in(store, tmp_path)
     with pytest.raises(StorageFailed, match="cannot be written"), keeping(layout) as keeper:
         keeper.begin()
@@ -283,7 +293,8 @@ def test_late_uploads_are_swept_up(store: Store, tmp_path: Path) -> None:
 
 
 def test_the_store_never_has_a_checkpoint_without_its_networks(
-        store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Versions that are replaced while an upload is under way are left out, not mixed up."""
     uploaded: list[tuple[str, bytes]] = []
     go_on, began = threading.Event(), threading.Event()
@@ -329,8 +340,7 @@ def test_a_trial_begins_with_what_is_in_the_store(store: Store, tmp_path: Path) 
     second.close()
 
 
-def test_what_one_machine_has_pretrained_another_one_obtains(store: Store, tmp_path: Path
-                                                             ) -> None:
+def test_what_one_machine_has_pretrained_another_one_obtains(store: Store, tmp_path: Path) -> None:
     first, second = (TrialFolder(tmp_path / name, store) for name in ("one", "two"))
     assert not second.obtain()
     first.save_latest({"step": 1})
@@ -346,8 +356,9 @@ def test_what_one_machine_has_pretrained_another_one_obtains(store: Store, tmp_p
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_trial_whose_files_are_not_taken_says_so(store: Store, tmp_path: Path, bucket: Bucket
-                                                   ) -> None:
+def test_a_trial_whose_files_are_not_taken_says_so(
+    store: Store, tmp_path: Path, bucket: Bucket
+) -> None:
     files = TrialFolder(tmp_path, store)
     bucket.broken = True
     files.save_latest({"step": 1})
@@ -361,15 +372,24 @@ def test_a_trial_whose_files_are_not_taken_says_so(store: Store, tmp_path: Path,
 # What users give
 
 
-@pytest.mark.parametrize("place, message", [
-    ("s3://", "s3://: must be a folder of an object store, such as s3://bucket/prefix."),
-    ("s4://bucket/x", "--storage s4://bucket/x: must be a folder that all nodes see, or that of "
-                      "an object store, such as s3://bucket/prefix."),
-    ("s3://nosuch/x", r"s3://nosuch/x: cannot be written to and read (AWS Error NO_SUCH_BUCKET "
-                      "during PutObject operation: The specified bucket does not exist). The "
-                      "bucket has to exist, and the credentials have to allow reading, writing, "
-                      "listing and deleting."),
-])
+@pytest.mark.parametrize(
+    "place, message",
+    [
+        ("s3://", "s3://: must be a folder of an object store, such as s3://bucket/prefix."),
+        (
+            "s4://bucket/x",
+            "--storage s4://bucket/x: must be a folder that all nodes see, or that of "
+            "an object store, such as s3://bucket/prefix.",
+        ),
+        (
+            "s3://nosuch/x",
+            r"s3://nosuch/x: cannot be written to and read (AWS Error NO_SUCH_BUCKET "
+            "during PutObject operation: The specified bucket does not exist). The "
+            "bucket has to exist, and the credentials have to allow reading, writing, "
+            "listing and deleting.",
+        ),
+    ],
+)
 def test_places_that_are_none(bucket: Bucket, place: str, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         open_storage(place, None)
@@ -396,6 +416,8 @@ def test_a_working_copy_is_not_taken_for_another_study(store: Store, tmp_path: P
 
 
 def test_a_study_that_is_not_there_cannot_be_read(store: Store) -> None:
-    with pytest.raises(ValueError, match="^s3://.*: no study is kept here"), \
-            local_copies([store.uri]):
+    with (
+        pytest.raises(ValueError, match="^s3://.*: no study is kept here"),
+        local_copies([store.uri]),
+    ):
         pass

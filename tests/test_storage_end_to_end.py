@@ -54,7 +54,8 @@ def lost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
     out = tmp_path_factory.mktemp("lost")
     with pytest.MonkeyPatch.context() as patch, running_bucket(patch) as bucket:
         bucket.client().put_bucket_versioning(
-            Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+            Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"}
+        )
         study = start(out, "tiny", "--storage", PLACE, *ARGUMENTS)
         study.wait_for(lambda: bucket.keys(f"{KEY}/trials/0001/latest.pt"))
         processes = study.processes()
@@ -71,10 +72,13 @@ def checkpoints(bucket: Bucket, trial_id: str) -> list[dict[str, Any]]:
     """The progress in every checkpoint that a trial has stored, also those that were replaced."""
     client, key = bucket.client(), f"{KEY}/trials/{trial_id}/latest.pt"
     found = client.list_object_versions(Bucket=BUCKET, Prefix=key)["Versions"]
-    contents = [client.get_object(Bucket=BUCKET, Key=key, VersionId=version["VersionId"])
-                ["Body"].read() for version in found]
-    progress = [torch.load(io.BytesIO(content), weights_only=True)["progress"]
-                for content in contents]
+    contents = [
+        client.get_object(Bucket=BUCKET, Key=key, VersionId=version["VersionId"])["Body"].read()
+        for version in found
+    ]
+    progress = [
+        torch.load(io.BytesIO(content), weights_only=True)["progress"] for content in contents
+    ]
     return sorted(progress, key=lambda each: int(each["evaluation"]))
 
 
@@ -88,7 +92,8 @@ def test_no_trial_is_lost_or_run_twice(lost: Lost, uninterrupted: dict[str, Tria
     assert (lost.end.code, lost.end.stderr) == (0, "")
     records = lost.study.records()
     assert {i: figures(r) for i, r in records.items()} == {
-        i: figures(r) for i, r in uninterrupted.items()}
+        i: figures(r) for i, r in uninterrupted.items()
+    }
 
 
 def test_records_of_trials_that_had_ended_are_kept_to_the_byte(lost: Lost) -> None:
@@ -111,18 +116,29 @@ def test_the_store_holds_what_lasts_and_nothing_else(lost: Lost) -> None:
     finals = [name for name in lost.study.records() if name.startswith("final")]
     trials = {key.removeprefix(f"{KEY}/trials/") for key in lost.bucket.keys(f"{KEY}/trials/")}
     assert {name for name in trials if name.endswith(".pt")} == {
-        f"{name}/best.pt" for name in finals}
+        f"{name}/best.pt" for name in finals
+    }
     assert {f"{name}/trial.yaml" for name in lost.study.records()} <= trials
     assert {f"{name}/predictions.csv" for name in finals} <= trials
     rest = {key.removeprefix(f"{KEY}/").split("/")[0] for key in lost.bucket.keys(KEY)}
-    assert rest == {"environment.json", "optuna.journal.parts", "records.jsonl.parts",
-                    "result.json", "study.log.parts", "study.yaml", "tensorboard", "trials"}
+    assert rest == {
+        "environment.json",
+        "optuna.journal.parts",
+        "records.jsonl.parts",
+        "result.json",
+        "study.log.parts",
+        "study.yaml",
+        "tensorboard",
+        "trials",
+    }
     assert any(key.endswith("/done") for key in lost.bucket.keys("runs/cache/pretraining/"))
 
 
 def test_the_closing_lines_name_the_store(lost: Lost) -> None:
-    assert f"checkpoints are in {PLACE}/tiny\n(tensorboard --logdir {PLACE}/tiny/tensorboard)" \
+    assert (
+        f"checkpoints are in {PLACE}/tiny\n(tensorboard --logdir {PLACE}/tiny/tensorboard)"
         in lost.end.stdout
+    )
 
 
 def test_comparisons_read_the_store(lost: Lost, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,7 @@ class FakeTuner(ModuleType):
     @contextmanager
     def own_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
         """Counts how often Ray would have been waited for."""
+
         def wait() -> None:
             self.starts += 1
 
@@ -71,8 +72,9 @@ class Place:
             (self.out / "cache" / path.name).symlink_to(path)
 
     def write(self, **changes: object) -> None:
-        self.space.write_text(yaml.safe_dump(
-            {**STUDY, "task": {"digits": dict(SMALL)}, **changes}, sort_keys=False))
+        self.space.write_text(
+            yaml.safe_dump({**STUDY, "task": {"digits": dict(SMALL)}, **changes}, sort_keys=False)
+        )
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
         self.capsys.readouterr()
@@ -100,7 +102,8 @@ def place(tmp_path: Path, digits_cache: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_study_ends_with_its_table_and_where_its_files_are(
-    place: Place, tuner: FakeTuner,
+    place: Place,
+    tuner: FakeTuner,
 ) -> None:
     code, said, errors = place.run()
     assert (code, errors) == (0, "")
@@ -114,8 +117,15 @@ def test_a_study_ends_with_its_table_and_where_its_files_are(
 def test_a_study_s_folder_is_complete(place: Place, tuner: FakeTuner) -> None:
     place.run()
     names = {path.name for path in place.folder.iterdir() if not path.name.startswith(".")}
-    assert names >= {"study.yaml", "environment.json", "optuna.journal", "records.jsonl",
-                     "tensorboard", "study.log", "result.json"}
+    assert names >= {
+        "study.yaml",
+        "environment.json",
+        "optuna.journal",
+        "records.jsonl",
+        "tensorboard",
+        "study.log",
+        "result.json",
+    }
     storage = JournalStorage(JournalFileBackend(str(place.folder / "optuna.journal")))
     assert len(optuna.load_study(study_name="formula", storage=storage).trials) == 10
 
@@ -142,7 +152,8 @@ def test_an_oracle_s_study_says_so(place: Place, tuner: FakeTuner) -> None:
 
 
 def test_an_interrupted_study_prints_the_command_that_goes_on(
-    place: Place, tuner: FakeTuner,
+    place: Place,
+    tuner: FakeTuner,
 ) -> None:
     whole = Place(place.out.parent / "whole", place.out / "cache", place.capsys)
     whole.run("--trials", "8", "--set", "final_seeds=2")
@@ -157,12 +168,14 @@ def test_an_interrupted_study_prints_the_command_that_goes_on(
     assert main(command[3:]) == 0
     records = [read_records(each.folder / "records.jsonl") for each in (whole, place)]
     assert len(records[0]) == 12
-    assert [(r.id, r.identity, r.outcome) for r in records[0]] \
-        == [(r.id, r.identity, r.outcome) for r in records[1]]
+    assert [(r.id, r.identity, r.outcome) for r in records[0]] == [
+        (r.id, r.identity, r.outcome) for r in records[1]
+    ]
 
 
 def test_a_finished_study_shows_its_result_again_without_ray(
-    place: Place, tuner: FakeTuner,
+    place: Place,
+    tuner: FakeTuner,
 ) -> None:
     _, first, _ = place.run()
     code, again, errors = place.run("--resume")
@@ -172,17 +185,21 @@ def test_a_finished_study_shows_its_result_again_without_ray(
 
 
 def test_a_study_all_of_whose_trials_fail_ends_with_code_1(
-    place: Place, tuner: FakeTuner,
+    place: Place,
+    tuner: FakeTuner,
 ) -> None:
     place.write(num_trials=2, search={"optimizer": {"learning_rate": {"uniform": [1.0, 2.0]}}})
     code, _, errors = place.run()
     assert code == 1
-    assert errors == ("The study failed: all 2 trials failed; the first: TrialFailed: loss "
-                      "'classification' is nan by step 62.\n")
+    assert errors == (
+        "The study failed: all 2 trials failed; the first: TrialFailed: loss "
+        "'classification' is nan by step 62.\n"
+    )
 
 
 def test_a_second_study_of_a_space_has_a_folder_of_its_own(
-    place: Place, tuner: FakeTuner,
+    place: Place,
+    tuner: FakeTuner,
 ) -> None:
     place.run()
     place.run()
@@ -226,9 +243,11 @@ def test_several_tasks_are_searched_one_after_the_other(place: Place, tuner: Fak
     assert said.index(f"Task 1 of 2: {TWO[0]}") < said.index(f"Task 2 of 2: {TWO[1]}")
     for name, folder in zip(TWO, folders, strict=True):
         assert f"checkpoints are in {folder}\n" in said and f"\n{folder.name}\n" in said
-        assert {str(next(iter(record.config["task"])))
-                for record in read_records(folder / "records.jsonl")} == {name}
-    table = said[said.rindex("Final runs: mean ± std in %"):]
+        assert {
+            str(next(iter(record.config["task"])))
+            for record in read_records(folder / "records.jsonl")
+        } == {name}
+    table = said[said.rindex("Final runs: mean ± std in %") :]
     assert "no_adaptation" in table and "dann" in table and "digits" in table.split("\n")[2]
 
 
@@ -241,7 +260,10 @@ def test_several_tasks_from_python(place: Place, tuner: FakeTuner) -> None:
 
 @pytest.mark.parametrize("limit, begun", [(3, 1), (10, 2)])
 def test_an_interrupted_task_goes_on_with_those_after_it(
-    place: Place, tuner: FakeTuner, limit: int, begun: int,
+    place: Place,
+    tuner: FakeTuner,
+    limit: int,
+    begun: int,
 ) -> None:
     folders = of_two_tasks(place)
     whole = Place(place.out.parent / "whole", place.out / "cache", place.capsys)
@@ -256,12 +278,15 @@ def test_an_interrupted_task_goes_on_with_those_after_it(
     assert main(command[3:]) == 0
     for folder, other in zip(folders, expected, strict=True):
         one, two = (read_records(each / "records.jsonl") for each in (folder, other))
-        assert [(r.id, r.identity, r.outcome) for r in one] \
-            == [(r.id, r.identity, r.outcome) for r in two]
+        assert [(r.id, r.identity, r.outcome) for r in one] == [
+            (r.id, r.identity, r.outcome) for r in two
+        ]
 
 
 def test_ctrl_c_between_tasks_can_go_on(
-    place: Place, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch,
+    place: Place,
+    tuner: FakeTuner,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folders = of_two_tasks(place)
     ray, calls = tuner.own_ray, iter((False, True))
@@ -278,7 +303,9 @@ def test_ctrl_c_between_tasks_can_go_on(
 
 
 def test_ctrl_c_before_the_trials_ends_with_code_130(
-    place: Place, tuner: FakeTuner, monkeypatch: pytest.MonkeyPatch,
+    place: Place,
+    tuner: FakeTuner,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt

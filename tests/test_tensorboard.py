@@ -28,8 +28,9 @@ def files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
     A study that goes on does so in another process and later; here all is one second's.
     """
-    monkeypatch.setattr(event_file_writer, "_global_uid",
-                        event_file_writer.AtomicCounter(1_000_000))
+    monkeypatch.setattr(
+        event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1_000_000)
+    )
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -49,17 +50,22 @@ def single(value: float) -> float:
 
 def hparams_data(folder: Path, tag: str) -> plugin_data_pb2.HParamsPluginData:
     content = read(folder).SummaryMetadata(tag).plugin_data.content
-    return metadata._parse_plugin_data_as(content, {
-        metadata.EXPERIMENT_TAG: "experiment",
-        metadata.SESSION_START_INFO_TAG: "session_start_info",
-        metadata.SESSION_END_INFO_TAG: "session_end_info"}[tag])
+    return metadata._parse_plugin_data_as(
+        content,
+        {
+            metadata.EXPERIMENT_TAG: "experiment",
+            metadata.SESSION_START_INFO_TAG: "session_start_info",
+            metadata.SESSION_END_INFO_TAG: "session_end_info",
+        }[tag],
+    )
 
 
 def columns_of(folder: Path) -> dict[str, object]:
     """A trial's line in the HParams tab."""
     start = hparams_data(folder, metadata.SESSION_START_INFO_TAG)
-    return {name: getattr(value, value.WhichOneof("kind"))
-            for name, value in start.hparams.items()}
+    return {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()
+    }
 
 
 def status_of(folder: Path) -> int:
@@ -112,10 +118,11 @@ def test_curves_are_the_record_s_metrics(study: Study) -> None:
 def test_figures_are_the_selected_checkpoint_s(study: Study) -> None:
     record = records(study.session, "complete")[0]
     folder = study.root / record.id
-    for tag, value in (("selected/objective", record.objective),
-                       ("selected/source_val_accuracy", record.selected()["source_val/accuracy"]),
-                       ("selected/oracle_target_val_accuracy",
-                        record.selected()["criterion/oracle"])):
+    for tag, value in (
+        ("selected/objective", record.objective),
+        ("selected/source_val_accuracy", record.selected()["source_val/accuracy"]),
+        ("selected/oracle_target_val_accuracy", record.selected()["criterion/oracle"]),
+    ):
         assert value is not None
         assert scalars(folder, tag) == [(record.best_evaluation, single(value))]
 
@@ -139,25 +146,39 @@ def test_there_are_no_other_curves(study: Study) -> None:
 def test_the_table_has_a_line_for_each_trial(study: Study) -> None:
     for record in study.session.records:
         assert columns_of(study.root / record.id) == {
-            **record.params, "method": record.method, "stage": record.stage,
-            "seed": str(record.seed), "outcome": record.outcome}
+            **record.params,
+            "method": record.method,
+            "stage": record.stage,
+            "seed": str(record.seed),
+            "outcome": record.outcome,
+        }
 
 
 def test_the_table_has_the_space_s_columns_and_no_noise(study: Study) -> None:
     experiment = hparams_data(study.root, metadata.EXPERIMENT_TAG)
     assert [column.name for column in experiment.hparam_infos] == [
-        "method", "optimizer/learning_rate", "method/dann/domain_weight", "stage", "seed",
-        "outcome"]
+        "method",
+        "optimizer/learning_rate",
+        "method/dann/domain_weight",
+        "stage",
+        "seed",
+        "outcome",
+    ]
     assert [info.name.tag for info in experiment.metric_infos] == list(METRICS)
 
 
-@pytest.mark.parametrize("outcome, status", [
-    ("complete", api_pb2.STATUS_SUCCESS), ("stopped", api_pb2.STATUS_SUCCESS),
-    ("failed", api_pb2.STATUS_FAILURE),
-])
+@pytest.mark.parametrize(
+    "outcome, status",
+    [
+        ("complete", api_pb2.STATUS_SUCCESS),
+        ("stopped", api_pb2.STATUS_SUCCESS),
+        ("failed", api_pb2.STATUS_FAILURE),
+    ],
+)
 def test_a_failed_trial_is_marked_as_such(study: Study, outcome: str, status: int) -> None:
-    assert {status_of(study.root / record.id) for record in records(study.session, outcome)} \
-        == {status}
+    assert {status_of(study.root / record.id) for record in records(study.session, outcome)} == {
+        status
+    }
 
 
 def test_a_trial_s_configuration_can_be_read(study: Study) -> None:
@@ -191,13 +212,17 @@ def test_a_trial_under_way_has_its_curves(tmp_path: Path) -> None:
 def test_final_runs_show_their_confusion_matrices(tmp_path: Path) -> None:
     for name in ("final-dann-seed4", "final-no_adaptation-seed4"):
         TrialFolder(Layout(tmp_path).trial(name)).write_confusion(
-            "target_test", ["a", "b"], [[1, 2], [3, 4]])
+            "target_test", ["a", "b"], [[1, 2], [3, 4]]
+        )
     study = Study(tmp_path)
     run_to_end(study.session)
     for record in study.session.records:
         images = read(study.root / record.id).Tags()["images"]
-        assert images == (["confusion/target_test"] if record.id in (
-            "final-dann-seed4", "final-no_adaptation-seed4") else [])
+        assert images == (
+            ["confusion/target_test"]
+            if record.id in ("final-dann-seed4", "final-no_adaptation-seed4")
+            else []
+        )
     (event,) = read(study.root / "final-dann-seed4").Images("confusion/target_test")
     assert (event.width, event.height) == (580, 500)
 

@@ -30,10 +30,13 @@ from trainables.schema import validate
 from trainables.trial import Report, TrialFailed, open_domains, run_trial
 
 ROOT = Path(__file__).parent.parent
-PRETRAINING: dict[str, Any] = {"pretraining": {
-    "optimizer": {"algorithm": "adam", "learning_rate": 2e-3},
-    "augmentation": {"weak": {"images_per_draw": 8}},
-    "schedule": {"num_epochs": None, "num_steps": 6}}}
+PRETRAINING: dict[str, Any] = {
+    "pretraining": {
+        "optimizer": {"algorithm": "adam", "learning_rate": 2e-3},
+        "augmentation": {"weak": {"images_per_draw": 8}},
+        "schedule": {"num_epochs": None, "num_steps": 6},
+    }
+}
 """Three evaluations: 180 pictures are two batches of 64."""
 
 
@@ -78,40 +81,63 @@ def same(first: Any, second: Any) -> bool:
 
 def test_a_trial_reports_after_every_epoch(tmp_path: Path, cache: Path) -> None:
     reports = run(tiny(), tmp_path, cache)
-    assert [(r.phase, r.evaluation, r.num_evaluations, r.epoch, r.num_epochs, r.finished)
-            for r in reports] \
-        == [("training", 1, 2, 1.0, 2.0, False), ("training", 2, 2, 2.0, 2.0, True)]
+    assert [
+        (r.phase, r.evaluation, r.num_evaluations, r.epoch, r.num_epochs, r.finished)
+        for r in reports
+    ] == [("training", 1, 2, 1.0, 2.0, False), ("training", 2, 2, 2.0, 2.0, True)]
 
 
 def test_a_report_holds_losses_all_criteria_and_source_accuracy(
-    tmp_path: Path, cache: Path,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     (report, _) = run(tiny(method="dann"), tmp_path, cache)
     assert set(report.metrics) == {
-        "loss/classification", "loss/domain", *(f"criterion/{name}" for name in CRITERIA),
-        "source_val/accuracy", "source_val/mean_class_accuracy"}
+        "loss/classification",
+        "loss/domain",
+        *(f"criterion/{name}" for name in CRITERIA),
+        "source_val/accuracy",
+        "source_val/mean_class_accuracy",
+    }
 
 
 def test_an_epoch_passes_over_the_larger_domain(tmp_path: Path, cache: Path) -> None:
     """180 source pictures or 898 scans, 64 at a time."""
     schedule = {"num_epochs": None, "num_steps": 7}
-    assert [r.epoch for r in run(tiny(schedule=schedule), tmp_path / "source", cache)] \
-        == [1.0, 2.0, 3.0, 3.5]
-    assert [r.epoch for r in run(tiny(method="dann", schedule=schedule), tmp_path / "t", cache)] \
-        == [0.5]
+    assert [r.epoch for r in run(tiny(schedule=schedule), tmp_path / "source", cache)] == [
+        1.0,
+        2.0,
+        3.0,
+        3.5,
+    ]
+    assert [
+        r.epoch for r in run(tiny(method="dann", schedule=schedule), tmp_path / "t", cache)
+    ] == [0.5]
 
 
 def test_evaluations_come_at_their_interval_and_at_the_end(tmp_path: Path, cache: Path) -> None:
-    config = tiny(schedule={"num_epochs": None, "num_steps": 7},
-                  evaluation={"interval_steps": 3, "max_images": 50})
-    assert [(r.epoch, r.finished) for r in run(config, tmp_path, cache)] \
-        == [(1.5, False), (3.0, False), (3.5, True)]
+    config = tiny(
+        schedule={"num_epochs": None, "num_steps": 7},
+        evaluation={"interval_steps": 3, "max_images": 50},
+    )
+    assert [(r.epoch, r.finished) for r in run(config, tmp_path, cache)] == [
+        (1.5, False),
+        (3.0, False),
+        (3.5, True),
+    ]
 
 
 def test_training_learns(tmp_path: Path, cache: Path) -> None:
-    first, *_, last = run(tiny(
-        schedule={"num_epochs": 20, "decay": "constant"}, batch_size=32, augmentation="none",
-        optimizer={"algorithm": "adam", "learning_rate": 1e-2}), tmp_path, cache)
+    first, *_, last = run(
+        tiny(
+            schedule={"num_epochs": 20, "decay": "constant"},
+            batch_size=32,
+            augmentation="none",
+            optimizer={"algorithm": "adam", "learning_rate": 1e-2},
+        ),
+        tmp_path,
+        cache,
+    )
     assert last.metrics["loss/classification"] < 0.5 * first.metrics["loss/classification"]
 
 
@@ -123,12 +149,16 @@ def test_a_trial_repeats_itself_bit_for_bit(tmp_path: Path, cache: Path) -> None
 
 def test_the_seed_decides(tmp_path: Path, cache: Path) -> None:
     reports = [run(tiny(seed=seed), tmp_path / str(seed), cache) for seed in (0, 1)]
-    assert reports[0][0].metrics["loss/classification"] \
+    assert (
+        reports[0][0].metrics["loss/classification"]
         != reports[1][0].metrics["loss/classification"]
+    )
 
 
 def test_time_spent_by_the_reader_does_not_count(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("trainables.trial.time.monotonic", lambda: now[0])
@@ -159,11 +189,15 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_trial_stopped_after_every_report_goes_on_bit_for_bit(
-    tmp_path: Path, cache: Path, case: str,
+    tmp_path: Path,
+    cache: Path,
+    case: str,
 ) -> None:
     config = tiny(
         schedule={"num_epochs": None, "num_steps": 8, "decay": "cosine", "per": "step"},
-        evaluation={"interval_steps": 3, "max_images": 60, "test": True}, **CASES[case])
+        evaluation={"interval_steps": 3, "max_images": 60, "test": True},
+        **CASES[case],
+    )
     own_caches = [tmp_path / "cache-a", tmp_path / "cache-b"]  # each with its own pre-training
     for own in own_caches:
         own.mkdir()
@@ -188,7 +222,9 @@ def test_a_trial_stopped_after_every_report_goes_on_bit_for_bit(
 
 
 def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tiny(method="dann")
     expected = run(config, tmp_path / "whole", cache)
@@ -211,7 +247,9 @@ def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
 
 
 def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tiny()
     expected = run(config, tmp_path / "whole", cache)
@@ -228,7 +266,9 @@ def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
 
 
 def test_a_finished_trial_repeats_its_reports_and_trains_no_more(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = tiny(evaluation={"max_images": 50, "test": True})
     expected = run(config, tmp_path, cache)
@@ -242,8 +282,10 @@ def test_a_folder_of_another_trial_is_refused(tmp_path: Path, cache: Path) -> No
     next(iter(run_trial(one, tmp_path, cache)))
     with pytest.raises(ValueError) as caught:
         next(iter(run_trial(other, tmp_path, cache)))
-    assert str(caught.value) == (f"{tmp_path}/latest.pt: belongs to another configuration "
-                                 f"({one.identity()}, not {other.identity()}).")
+    assert str(caught.value) == (
+        f"{tmp_path}/latest.pt: belongs to another configuration "
+        f"({one.identity()}, not {other.identity()})."
+    )
 
 
 # Target labels
@@ -251,7 +293,9 @@ def test_a_folder_of_another_trial_is_refused(tmp_path: Path, cache: Path) -> No
 
 @pytest.mark.parametrize("case", ["dann", "mcd", "srdc"])
 def test_target_labels_change_no_weight_and_no_choice(
-    tmp_path: Path, cache: Path, case: str,
+    tmp_path: Path,
+    cache: Path,
+    case: str,
 ) -> None:
     true = run(tiny(**CASES[case]), tmp_path / "true", cache)
     lies = run(tiny("tests.spy_tasks.Relabelled", **CASES[case]), tmp_path / "lies", cache)
@@ -281,26 +325,52 @@ def test_a_tree_of_target_images_trains_as_a_flat_folder_of_them(tmp_path: Path)
     for path in (tmp_path / "target").rglob("*.png"):
         (tmp_path / "flat" / f"x{path.stem[::-1]}.png").write_bytes(path.read_bytes())
     for target in ("target", "flat"):
-        config = validate(TrialConfig, {
-            **tiny().model_dump(mode="json"), "method": "dann", "batch_size": 16,
-            "augmentation": "weak",
-            "task": {"folders": {"source": str(tmp_path / "source"), "image_size": 16,
-                                 "target": str(tmp_path / target)}}})
+        config = validate(
+            TrialConfig,
+            {
+                **tiny().model_dump(mode="json"),
+                "method": "dann",
+                "batch_size": 16,
+                "augmentation": "weak",
+                "task": {
+                    "folders": {
+                        "source": str(tmp_path / "source"),
+                        "image_size": 16,
+                        "target": str(tmp_path / target),
+                    }
+                },
+            },
+        )
         run(config, tmp_path / f"run-{target}", tmp_path / "cache")
     assert same(weights(tmp_path / "run-target"), weights(tmp_path / "run-flat"))
 
 
-@pytest.mark.parametrize("task, changes, message", [
-    ("Unlabelled", {"selection": {"criterion": "oracle"}},
-     "criterion 'oracle' needs target labels, which task 'tests.spy_tasks.Unlabelled' does not "
-     "have."),
-    ("SourceOnly", {"selection": {"criterion": "bnm"}},
-     "criterion 'bnm' needs a target, which task 'tests.spy_tasks.SourceOnly' does not have."),
-    ("SourceOnly", {"selection": {"criterion": "source_validation"}, "method": "dann"},
-     "method 'dann' adapts to a target, and task 'tests.spy_tasks.SourceOnly' has none."),
-])
+@pytest.mark.parametrize(
+    "task, changes, message",
+    [
+        (
+            "Unlabelled",
+            {"selection": {"criterion": "oracle"}},
+            "criterion 'oracle' needs target labels, which task 'tests.spy_tasks.Unlabelled' does not "
+            "have.",
+        ),
+        (
+            "SourceOnly",
+            {"selection": {"criterion": "bnm"}},
+            "criterion 'bnm' needs a target, which task 'tests.spy_tasks.SourceOnly' does not have.",
+        ),
+        (
+            "SourceOnly",
+            {"selection": {"criterion": "source_validation"}, "method": "dann"},
+            "method 'dann' adapts to a target, and task 'tests.spy_tasks.SourceOnly' has none.",
+        ),
+    ],
+)
 def test_what_a_task_lacks_is_said_when_its_data_are_opened(
-    cache: Path, task: str, changes: dict[str, Any], message: str,
+    cache: Path,
+    task: str,
+    changes: dict[str, Any],
+    message: str,
 ) -> None:
     with pytest.raises(ValueError) as caught:
         open_domains(tiny(f"tests.spy_tasks.{task}", **changes), cache)
@@ -308,22 +378,27 @@ def test_what_a_task_lacks_is_said_when_its_data_are_opened(
 
 
 def test_a_task_without_target_is_trained_on_and_selected_by_its_source(
-    tmp_path: Path, cache: Path,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     config = tiny("tests.spy_tasks.SourceOnly", selection={"criterion": "source_validation"})
     reports = run(config, tmp_path, cache)
-    assert {name for name in reports[0].metrics if name.startswith("criterion/")} \
-        == {"criterion/source_validation"}
+    assert {name for name in reports[0].metrics if name.startswith("criterion/")} == {
+        "criterion/source_validation"
+    }
 
 
 # Selection
 
 
 def test_the_objective_is_the_criterion_at_the_best_evaluation_so_far(
-    tmp_path: Path, cache: Path,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
-    config = tiny(schedule={"num_epochs": 6, "decay": "constant"},
-                  selection={"criterion": "entropy", "source_accuracy_floor": 0.0})
+    config = tiny(
+        schedule={"num_epochs": 6, "decay": "constant"},
+        selection={"criterion": "entropy", "source_accuracy_floor": 0.0},
+    )
     values = []
     for report in run(config, tmp_path, cache):
         values.append(report.metrics["criterion/entropy"])
@@ -334,10 +409,24 @@ def test_the_objective_is_the_criterion_at_the_best_evaluation_so_far(
 def test_the_kept_checkpoint_is_the_best_one_s(tmp_path: Path, cache: Path) -> None:
     """A criterion that likes the first evaluation, and a trial that ends with it."""
     selection = {"criterion": "tests.spy_tasks.Doubt", "source_accuracy_floor": 0.0}
-    long = run(tiny(selection=selection, schedule={"num_epochs": 8, "decay": "constant"},
-                    evaluation={"max_images": 50, "test": True}), tmp_path / "long", cache)
-    short = run(tiny(selection=selection, schedule={"num_epochs": 1, "decay": "constant"},
-                     evaluation={"max_images": 50, "test": True}), tmp_path / "short", cache)
+    long = run(
+        tiny(
+            selection=selection,
+            schedule={"num_epochs": 8, "decay": "constant"},
+            evaluation={"max_images": 50, "test": True},
+        ),
+        tmp_path / "long",
+        cache,
+    )
+    short = run(
+        tiny(
+            selection=selection,
+            schedule={"num_epochs": 1, "decay": "constant"},
+            evaluation={"max_images": 50, "test": True},
+        ),
+        tmp_path / "short",
+        cache,
+    )
     assert long[-1].best_evaluation == 1
     assert same(weights(tmp_path / "long", "best.pt"), weights(tmp_path / "short", "best.pt"))
     assert long[-1].metrics == short[-1].metrics, "the test is of the kept checkpoint"
@@ -370,7 +459,8 @@ def test_test_sets_are_read_where_the_configuration_says_so(tmp_path: Path, cach
 
 
 def test_the_test_report_holds_every_set_plain_and_with_the_target_s_statistics(
-    tmp_path: Path, cache: Path,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     config = tiny(method={"mcd": {"hidden_dim": 16}}, evaluation={"test": True, "max_images": 50})
     *_, training, test = run(config, tmp_path, cache)
@@ -429,8 +519,10 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path: Path, cache: Path) -> None
 
 def test_predictions_that_are_not_finite_are_a_failure(tmp_path: Path, cache: Path) -> None:
     """The loss is still finite when its step makes the weights useless."""
-    config = tiny(optimizer={"algorithm": "sgd", "learning_rate": 1e38},
-                  schedule={"num_epochs": None, "num_steps": 1})
+    config = tiny(
+        optimizer={"algorithm": "sgd", "learning_rate": 1e38},
+        schedule={"num_epochs": None, "num_steps": 1},
+    )
     with pytest.raises(TrialFailed) as caught:
         run(config, tmp_path, cache)
     assert str(caught.value) == "predictions on source images are not finite after step 1."
@@ -481,37 +573,53 @@ def test_pretraining_is_made_once_and_used_again(tmp_path: Path, own_cache: Path
 
 
 def test_a_pretrained_trial_starts_from_the_pretrained_backbone(
-    tmp_path: Path, own_cache: Path,
+    tmp_path: Path,
+    own_cache: Path,
 ) -> None:
     still = {"algorithm": "sgd", "learning_rate": 1e-3, "backbone_multiplier": 0.0}
     run(pretrained(optimizer=still), tmp_path / "a", own_cache)
     (made,) = (own_cache / "pretraining").glob("*")
     expected, actual = weights(made, "best.pt"), weights(tmp_path / "a")
-    convolutions = [name for name in actual if name.startswith("backbone") and
-                    name.endswith("weight")]
+    convolutions = [
+        name for name in actual if name.startswith("backbone") and name.endswith("weight")
+    ]
     assert len(convolutions) > 4
     assert all(torch.equal(actual[name], expected[name]) for name in convolutions)
     assert not torch.equal(actual["classifier.weight"], expected["classifier.weight"])
 
 
-@pytest.mark.parametrize("change", [
-    {"method": "mcd"}, {"optimizer": {"learning_rate": 1.0}}, {"batch_size": 8},
-    {"augmentation": "strong"}, {"schedule": {"num_epochs": 7}},
-    {"selection": {"criterion": "entropy"}}, {"evaluation": {"max_images": 7, "test": True}},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "mcd"},
+        {"optimizer": {"learning_rate": 1.0}},
+        {"batch_size": 8},
+        {"augmentation": "strong"},
+        {"schedule": {"num_epochs": 7}},
+        {"selection": {"criterion": "entropy"}},
+        {"evaluation": {"max_images": 7, "test": True}},
+    ],
+)
 def test_trials_that_differ_in_what_comes_later_share_a_pretraining(
     change: dict[str, Any],
 ) -> None:
-    assert pretraining_trial(pretrained(**change)).identity() \
+    assert (
+        pretraining_trial(pretrained(**change)).identity()
         == pretraining_trial(tiny(initialization=PRETRAINING, evaluation={})).identity()
+    )
 
 
-@pytest.mark.parametrize("change", [
-    {"seed": 1}, {"backbone": "resnet18"}, {"normalization": "subset_syn"},
-    {"settings": {"num_source": 300}},
-    {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "batch_size": 32}}},
-    {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "task": "digits"}}},
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"backbone": "resnet18"},
+        {"normalization": "subset_syn"},
+        {"settings": {"num_source": 300}},
+        {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "batch_size": 32}}},
+        {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "task": "digits"}}},
+    ],
+)
 def test_what_decides_a_pretraining(change: dict[str, Any]) -> None:
     config = tiny(**{"initialization": PRETRAINING, **change})
     assert pretraining_trial(config).identity() != pretraining_trial(pretrained()).identity()
@@ -519,13 +627,18 @@ def test_what_decides_a_pretraining(change: dict[str, Any]) -> None:
 
 def test_a_pretraining_is_a_supervised_trial_on_the_trial_s_source() -> None:
     made = pretraining_trial(pretrained(method="dann"))
-    assert (made.method.name, made.task, made.initialization.name) \
-        == ("supervised", pretrained().task, "none")
+    assert (made.method.name, made.task, made.initialization.name) == (
+        "supervised",
+        pretrained().task,
+        "none",
+    )
     assert made.selection.criterion.name == "source_validation" and not made.evaluation.test
 
 
 def test_a_trial_waits_for_another_that_makes_its_pretraining(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits = threading.Event()
 
@@ -538,8 +651,11 @@ def test_a_trial_waits_for_another_that_makes_its_pretraining(
     next(maker)
     monkeypatch.setattr(trial_module, "FileLock", Lock)
     found: list[str] = []
-    waiter = threading.Thread(target=lambda: found.extend(
-        phases(run(pretrained(method="dann"), tmp_path / "waiter", own_cache))))
+    waiter = threading.Thread(
+        target=lambda: found.extend(
+            phases(run(pretrained(method="dann"), tmp_path / "waiter", own_cache))
+        )
+    )
     waiter.start()
     assert waits.wait(60) and found == []
     assert [next(maker).phase for _ in range(3)] == ["pretraining", "pretraining", "training"]
@@ -573,9 +689,22 @@ print(sum(r.phase == "pretraining" for r in run_trial(read_trial_config(given), 
 
 def test_processes_that_start_together_pretrain_once(tmp_path: Path, own_cache: Path) -> None:
     (tmp_path / "given.yaml").write_text(pretrained().to_yaml())
-    processes = [subprocess.Popen(
-        [sys.executable, "-c", COUNT, str(tmp_path / "given.yaml"), str(tmp_path / name),
-         str(own_cache)], stdout=subprocess.PIPE, text=True, cwd=ROOT) for name in "ab"]
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                COUNT,
+                str(tmp_path / "given.yaml"),
+                str(tmp_path / name),
+                str(own_cache),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for name in "ab"
+    ]
     made = [int(process.communicate()[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(made) == [0, 3]
@@ -587,8 +716,10 @@ def test_processes_that_start_together_pretrain_once(tmp_path: Path, own_cache: 
 
 def test_a_trial_starts_from_a_checkpoint_of_another(tmp_path: Path, cache: Path) -> None:
     run(tiny(seed=1), tmp_path / "first", cache)
-    config = tiny(initialization={"checkpoint": {"path": str(tmp_path / "first" / "best.pt")}},
-                  optimizer={"algorithm": "sgd", "backbone_multiplier": 0.0})
+    config = tiny(
+        initialization={"checkpoint": {"path": str(tmp_path / "first" / "best.pt")}},
+        optimizer={"algorithm": "sgd", "backbone_multiplier": 0.0},
+    )
     run(config, tmp_path / "second", cache)
     first, second = weights(tmp_path / "first", "best.pt"), weights(tmp_path / "second")
     name = "backbone.trunk.0.weight"
@@ -625,8 +756,10 @@ def test_a_file_without_a_matching_name_is_refused(tmp_path: Path, cache: Path) 
 
 def test_a_file_of_another_width_is_refused(tmp_path: Path, cache: Path) -> None:
     run(tiny(), tmp_path / "first", cache)
-    config = tiny(backbone={"small_cnn": {"width": 5, "feature_dim": 16}}, initialization={
-        "checkpoint": {"path": str(tmp_path / "first" / "best.pt")}})
+    config = tiny(
+        backbone={"small_cnn": {"width": 5, "feature_dim": 16}},
+        initialization={"checkpoint": {"path": str(tmp_path / "first" / "best.pt")}},
+    )
     with pytest.raises(ValueError, match=r"best.pt: .* has shape \(4, 3, 3, 3\).*\(5, 3, 3, 3\)"):
         run(config, tmp_path / "trial", cache)
 
@@ -647,8 +780,7 @@ class Command:
         self.capsys.readouterr()
         code = main([*arguments, "--out", str(self.folder / out), "--cache", str(self.cache)])
         said = self.capsys.readouterr()
-        return code, said.out.splitlines(), \
-            said.err.replace(f"{self.folder}/", "").splitlines()
+        return code, said.out.splitlines(), said.err.replace(f"{self.folder}/", "").splitlines()
 
     def write(self, config: TrialConfig) -> str:
         path = self.folder / "trial.yaml"
@@ -678,7 +810,8 @@ def test_the_command_runs_a_trial_and_prints_its_reports(command: Command) -> No
 
 
 def test_the_same_command_again_repeats_what_is_done(
-    command: Command, monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = command("--config", command.write(tiny()))
     monkeypatch.setattr(METHODS["no_adaptation"], "update", None)
@@ -686,7 +819,9 @@ def test_the_same_command_again_repeats_what_is_done(
 
 
 def test_a_recorded_trial_is_reproduced_bit_for_bit(
-    command: Command, tmp_path: Path, cache: Path,
+    command: Command,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     config = tiny(method="dann", evaluation={"max_images": 50, "test": True})
     records = recorded(config, tmp_path, cache)
@@ -699,7 +834,10 @@ def test_a_recorded_trial_is_reproduced_bit_for_bit(
 
 @pytest.mark.parametrize("part", ["evaluations", "test"])
 def test_a_number_that_differs_is_shown(
-    command: Command, tmp_path: Path, cache: Path, part: str,
+    command: Command,
+    tmp_path: Path,
+    cache: Path,
+    part: str,
 ) -> None:
     records = recorded(tiny(evaluation={"max_images": 50, "test": True}), tmp_path, cache)
     content = json.loads(records.read_text())
@@ -710,11 +848,14 @@ def test_a_number_that_differs_is_shown(
     code, lines, _ = command("--record", str(records), "--trial", "0007")
     phase = "test" if part == "test" else "training"
     assert code == 0 and lines[-1].startswith(
-        f"Largest difference from the record: 0.25 ({phase} evaluation 2, {name}), among ")
+        f"Largest difference from the record: 0.25 ({phase} evaluation 2, {name}), among "
+    )
 
 
 def test_a_record_that_is_being_written_does_not_hinder(
-    command: Command, tmp_path: Path, cache: Path,
+    command: Command,
+    tmp_path: Path,
+    cache: Path,
 ) -> None:
     records = recorded(tiny(), tmp_path, cache)
     records.write_bytes(records.read_bytes() + b'{"id": "00')
@@ -729,14 +870,17 @@ def test_a_trial_that_fails_ends_with_code_1(command: Command) -> None:
 
 
 def test_an_interrupted_trial_ends_with_code_130(
-    command: Command, monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(METHODS["no_adaptation"], "update", interrupt)
-    assert command("--config", command.write(tiny()))[::2] \
-        == (130, ["Interrupted; the same command goes on from the last evaluation."])
+    assert command("--config", command.write(tiny()))[::2] == (
+        130,
+        ["Interrupted; the same command goes on from the last evaluation."],
+    )
 
 
 def bad(command: Command, *arguments: str, out: str = "out") -> str:
@@ -748,9 +892,12 @@ def bad(command: Command, *arguments: str, out: str = "out") -> str:
 def test_bad_trial_files(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "trial.yaml"
     assert bad(command, "--config", str(path)) == "trial.yaml: No such file or directory."
-    for text, line in (("task: [\n", "not YAML: "), ("", "must hold a trial's settings"),
-                       ("task: digit\n", "task: unknown task 'digit'. Did you mean 'digits'?"),
-                       ("task: digits\nseed: 1.5\n", "seed: must be a valid integer, got 1.5.")):
+    for text, line in (
+        ("task: [\n", "not YAML: "),
+        ("", "must hold a trial's settings"),
+        ("task: digit\n", "task: unknown task 'digit'. Did you mean 'digits'?"),
+        ("task: digits\nseed: 1.5\n", "seed: must be a valid integer, got 1.5."),
+    ):
         path.write_text(text)
         assert bad(command, "--config", str(path)).startswith(f"trial.yaml: {line}")
     assert not (tmp_path / "out").exists()
@@ -764,57 +911,88 @@ def test_bad_records(command: Command, tmp_path: Path) -> None:
     for text in ("{\n", "3\n", "{}\n", '{"id": "0003"}\n'):
         path.write_text(text)
         assert bad(command, *given).startswith(
-            "records.jsonl: must be a study's records.jsonl, and is not (")
+            "records.jsonl: must be a study's records.jsonl, and is not ("
+        )
     path.write_text('{"id": "0001", "config": {}, "evaluations": [], "test": {}}\n')
     assert bad(command, *given) == "records.jsonl: no trial '0003'. It has: 0001."
 
 
 def test_bad_data(command: Command, tmp_path: Path) -> None:
-    config = validate(TrialConfig, {"task": {"folders": {
-        "source": str(tmp_path / "nowhere"), "target": str(tmp_path)}}})
-    assert bad(command, "--config", command.write(config)) \
+    config = validate(
+        TrialConfig,
+        {"task": {"folders": {"source": str(tmp_path / "nowhere"), "target": str(tmp_path)}}},
+    )
+    assert (
+        bad(command, "--config", command.write(config))
         == "source: must be a folder, got nowhere, which does not exist."
+    )
 
 
 def test_another_number_of_workers(command: Command) -> None:
     config = tiny(resources={"workers": 2})
     assert bad(command, "--config", command.write(config)) == (
         "the trial has resources/workers: 2, and there are 1. Start it as: torchrun "
-        "--nproc-per-node 2 -m trainables.run …")
+        "--nproc-per-node 2 -m trainables.run …"
+    )
 
 
 def test_a_gpu_that_is_not_there(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = tiny(resources={"gpus_per_worker": 1.0})
-    assert bad(command, "--config", command.write(config)) \
+    assert (
+        bad(command, "--config", command.write(config))
         == "the trial has resources/gpus_per_worker: 1.0, and there is no GPU."
+    )
 
 
 def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    assert bad(command, "--config", command.write(tiny()), out="taken") \
+    assert (
+        bad(command, "--config", command.write(tiny()), out="taken")
         == "taken: cannot be written to (File exists)."
+    )
 
 
 def test_two_workers_under_torchrun_train_one_trial(tmp_path: Path, cache: Path) -> None:
-    config = tiny(method="dann", resources={"workers": 2},
-                  evaluation={"max_images": 51, "test": True})
+    config = tiny(
+        method="dann", resources={"workers": 2}, evaluation={"max_images": 51, "test": True}
+    )
     (tmp_path / "trial.yaml").write_text(config.to_yaml())
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "-m", "trainables.run", "--config", str(tmp_path / "trial.yaml"), "--out",
-         str(tmp_path / "out"), "--cache", str(cache)],
-        capture_output=True, text=True, cwd=ROOT)
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "trainables.run",
+            "--config",
+            str(tmp_path / "trial.yaml"),
+            "--out",
+            str(tmp_path / "out"),
+            "--cache",
+            str(cache),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
-    assert [line.split("  ")[0] for line in done.stdout.splitlines()] \
-        == ["training epoch 1/2", "training epoch 2/2", "test epoch 2/2"]
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [
+        "training epoch 1/2",
+        "training epoch 2/2",
+        "test epoch 2/2",
+    ]
     state = load_tensors(tmp_path / "out" / "latest.pt")
     (alone, _) = run(tiny(method="dann", evaluation={"max_images": 51}), tmp_path / "one", cache)
     shared = state["progress"]["reports"][0]["metrics"]
     assert set(alone.metrics) == set(shared)
     # batch statistics are each worker's own, so the first epoch agrees only roughly
     assert shared["loss/classification"] == pytest.approx(
-        alone.metrics["loss/classification"], rel=0.2)
+        alone.metrics["loss/classification"], rel=0.2
+    )
 
 
 def test_a_report_survives_being_text(tmp_path: Path, cache: Path) -> None:

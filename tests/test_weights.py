@@ -79,12 +79,25 @@ HEADS: dict[str, dict[str, nn.Module]] = {
 @pytest.mark.parametrize("data_parallel", [True, False])
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
 @pytest.mark.parametrize("heads", HEADS)
-def test_release(heads: str, key: str, data_parallel: bool, backbone: Backbone,
-                 tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_release(
+    heads: str,
+    key: str,
+    data_parallel: bool,
+    backbone: Backbone,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     published = Published(**HEADS[heads])
     state = published.state_dict()
-    path = save(tmp_path, {key: wrapped(state) if data_parallel else state, "epoch": 3,
-                           "best_prec1": torch.tensor(81.5), "arch": "resnet10"})
+    path = save(
+        tmp_path,
+        {
+            key: wrapped(state) if data_parallel else state,
+            "epoch": 3,
+            "best_prec1": torch.tensor(81.5),
+            "arch": "resnet10",
+        },
+    )
     with caplog.at_level(logging.INFO):
         report = load_backbone(backbone, path)
     assert_trunk_is(backbone, published)
@@ -96,11 +109,15 @@ def test_release(heads: str, key: str, data_parallel: bool, backbone: Backbone,
 
 
 @pytest.mark.parametrize("data_parallel", [True, False])
-def test_release_of_mcd_nests_three_networks(data_parallel: bool, backbone: Backbone,
-                                             tmp_path: Path) -> None:
+def test_release_of_mcd_nests_three_networks(
+    data_parallel: bool, backbone: Backbone, tmp_path: Path
+) -> None:
     published = Published()
     parts: dict[str, Mapping[str, Tensor]] = {
-        "G": published.state_dict(), "F1": linear().state_dict(), "F2": linear().state_dict()}
+        "G": published.state_dict(),
+        "F1": linear().state_dict(),
+        "F2": linear().state_dict(),
+    }
     content = {name: wrapped(state) if data_parallel else state for name, state in parts.items()}
     report = load_backbone(backbone, save(tmp_path, {"model_state_dict": content}))
     assert_trunk_is(backbone, published)
@@ -123,7 +140,8 @@ def test_torchvision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_timm_keeps_inner_layers_that_are_called_fc(key: str | None, tmp_path: Path) -> None:
     seed_everything(1, "published")
     published = timm.models.VisionTransformer(
-        img_size=8, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+        img_size=8, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5
+    )
     architecture = VisionTransformer(16, 2, 2, image_size=8, patch_size=4)
     backbone = architecture.build(architecture.Config(), imagenet=False)
     state = published.state_dict()
@@ -167,8 +185,11 @@ def test_what_the_file_lacks_keeps_its_values(
     backbone: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = {name: value.clone() for name, value in backbone.trunk.state_dict().items()}
-    state = {name: value for name, value in Published().state_dict().items()
-             if not name.startswith("features.7.")}
+    state = {
+        name: value
+        for name, value in Published().state_dict().items()
+        if not name.startswith("features.7.")
+    }
     report = load_backbone(backbone, save(tmp_path, {"state_dict": state}))
     assert report.new and all(name.startswith("layer4.") for name in report.new)
     for name in report.new:
@@ -180,8 +201,11 @@ def test_what_the_file_lacks_keeps_its_values(
 def test_files_without_batch_counters_are_complete(
     backbone: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    state = {name: value for name, value in Published().state_dict().items()
-             if not name.endswith("num_batches_tracked")}
+    state = {
+        name: value
+        for name, value in Published().state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
     with caplog.at_level(logging.INFO):
         load_backbone(backbone, save(tmp_path, {"state_dict": state}))
     assert caplog.records[0].levelno == logging.INFO
@@ -189,8 +213,11 @@ def test_files_without_batch_counters_are_complete(
 
 def test_nothing_in_common(backbone: Backbone, tmp_path: Path) -> None:
     path = save(tmp_path, nn.Sequential(linear()).state_dict())
-    with pytest.raises(ValueError, match=r"published.pth.tar: no tensor matches the backbone\. "
-                                         r"The file has \(0\.weight, 0\.bias\), the backbone \("):
+    with pytest.raises(
+        ValueError,
+        match=r"published.pth.tar: no tensor matches the backbone\. "
+        r"The file has \(0\.weight, 0\.bias\), the backbone \(",
+    ):
         load_backbone(backbone, path)
 
 
@@ -202,8 +229,11 @@ def test_empty_file(backbone: Backbone, tmp_path: Path) -> None:
 def test_another_shape_changes_nothing(backbone: Backbone, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in backbone.trunk.state_dict().items()}
     state = Published().state_dict() | {"features.0.weight": torch.zeros(64, 1, 7, 7)}
-    with pytest.raises(ValueError, match=r"conv1\.weight has shape \(64, 1, 7, 7\), the "
-                                         r"backbone needs \(64, 3, 7, 7\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"conv1\.weight has shape \(64, 1, 7, 7\), the "
+        r"backbone needs \(64, 3, 7, 7\)",
+    ):
         load_backbone(backbone, save(tmp_path, {"state_dict": state}))
     for name, value in backbone.trunk.state_dict().items():
         assert torch.equal(value, before[name])

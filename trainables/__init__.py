@@ -12,6 +12,14 @@ from trainables.runtime import Runtime
 from trainables.trial import Report, TrialFailed, run_trial
 
 __all__ = [
-    "Classified", "Classifier", "Report", "Runtime", "TrialConfig", "TrialFailed", "Unreadable",
-    "load_model", "read_trial_config", "run_trial",
+    "Classified",
+    "Classifier",
+    "Report",
+    "Runtime",
+    "TrialConfig",
+    "TrialFailed",
+    "Unreadable",
+    "load_model",
+    "read_trial_config",
+    "run_trial",
 ]

@@ -28,17 +28,22 @@ def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:
     if num_parts == 1:
         return
     if not look_up(METHODS, name, "method").losses_add_up:
-        raise ValueError(f"accumulation {num_parts}: method '{name}' has losses of the batch as a "
-                         "whole, which its parts don't add up to. Use accumulation: 1 and a "
-                         "smaller batch_size, or more workers.")
+        raise ValueError(
+            f"accumulation {num_parts}: method '{name}' has losses of the batch as a "
+            "whole, which its parts don't add up to. Use accumulation: 1 and a "
+            "smaller batch_size, or more workers."
+        )
     if has_batchnorm(backbone):
-        raise ValueError(f"accumulation {num_parts}: the network has BatchNorm, which would "
-                         "normalise by parts of a batch. Use accumulation: 1, or a backbone "
-                         "without it (vit_*, deit_*, mixer_*).")
+        raise ValueError(
+            f"accumulation {num_parts}: the network has BatchNorm, which would "
+            "normalise by parts of a batch. Use accumulation: 1, or a backbone "
+            "without it (vit_*, deit_*, mixer_*)."
+        )
 
 
-def update_in_parts(method: Method, batch: Batch, progress: float, num_parts: int
-                    ) -> dict[str, Tensor]:
+def update_in_parts(
+    method: Method, batch: Batch, progress: float, num_parts: int
+) -> dict[str, Tensor]:
     """One step of a method on a batch, whose parts go through the networks one after another.
 
     Args:
@@ -64,14 +69,22 @@ def _parts(batch: Batch, num_parts: int) -> Iterator[Batch]:
     """The batch in equal parts; what a method does not read stays empty in each."""
     whole = {field.name: getattr(batch, field.name) for field in fields(batch)}
     for index in range(num_parts):
-        yield replace(batch, **{name: value[index * len(value) // num_parts:
-                                            (index + 1) * len(value) // num_parts]
-                                for name, value in whole.items() if value is not None})
+        yield replace(
+            batch,
+            **{
+                name: value[
+                    index * len(value) // num_parts : (index + 1) * len(value) // num_parts
+                ]
+                for name, value in whole.items()
+                if value is not None
+            },
+        )
 
 
 @contextmanager
-def _one_step(optimizers: Iterable[Optimizer], is_first: bool, is_last: bool, num_parts: int
-              ) -> Iterator[None]:
+def _one_step(
+    optimizers: Iterable[Optimizer], is_first: bool, is_last: bool, num_parts: int
+) -> Iterator[None]:
     """Inside, gradients are cleared for the first part only, and only the last one steps.
 
     A method's update is whole: it clears, adds and steps. So what its optimizers do is held back
@@ -83,6 +96,7 @@ def _one_step(optimizers: Iterable[Optimizer], is_first: bool, is_last: bool, nu
             optimizer.zero_grad = _nothing  # type: ignore[method-assign]
         optimizer.step = _nothing  # type: ignore[method-assign,assignment]
         if is_last:
+
             def last_step(optimizer: Optimizer = optimizer, take_step: object = take_step) -> None:
                 for group in optimizer.param_groups:
                     for parameter in group["params"]:
@@ -90,6 +104,7 @@ def _one_step(optimizers: Iterable[Optimizer], is_first: bool, is_last: bool, nu
                             parameter.grad /= num_parts
                 assert callable(take_step)
                 take_step()
+
             optimizer.step = last_step  # type: ignore[method-assign,assignment]
     try:
         yield

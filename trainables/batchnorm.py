@@ -12,8 +12,9 @@ def has_batchnorm(module: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) for layer in module.modules())
 
 
-def reestimate_batchnorm(module: nn.Module, predict: Callable[[Tensor], object],
-                         batches: Iterable[Tensor]) -> None:
+def reestimate_batchnorm(
+    module: nn.Module, predict: Callable[[Tensor], object], batches: Iterable[Tensor]
+) -> None:
     """Replaces running statistics by those of given images; weights stay.
 
     AdaBN (Li et al., 2016, arXiv:1603.04779): with target images, the simplest adaptation.

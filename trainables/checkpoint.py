@@ -141,15 +141,22 @@ class TrialFolder:
 
     def write_predictions(self, rows: Iterable[tuple[str, str, float]]) -> None:
         """Writes image, class and probability of each row."""
-        _write_csv(self.predictions, ("image", "class", "probability"), (
-            (image, label, f"{probability:.6f}") for image, label, probability in rows))
+        _write_csv(
+            self.predictions,
+            ("image", "class", "probability"),
+            ((image, label, f"{probability:.6f}") for image, label, probability in rows),
+        )
         self._upload(self.predictions)
 
-    def write_confusion(self, test_set: str, classes: Sequence[str],
-                        counts: Sequence[Sequence[int]]) -> None:
+    def write_confusion(
+        self, test_set: str, classes: Sequence[str], counts: Sequence[Sequence[int]]
+    ) -> None:
         """Writes counts ``(K, K)``: a line is a true class, a column a predicted one."""
-        _write_csv(self.confusion(test_set), ("true class", *classes), (
-            (name, *row) for name, row in zip(classes, counts, strict=True)))
+        _write_csv(
+            self.confusion(test_set),
+            ("true class", *classes),
+            ((name, *row) for name, row in zip(classes, counts, strict=True)),
+        )
         self._upload(self.confusion(test_set))
 
     def write_error(self, text: str) -> None:
@@ -194,8 +201,11 @@ class TrialFolder:
     def read_config(self) -> str | None:
         """The configuration of the trial that began here, YAML; ``None`` if none did."""
         try:
-            return (self.store.read(self.config.name).decode() if self.store
-                    else self.config.read_text())
+            return (
+                self.store.read(self.config.name).decode()
+                if self.store
+                else self.config.read_text()
+            )
         except FileNotFoundError:
             return None
 

@@ -27,8 +27,10 @@ def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
     by_task: dict[str, list[TrialConfig]] = {}
     for config in configs:
         settings = config.initialization.config
-        if isinstance(settings, CheckpointConfig) \
-                and not Path(settings.path).expanduser().exists():
+        if (
+            isinstance(settings, CheckpointConfig)
+            and not Path(settings.path).expanduser().exists()
+        ):
             raise ValueError(f"initialization/checkpoint/path: no such file: {settings.path}.")
         trials = [config]
         if isinstance(settings, PretrainingConfig):
@@ -50,7 +52,8 @@ def _check_backbone(trial: TrialConfig, image_size: int) -> None:
     try:
         with torch.device("meta"):  # sizes without memory
             backbone = look_up(BACKBONES, name, "backbone").build(
-                trial.backbone.config, imagenet=False)
+                trial.backbone.config, imagenet=False
+            )
         backbone.check_image_size(image_size, image_size)
     except ValueError as error:
         raise ValueError(f"backbone '{name}': {error}") from error
@@ -65,7 +68,10 @@ def fetch_weights(configs: Iterable[TrialConfig]) -> None:
     Raises:
         ValueError: There are no such weights, or they cannot be downloaded from here.
     """
-    backbones = {repr(config.backbone): config.backbone for config in configs
-                 if config.initialization.name == "imagenet"}
+    backbones = {
+        repr(config.backbone): config.backbone
+        for config in configs
+        if config.initialization.name == "imagenet"
+    }
     for backbone in backbones.values():
         look_up(BACKBONES, backbone.name, "backbone").build(backbone.config, imagenet=True)

@@ -88,8 +88,13 @@ class ModelFolder:
         return self.root / "README.md"
 
 
-def save_model(folder: Path, config: TrialConfig, networks: Mapping[str, Tensor],
-               classes: Sequence[str], geometry: Geometry) -> None:
+def save_model(
+    folder: Path,
+    config: TrialConfig,
+    networks: Mapping[str, Tensor],
+    classes: Sequence[str],
+    geometry: Geometry,
+) -> None:
     """Writes what :func:`load_model` reads.
 
     Args:
@@ -100,18 +105,29 @@ def save_model(folder: Path, config: TrialConfig, networks: Mapping[str, Tensor]
         geometry: The task's.
     """
     mean, std = STATISTICS[config.normalization]
-    description = validate(ModelDescription, {
-        "classes": classes,
-        "transform": {"resize_size": geometry.resize_size, "crop_size": geometry.crop_size,
-                      "mean": mean, "std": std}})
+    description = validate(
+        ModelDescription,
+        {
+            "classes": classes,
+            "transform": {
+                "resize_size": geometry.resize_size,
+                "crop_size": geometry.crop_size,
+                "mean": mean,
+                "std": std,
+            },
+        },
+    )
     files = ModelFolder(folder)
-    text = yaml.safe_dump(description.model_dump(mode="json"), sort_keys=False,
-                          allow_unicode=True, default_flow_style=None)
+    text = yaml.safe_dump(
+        description.model_dump(mode="json"),
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+    )
     write_atomically(files.description, text.encode())
     write_atomically(files.config, config.to_yaml().encode())
     # safetensors refuses tensors that share memory or are not laid out in order
-    plain = {name: tensor.detach().cpu().contiguous().clone()
-             for name, tensor in networks.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in networks.items()}
     write_atomically(files.weights, save(plain, metadata={"format": "pt"}))
 
 
@@ -146,15 +162,19 @@ class Classifier:
         device: Where the networks are.
     """
 
-    def __init__(self, method: Method, description: ModelDescription, device: torch.device
-                 ) -> None:
+    def __init__(
+        self, method: Method, description: ModelDescription, device: torch.device
+    ) -> None:
         self.method = method
         self.device = device
         self.classes = description.classes
         self.statistics = description.transform.mean, description.transform.std
-        self.transform = evaluation_transform(Geometry(
-            crop_size=description.transform.crop_size,
-            resize_size=description.transform.resize_size))
+        self.transform = evaluation_transform(
+            Geometry(
+                crop_size=description.transform.crop_size,
+                resize_size=description.transform.resize_size,
+            )
+        )
 
     def probabilities(self, images: Iterable[Tensor]) -> Tensor:
         """Class probabilities of one batch.
@@ -173,8 +193,9 @@ class Classifier:
             logits = self.method.predict(standardize(batch, *self.statistics)).logits
         return logits.softmax(dim=1).cpu()
 
-    def classify(self, images: Iterable[str | Path], batch_size: int = 64
-                 ) -> Iterator[Classified | Unreadable]:
+    def classify(
+        self, images: Iterable[str | Path], batch_size: int = 64
+    ) -> Iterator[Classified | Unreadable]:
         """Classifies files; one that cannot be read is named and does not stop the others.
 
         Threads read the next batch while the network has this one.
@@ -188,9 +209,12 @@ class Classifier:
         """
         paths = iter([str(path) for path in images])
         with ThreadPoolExecutor() as pool:
+
             def start_reading() -> list[tuple[str, Future[Tensor | Unreadable]]]:
-                return [(path, pool.submit(self._read, path))
-                        for path in itertools.islice(paths, batch_size)]
+                return [
+                    (path, pool.submit(self._read, path))
+                    for path in itertools.islice(paths, batch_size)
+                ]
 
             ahead = start_reading()
             while ahead:
@@ -204,11 +228,18 @@ class Classifier:
             return Unreadable(path, str(error))
         return transformed
 
-    def _classify(self, batch: Sequence[tuple[str, Tensor | Unreadable]]
-                  ) -> Iterator[Classified | Unreadable]:
+    def _classify(
+        self, batch: Sequence[tuple[str, Tensor | Unreadable]]
+    ) -> Iterator[Classified | Unreadable]:
         readable = [image for _, image in batch if isinstance(image, Tensor)]
-        tops = iter(zip(*(values.tolist() for values in self._probabilities(readable).max(dim=1)),
-                        strict=True) if readable else ())
+        tops = iter(
+            zip(
+                *(values.tolist() for values in self._probabilities(readable).max(dim=1)),
+                strict=True,
+            )
+            if readable
+            else ()
+        )
         for path, image in batch:
             if isinstance(image, Unreadable):
                 yield image
@@ -237,8 +268,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Classi
         raise ValueError(f"{files.weights}: cannot be read ({error}).") from error
     except SafetensorError as error:
         raise ValueError(f"{files.weights}: not a safetensors file ({error}).") from error
-    method = filled_method(config, len(description.classes), networks, str(files.weights),
-                           runtime)
+    method = filled_method(config, len(description.classes), networks, str(files.weights), runtime)
     return Classifier(method, description, runtime.device)
 
 
@@ -252,5 +282,6 @@ def _read_description(path: Path) -> ModelDescription:
     try:
         return validate(ModelDescription, content)
     except ValueError as error:
-        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) \
-            from error
+        raise ValueError(
+            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        ) from error

@@ -60,8 +60,9 @@ def kmeans(features: Tensor, centres: Tensor, num_iterations: int) -> tuple[Tens
     return labels, centres
 
 
-def spherical_kmeans(features: Tensor, centres: Tensor, num_iterations: int
-                     ) -> tuple[Tensor, Tensor]:
+def spherical_kmeans(
+    features: Tensor, centres: Tensor, num_iterations: int
+) -> tuple[Tensor, Tensor]:
     """K-means whose centres add up directions, as the release of Tang & Jia runs it.
 
     Deviates from spherical k-means (Dhillon & Modha, Machine Learning 2001): centres are sums of
@@ -83,8 +84,13 @@ def spherical_kmeans(features: Tensor, centres: Tensor, num_iterations: int
     return labels, centres
 
 
-def kernel_kmeans(features: Tensor, labels: Tensor, num_clusters: int, num_iterations: int,
-                  gamma: float | None = None) -> tuple[Tensor, Tensor]:
+def kernel_kmeans(
+    features: Tensor,
+    labels: Tensor,
+    num_clusters: int,
+    num_iterations: int,
+    gamma: float | None = None,
+) -> tuple[Tensor, Tensor]:
     """K-means in the feature space of the kernel ``exp(-gamma·|x - y|²)``.
 
     Dhillon et al., KDD 2004. The kernel matrix is computed a slice at a time, anew in each
@@ -106,8 +112,9 @@ def kernel_kmeans(features: Tensor, labels: Tensor, num_clusters: int, num_itera
         previous = labels
         members = F.one_hot(labels, num_clusters).to(features.dtype)
         shares = members / members.sum(dim=0).clamp(min=1)
-        to_cluster = torch.cat([
-            (-gamma * torch.cdist(part, features).square()).exp() @ shares for part in slices])
+        to_cluster = torch.cat(
+            [(-gamma * torch.cdist(part, features).square()).exp() @ shares for part in slices]
+        )
         within = (shares * to_cluster).sum(dim=0)
         labels = (within - 2 * to_cluster).argmin(dim=1)
         if (labels != previous).double().mean() < 0.001:
@@ -195,8 +202,9 @@ def lower_until_kept(weights: Tensor, threshold: float) -> float:
     return threshold
 
 
-def select_confident(weights: Tensor, labels: Tensor, threshold: float, discounts: Tensor
-                     ) -> Tensor:
+def select_confident(
+    weights: Tensor, labels: Tensor, threshold: float, discounts: Tensor
+) -> Tensor:
     """Hard source selection: samples that are close enough to the target's centre of their class.
 
     Every class starts from ``threshold``. (In the release of Tang & Jia a class starts where the

@@ -27,8 +27,7 @@ from trainables.tasks import TASKS, TaskConfig
 TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]
 MethodChoice = Annotated[Choice[MethodConfig], OneOf("method", METHODS)]
 BackboneChoice = Annotated[Choice[BackboneConfig], OneOf("backbone", BACKBONES)]
-AugmentationChoice = Annotated[
-    Choice[AugmentationConfig], OneOf("augmentation", AUGMENTATIONS)]
+AugmentationChoice = Annotated[Choice[AugmentationConfig], OneOf("augmentation", AUGMENTATIONS)]
 
 
 def _check_criterion(choice: Choice[BaseConfig]) -> Choice[BaseConfig]:
@@ -46,7 +45,8 @@ def criteria_of(choice: Choice[BaseConfig]) -> list[str]:
 
 
 CriterionChoice = Annotated[
-    Choice[BaseConfig], OneOf("criterion", SELECTORS), AfterValidator(_check_criterion)]
+    Choice[BaseConfig], OneOf("criterion", SELECTORS), AfterValidator(_check_criterion)
+]
 Statistics = Literal["imagenet", "subset_visda", "subset_syn"]
 
 WEAK: Choice[AugmentationConfig] = default_choice(AUGMENTATIONS, "weak")
@@ -94,8 +94,7 @@ INITIALIZATIONS = {
     "checkpoint": _Initialization(CheckpointConfig),
     "pretraining": _Initialization(PretrainingConfig),
 }
-InitializationChoice = Annotated[
-    Choice[BaseConfig], OneOf("initialization", INITIALIZATIONS)]
+InitializationChoice = Annotated[Choice[BaseConfig], OneOf("initialization", INITIALIZATIONS)]
 
 
 class SelectionConfig(BaseConfig):
@@ -143,13 +142,15 @@ class ResourcesConfig(BaseConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.sync_batchnorm and (self.workers == 1 or not self.gpus_per_worker):
-            raise ValueError("sync_batchnorm needs several workers with a GPU each: torch has it "
-                             "for no other.")
+            raise ValueError(
+                "sync_batchnorm needs several workers with a GPU each: torch has it for no other."
+            )
         if self.workers > 1 and self.gpus_per_worker not in (0, 1):
             raise ValueError("gpus_per_worker must be 0 or 1 with several workers.")
         if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
-            raise ValueError("gpus_per_worker must be a whole number above 1, "
-                             f"got {self.gpus_per_worker:g}.")
+            raise ValueError(
+                f"gpus_per_worker must be a whole number above 1, got {self.gpus_per_worker:g}."
+            )
         return self
 
 
@@ -195,11 +196,15 @@ class TrialConfig(BaseConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.batch_size % self.resources.workers:
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of the "
-                             f"{self.resources.workers} workers that share it.")
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of the "
+                f"{self.resources.workers} workers that share it."
+            )
         if self.batch_size // self.resources.workers % self.accumulation:
-            raise ValueError(f"batch_size {self.batch_size} must be a multiple of workers × "
-                             f"accumulation, {self.resources.workers} × {self.accumulation}.")
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of workers × "
+                f"accumulation, {self.resources.workers} × {self.accumulation}."
+            )
         return self
 
     def identity(self) -> str:
@@ -231,7 +236,8 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         selection=SelectionConfig(
-            criterion=default_choice(CRITERIA, "source_validation"), source_accuracy_floor=0.0),
+            criterion=default_choice(CRITERIA, "source_validation"), source_accuracy_floor=0.0
+        ),
         evaluation=EvaluationConfig(batch_size=config.evaluation.batch_size),
         resources=config.resources,
         loader_workers=config.loader_workers,
@@ -256,5 +262,6 @@ def read_trial_config(path: Path) -> TrialConfig:
     try:
         return validate(TrialConfig, content)
     except ValueError as error:
-        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) \
-            from error
+        raise ValueError(
+            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        ) from error

@@ -104,9 +104,9 @@ class LabelledImages:
         return UnlabelledImages(self.images)
 
 
-def stratified_split(labels: Tensor, fraction: float, rng: torch.Generator) -> tuple[
-    Tensor, Tensor
-]:
+def stratified_split(
+    labels: Tensor, fraction: float, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Splits samples so that every class gives the same share to the second part.
 
     A class of at least two samples keeps at least one on each side.

@@ -36,8 +36,15 @@ class EpochSampler(Sampler[list[SampleKey]]):
         runtime: This worker's place.
     """
 
-    def __init__(self, num_images: int, batch_size: int, seed: int, stream: str, first_step: int,
-                 runtime: Runtime) -> None:
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        seed: int,
+        stream: str,
+        first_step: int,
+        runtime: Runtime,
+    ) -> None:
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
@@ -54,7 +61,7 @@ class EpochSampler(Sampler[list[SampleKey]]):
             order = self._epoch(step // batches)
             for batch in range(step % batches, batches):
                 start = batch * self.batch_size + first
-                indices = order[start:start + share].tolist()
+                indices = order[start : start + share].tolist()
                 yield [(step, first + i, index) for i, index in enumerate(indices)]
                 step += 1
 
@@ -89,8 +96,15 @@ class Samples:
 class _AugmentedImages(Dataset[Samples]):
     """Loads and augments the images of a list of keys in one go."""
 
-    def __init__(self, images: Images, transform: nn.Module, images_per_draw: int, seed: int,
-                 stream: str, views: nn.Module | None) -> None:
+    def __init__(
+        self,
+        images: Images,
+        transform: nn.Module,
+        images_per_draw: int,
+        seed: int,
+        stream: str,
+        views: nn.Module | None,
+    ) -> None:
         self.images = images
         self.transform = transform
         self.images_per_draw = images_per_draw
@@ -103,10 +117,13 @@ class _AugmentedImages(Dataset[Samples]):
         views = None if self.views is None else self._augment(images, keys, self.views, "views")
         return Samples(
             self._augment(images, keys, self.transform, "augmentation"),
-            torch.tensor([index for _, _, index in keys]), views)
+            torch.tensor([index for _, _, index in keys]),
+            views,
+        )
 
-    def _augment(self, images: list[Tensor], keys: Sequence[SampleKey], transform: nn.Module,
-                 purpose: str) -> Tensor:
+    def _augment(
+        self, images: list[Tensor], keys: Sequence[SampleKey], transform: nn.Module, purpose: str
+    ) -> Tensor:
         draws: dict[tuple[int, int], list[Tensor]] = {}
         for image, (step, position, _) in zip(images, keys, strict=True):
             draws.setdefault((step, position // self.images_per_draw), []).append(image)
@@ -120,13 +137,24 @@ class _AugmentedImages(Dataset[Samples]):
                     raise
                 raise ValueError(
                     "images_per_draw must be 1 for images of different sizes, got "
-                    f"{self.images_per_draw}.") from error
+                    f"{self.images_per_draw}."
+                ) from error
         return torch.cat(parts)
 
 
-def training_stream(images: Images, transform: nn.Module, *, images_per_draw: int,
-                    batch_size: int, seed: int, stream: str, first_step: int, runtime: Runtime,
-                    num_workers: int, views: nn.Module | None = None) -> Iterator[Samples]:
+def training_stream(
+    images: Images,
+    transform: nn.Module,
+    *,
+    images_per_draw: int,
+    batch_size: int,
+    seed: int,
+    stream: str,
+    first_step: int,
+    runtime: Runtime,
+    num_workers: int,
+    views: nn.Module | None = None,
+) -> Iterator[Samples]:
     """Endless augmented batches of one domain from ``first_step`` on.
 
     Args:
@@ -158,17 +186,31 @@ class _PlainImages(Dataset[Samples]):
         return Samples(images, torch.tensor(indices))
 
 
-def evaluation_stream(images: Images, transform: nn.Module, *, indices: Sequence[int],
-                      batch_size: int, runtime: Runtime, num_workers: int) -> Iterator[Samples]:
+def evaluation_stream(
+    images: Images,
+    transform: nn.Module,
+    *,
+    indices: Sequence[int],
+    batch_size: int,
+    runtime: Runtime,
+    num_workers: int,
+) -> Iterator[Samples]:
     """Batches of the images at ``indices``, once, in that order."""
-    batches = [list(indices[i:i + batch_size]) for i in range(0, len(indices), batch_size)]
+    batches = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
     return iter(_loader(_PlainImages(images, transform), batches, num_workers, runtime))
 
 
-def _loader(dataset: Dataset[Samples], batches: Sampler[list[SampleKey]] | list[list[int]],
-            num_workers: int, runtime: Runtime) -> DataLoader[Samples]:
+def _loader(
+    dataset: Dataset[Samples],
+    batches: Sampler[list[SampleKey]] | list[list[int]],
+    num_workers: int,
+    runtime: Runtime,
+) -> DataLoader[Samples]:
     return DataLoader(
-        dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=_as_it_is,
+        dataset,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
         pin_memory=runtime.device.type == "cuda",
         prefetch_factor=4 if num_workers else None,
         generator=torch.Generator(),  # else the loader draws from the global one

@@ -37,16 +37,20 @@ class Meter:
         runtime: Device and workers; each worker predicts a share of every set.
     """
 
-    def __init__(self, config: TrialConfig, domains: Domains, method: Method, runtime: Runtime
-                 ) -> None:
+    def __init__(
+        self, config: TrialConfig, domains: Domains, method: Method, runtime: Runtime
+    ) -> None:
         self.config = config
         self.domains = domains
         self.method = method
         self.runtime = runtime
         size = config.evaluation.max_images
         self.source_sample = domains.source_val.subset(_sample(len(domains.source_val), size))
-        self.target_sample = None if domains.target_train is None else ImageSubset(
-            domains.target_train.images, _sample(len(domains.target_train), size))
+        self.target_sample = (
+            None
+            if domains.target_train is None
+            else ImageSubset(domains.target_train.images, _sample(len(domains.target_train), size))
+        )
 
     def evaluation(self) -> tuple[Evaluation, dict[str, float]]:
         """What criteria see, and metrics of the source's hold-out.
@@ -68,8 +72,9 @@ class Meter:
         if labelled is None:
             return Evaluation(source, labels, target, mixtures, weights), metrics
         on_labelled, _ = self.predict(labelled.images)
-        return OracleEvaluation(source, labels, target, mixtures, weights,
-                                on_labelled, labelled.labels), metrics
+        return OracleEvaluation(
+            source, labels, target, mixtures, weights, on_labelled, labelled.labels
+        ), metrics
 
     def test_metrics(self) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of all test sets; then again with batch statistics of the target's images.
@@ -85,8 +90,11 @@ class Meter:
             confusion[name] = confusion_matrix(predictions.logits, data.labels)
         target = self.domains.target_train
         if target is not None and has_batchnorm(self.method.networks):
-            reestimate_batchnorm(self.method.networks, self.method.predict,
-                                 self.walk(target.images, range(len(target))))
+            reestimate_batchnorm(
+                self.method.networks,
+                self.method.predict,
+                self.walk(target.images, range(len(target))),
+            )
             for name, data in self.domains.test_sets.items():
                 metrics.update(self.measure(f"target_batchnorm/{name}", data)[1])
         return metrics, confusion
@@ -98,18 +106,24 @@ class Meter:
             return []
         predictions, _ = self.predict(target.images)
         top = predictions.logits.softmax(dim=1).max(dim=1)
-        return [(target.images.name(i), self.domains.classes[label], probability)
-                for i, (label, probability) in enumerate(
-                    zip(top.indices.tolist(), top.values.tolist(), strict=True))]
+        return [
+            (target.images.name(i), self.domains.classes[label], probability)
+            for i, (label, probability) in enumerate(
+                zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            )
+        ]
 
     def measure(self, name: str, data: LabelledImages) -> tuple[Predictions, dict[str, float]]:
         """Predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
         predictions, heads = self.predict(data.images)
-        metrics = {f"{name}/{metric}": value for metric, value in
-                   classification_metrics(predictions.logits, data.labels).items()}
+        metrics = {
+            f"{name}/{metric}": value
+            for metric, value in classification_metrics(predictions.logits, data.labels).items()
+        }
         for head, logits in heads.items():
-            metrics[f"{name}/{head}_accuracy"] = classification_metrics(
-                logits, data.labels)["accuracy"]
+            metrics[f"{name}/{head}_accuracy"] = classification_metrics(logits, data.labels)[
+                "accuracy"
+            ]
         return predictions, metrics
 
     def predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
@@ -127,10 +141,11 @@ class Meter:
 
     def _share(self, indices: Sequence[int]) -> Sequence[int]:
         """This worker's part; one image, for the shapes, where it has none."""
-        return indices[self.runtime.rank::self.runtime.world_size] or indices[:1]
+        return indices[self.runtime.rank :: self.runtime.world_size] or indices[:1]
 
-    def _predict(self, batches: Iterable[Tensor], num_images: int
-                 ) -> tuple[Predictions, dict[str, Tensor]]:
+    def _predict(
+        self, batches: Iterable[Tensor], num_images: int
+    ) -> tuple[Predictions, dict[str, Tensor]]:
         """Predictions on all workers' batches, in the order in which they were shared out."""
         self.runtime.same_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
@@ -142,8 +157,10 @@ class Meter:
                 for head, value in prediction.head_logits.items():
                     heads.setdefault(head, []).append(value)
         gather = _Gather(num_images, self.runtime)
-        return (Predictions(gather(logits), gather(features)),
-                {head: gather(values) for head, values in heads.items()})
+        return (
+            Predictions(gather(logits), gather(features)),
+            {head: gather(values) for head, values in heads.items()},
+        )
 
     def views(self) -> EpochViews:
         """Both domains' training images as they are at test time."""
@@ -152,7 +169,7 @@ class Meter:
         def walk_source() -> Iterator[tuple[Tensor, Tensor]]:
             start = 0
             for images in self.walk(source.images, range(len(source))):
-                labels = source.labels[start:start + len(images)]
+                labels = source.labels[start : start + len(images)]
                 yield images, labels.to(self.runtime.device)
                 start += len(images)
 
@@ -165,9 +182,13 @@ class Meter:
     def walk(self, images: Images, indices: Sequence[int]) -> Iterator[Tensor]:
         """Normalised images at ``indices``, in order, in evaluation batches."""
         stream = evaluation_stream(
-            images, evaluation_transform(self.domains.geometry), indices=indices,
-            batch_size=self.config.evaluation.batch_size, runtime=self.runtime,
-            num_workers=self.config.loader_workers)
+            images,
+            evaluation_transform(self.domains.geometry),
+            indices=indices,
+            batch_size=self.config.evaluation.batch_size,
+            runtime=self.runtime,
+            num_workers=self.config.loader_workers,
+        )
         for samples in stream:
             on_device = samples.images.to(self.runtime.device, non_blocking=True)
             yield normalize(on_device, self.config.normalization)
@@ -187,11 +208,10 @@ class _Gather:
 
     def __call__(self, parts: list[Tensor]) -> Tensor:
         share = range(self.runtime.rank, self.num_images, self.runtime.world_size)
-        mine = torch.cat(parts)[:len(share)]
+        mine = torch.cat(parts)[: len(share)]
         if self.runtime.world_size == 1:
             return mine.cpu()
         rows = math.ceil(self.num_images / self.runtime.world_size)
         padded = torch.cat([mine, mine.new_zeros(rows - len(mine), *mine.shape[1:])])
-        gathered = self.runtime.all_gather(padded).unflatten(
-            0, (self.runtime.world_size, rows))
-        return gathered.transpose(0, 1).flatten(0, 1)[:self.num_images].cpu()
+        gathered = self.runtime.all_gather(padded).unflatten(0, (self.runtime.world_size, rows))
+        return gathered.transpose(0, 1).flatten(0, 1)[: self.num_images].cpu()

@@ -35,12 +35,15 @@ def probing_pairs(classes: Tensor, num_pairs: int = NUM_PAIRS) -> tuple[Tensor, 
     within = successors != torch.arange(len(order))
     opposites = torch.arange(len(order)).roll(len(order) // 2)
     across = ordered != ordered[opposites]
-    pairs = [_some(order[chosen], order[partners[chosen]], num_pairs, rng)
-             for chosen, partners in ((within, successors), (across, opposites))]
+    pairs = [
+        _some(order[chosen], order[partners[chosen]], num_pairs, rng)
+        for chosen, partners in ((within, successors), (across, opposites))
+    ]
     return (torch.cat([first for first, _ in pairs]), torch.cat([second for _, second in pairs]))
 
 
-def _some(first: Tensor, second: Tensor, number: int, rng: torch.Generator
-          ) -> tuple[Tensor, Tensor]:
+def _some(
+    first: Tensor, second: Tensor, number: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     chosen = torch.randperm(len(first), generator=rng)[:number]
     return first[chosen], second[chosen]

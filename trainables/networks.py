@@ -45,7 +45,8 @@ class Backbone(nn.Module):
             raise ValueError(
                 f"the backbone is built for images of {self.image_size} × {self.image_size} "
                 f"pixels, and the task gives {height} × {width}. Set the backbone's "
-                f"image_size: {height}.")
+                f"image_size: {height}."
+            )
 
 
 class Networks(nn.Module):
@@ -98,8 +99,11 @@ def running_averages_kept(module: nn.Module) -> Iterator[None]:
 
     It still normalises by the statistics of the batch.
     """
-    layers = [layer for layer in module.modules()
-              if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    layers = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats
+    ]
     for layer in layers:
         layer.track_running_stats = False
     try:
@@ -111,14 +115,16 @@ def running_averages_kept(module: nn.Module) -> Iterator[None]:
 
 class _ReverseGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor, strength: float
-                ) -> Tensor:
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, features: Tensor, strength: float
+    ) -> Tensor:
         ctx.strength = strength  # type: ignore[attr-defined]
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor
-                 ) -> tuple[Tensor, None]:
+    def backward(
+        ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor
+    ) -> tuple[Tensor, None]:
         return -ctx.strength * gradients[0], None  # type: ignore[attr-defined]
 
 

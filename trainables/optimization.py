@@ -68,8 +68,9 @@ class ScheduleConfig(BaseConfig):
         return self
 
 
-def learning_rate_factor(schedule: ScheduleConfig, step: int, num_steps: int,
-                         steps_per_epoch: int) -> float:
+def learning_rate_factor(
+    schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int
+) -> float:
     """The learning rate of a step, as a multiple of the configured one.
 
     Args:
@@ -102,8 +103,9 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, num_steps: int,
             return 1.0
 
 
-def training_progress(schedule: ScheduleConfig, step: int, num_steps: int,
-                      steps_per_epoch: int) -> float:
+def training_progress(
+    schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int
+) -> float:
     """The share of the training that is done when ``step`` starts, in ``[0, 1)``.
 
     With ``per: epoch`` it stands still within an epoch, and is 0 during all of the first.
@@ -116,16 +118,25 @@ def training_progress(schedule: ScheduleConfig, step: int, num_steps: int,
 class MakeOptimizer(Protocol):
     """Builds the configured optimizer over a method's parameters."""
 
-    def __call__(self, *, backbone: Iterable[nn.Parameter] = (),
-                 heads: Iterable[nn.Parameter] = (), momentum: float | None = None) -> Optimizer:
+    def __call__(
+        self,
+        *,
+        backbone: Iterable[nn.Parameter] = (),
+        heads: Iterable[nn.Parameter] = (),
+        momentum: float | None = None,
+    ) -> Optimizer:
         """Parameters under ``backbone`` get the multiplied rate; ``momentum`` overrides it."""
 
 
 def optimizer_factory(config: OptimizerConfig) -> MakeOptimizer:
     """The factory that trials hand to their method."""
 
-    def make(*, backbone: Iterable[nn.Parameter] = (), heads: Iterable[nn.Parameter] = (),
-             momentum: float | None = None) -> Optimizer:
+    def make(
+        *,
+        backbone: Iterable[nn.Parameter] = (),
+        heads: Iterable[nn.Parameter] = (),
+        momentum: float | None = None,
+    ) -> Optimizer:
         rates = (config.learning_rate * config.backbone_multiplier, config.learning_rate)
         groups = [
             {"params": list(parameters), "lr": rate, "initial_lr": rate}
@@ -140,14 +151,17 @@ def optimizer_factory(config: OptimizerConfig) -> MakeOptimizer:
     return make
 
 
-def _algorithm(config: OptimizerConfig, groups: list[dict[str, Any]], momentum: float
-               ) -> Optimizer:
+def _algorithm(
+    config: OptimizerConfig, groups: list[dict[str, Any]], momentum: float
+) -> Optimizer:
     if config.algorithm == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum,
-                               weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            groups, lr=config.learning_rate, momentum=momentum, weight_decay=config.weight_decay
+        )
     adam = torch.optim.Adam if config.algorithm == "adam" else torch.optim.AdamW
-    return adam(groups, lr=config.learning_rate, betas=(momentum, 0.999),
-                weight_decay=config.weight_decay)
+    return adam(
+        groups, lr=config.learning_rate, betas=(momentum, 0.999), weight_decay=config.weight_decay
+    )
 
 
 def _clip_before_each_step(optimizer: Optimizer, max_norm: float) -> None:

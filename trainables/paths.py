@@ -79,13 +79,11 @@ class _Paths:
             return self._text(value, place) if any(marked for _, marked in types) else value
         if isinstance(value, Mapping):
             below = [one for kind, _ in types for one in _inside(get_args(kind)[1:])]
-            pairs = {key: self._value(item, below, (*place, key))
-                     for key, item in value.items()}
+            pairs = {key: self._value(item, below, (*place, key)) for key, item in value.items()}
             return pairs if any(pairs[key] is not value[key] for key in pairs) else value
         if isinstance(value, (list, tuple)):
             below = [one for kind, _ in types for one in _inside(get_args(kind))]
-            items = [self._value(item, below, (*place, index))
-                     for index, item in enumerate(value)]
+            items = [self._value(item, below, (*place, index)) for index, item in enumerate(value)]
             same = all(new is old for new, old in zip(items, value, strict=True))
             return value if same else type(value)(items)
         return value

@@ -37,18 +37,34 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.predict", description="Classify images with a model.")
-    parser.add_argument("model", type=Path, metavar="MODEL",
-                        help="a folder written by python -m study.export")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGES",
-                        help="files, or folders that are searched for images")
-    parser.add_argument("--csv", type=Path, metavar="FILE",
-                        help="write image, class, probability there instead of printing them")
-    parser.add_argument("--batch-size", type=_positive, default=64, metavar="N",
-                        help="images of a forward pass; changes speed and memory only "
-                             "(default: %(default)s)")
-    parser.add_argument("--device", default="auto",
-                        help="cpu, cuda, cuda:1 … (default: cuda if there is one)")
+        prog="python -m trainables.predict", description="Classify images with a model."
+    )
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="a folder written by python -m study.export"
+    )
+    parser.add_argument(
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGES",
+        help="files, or folders that are searched for images",
+    )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="write image, class, probability there instead of printing them",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=64,
+        metavar="N",
+        help="images of a forward pass; changes speed and memory only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 … (default: cuda if there is one)"
+    )
     return parser
 
 
@@ -109,13 +125,19 @@ def _predict(model: Classifier, images: list[str], batch_size: int, table: Path 
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("image", "class", "probability"))
         console = Console(stderr=True)
-        for result in track(model.classify(images, batch_size), "Classifying", len(images),
-                            console=console, transient=True,
-                            disable=not console.is_terminal):
+        for result in track(
+            model.classify(images, batch_size),
+            "Classifying",
+            len(images),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        ):
             if not isinstance(result, Classified):
                 skipped += 1
-                console.print(f"Skipped: {result.reason}", markup=False, highlight=False,
-                              soft_wrap=True)
+                console.print(
+                    f"Skipped: {result.reason}", markup=False, highlight=False, soft_wrap=True
+                )
             elif writer is not None:
                 writer.writerow((result.image, result.label, f"{result.probability:.6f}"))
             else:

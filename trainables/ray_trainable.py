@@ -110,8 +110,9 @@ def _stores(assignment: Assignment) -> Stores | None:
     return Stores(Store.open(own), Store.open(shared)) if own and shared else None
 
 
-def _reports(assignment: Assignment, runtime: Runtime | None = None
-             ) -> Generator[Report, None, None]:
+def _reports(
+    assignment: Assignment, runtime: Runtime | None = None
+) -> Generator[Report, None, None]:
     """Runs a trial. A node's own folder is removed afterwards: the store has what lasts."""
     logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("trainables").setLevel(logging.INFO)
@@ -128,6 +129,7 @@ def _reports(assignment: Assignment, runtime: Runtime | None = None
 
 
 # Results as Tune carries them: a report as text, since Tune flattens dictionaries
+
 
 def as_result(report: Report) -> dict[str, Any]:
     """A result that is a report."""
@@ -168,6 +170,7 @@ def _reason(error: Exception, files: TrialFolder) -> str:
 
 # Several workers
 
+
 class WorkersTrainable(tune.Trainable):
     """One trial at a time by the workers of a TorchTrainer; this process waits for them.
 
@@ -183,8 +186,7 @@ class WorkersTrainable(tune.Trainable):
         self.orders = Queue(actor_options={"num_cpus": 0})
         self.results = Queue(actor_options={"num_cpus": 0})
         self.is_under_way = False
-        self.trainer = Thread(
-            target=_train, args=(config, self.orders, self.results), daemon=True)
+        self.trainer = Thread(target=_train, args=(config, self.orders, self.results), daemon=True)
         self.trainer.start()
 
     def reset_config(self, new_config: Assignment) -> bool:  # type: ignore[override]
@@ -231,19 +233,24 @@ def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
         per_worker["GPU"] = resources.gpus_per_worker
     try:
         ray.train.torch.TorchTrainer(
-            _worker, train_loop_config={
-                "assignment": assignment, "orders": orders, "results": results},
+            _worker,
+            train_loop_config={"assignment": assignment, "orders": orders, "results": results},
             torch_config=ray.train.torch.TorchConfig(
-                backend="nccl" if resources.gpus_per_worker else "gloo"),
+                backend="nccl" if resources.gpus_per_worker else "gloo"
+            ),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=resources.workers, use_gpu=bool(resources.gpus_per_worker),
-                resources_per_worker=per_worker),
+                num_workers=resources.workers,
+                use_gpu=bool(resources.gpus_per_worker),
+                resources_per_worker=per_worker,
+            ),
             run_config=ray.train.RunConfig(
                 # A name that was used before would go on with that run.
                 name=f"{assignment['id']}-{assignment['attempt']}",
                 storage_path=assignment["scratch"],
                 failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
-                    controller_failure_limit=0)),
+                    controller_failure_limit=0
+                ),
+            ),
         ).fit()
     except ray.train.WorkerGroupError as error:
         results.put(_ending(list(error.worker_failures.values()), str(error)))
@@ -293,8 +300,9 @@ def _worker(given: dict[str, Any]) -> None:
             raise _TrialRaised(_reason(error, files)) from None
 
 
-def _run(assignment: Assignment, orders: Queue, results: Queue, runtime: Runtime
-         ) -> Assignment | None:
+def _run(
+    assignment: Assignment, orders: Queue, results: Queue, runtime: Runtime
+) -> Assignment | None:
     """Runs a trial for as long as it is to go on; returns what is to be done next."""
     for report in _reports(assignment, runtime):
         order = None

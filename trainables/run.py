@@ -54,20 +54,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.run", description="Run one trial, without Ray.")
+        prog="python -m trainables.run", description="Run one trial, without Ray."
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", type=Path, metavar="FILE", help="a trial's YAML file")
-    what.add_argument("--record", type=Path, metavar="FILE",
-                      help="a study's records.jsonl; runs --trial again and compares")
+    what.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="a study's records.jsonl; runs --trial again and compares",
+    )
     parser.add_argument("--trial", metavar="ID", help="which trial of --record")
-    parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="the trial's folder; runs/trials/<digest of the configuration> if "
-                             "not given. An unfinished trial there goes on.")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), metavar="DIR",
-                        help="rendered images and pre-trained backbones (default: %(default)s)")
-    parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="the folder of downloads, for tasks that name none (default: the "
-                             "environment variable SYN2REAL_DATA)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="the trial's folder; runs/trials/<digest of the configuration> if "
+        "not given. An unfinished trial there goes on.",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/cache"),
+        metavar="DIR",
+        help="rendered images and pre-trained backbones (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the folder of downloads, for tasks that name none (default: the "
+        "environment variable SYN2REAL_DATA)",
+    )
     return parser
 
 
@@ -79,8 +97,9 @@ def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, flo
         raise ValueError("--record needs --trial ID.")
     records = _read_records(options.record)
     if options.trial not in records:
-        raise ValueError(f"{options.record}: no trial '{options.trial}'. "
-                         f"It has: {', '.join(sorted(records))}.")
+        raise ValueError(
+            f"{options.record}: no trial '{options.trial}'. It has: {', '.join(sorted(records))}."
+        )
     config, expected = records[options.trial]
     return validate(TrialConfig, config), expected
 
@@ -90,14 +109,22 @@ def _read_records(path: Path) -> dict[str, tuple[Any, list[dict[str, float]]]]:
     try:
         whole, _, _ = path.read_bytes().rpartition(b"\n")
         lines = [json.loads(line) for line in whole.splitlines()]
-        return {record["id"]: (record["config"], [
-            *(evaluation["metrics"] for evaluation in record["evaluations"]),
-            *([record["test"]] if record["test"] else [])]) for record in lines}
+        return {
+            record["id"]: (
+                record["config"],
+                [
+                    *(evaluation["metrics"] for evaluation in record["evaluations"]),
+                    *([record["test"]] if record["test"] else []),
+                ],
+            )
+            for record in lines
+        }
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}.") from error
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{path}: must be a study's records.jsonl, and is not ({error}).") \
-            from error
+        raise ValueError(
+            f"{path}: must be a study's records.jsonl, and is not ({error})."
+        ) from error
 
 
 class _Workers:
@@ -112,14 +139,20 @@ class _Workers:
             raise ValueError(
                 f"the trial has resources/workers: {self.config.resources.workers}, and there "
                 f"are {self.workers}. Start it as: torchrun --nproc-per-node "
-                f"{self.config.resources.workers} -m trainables.run …")
+                f"{self.config.resources.workers} -m trainables.run …"
+            )
         torch.set_num_threads(self.config.resources.cpus_per_worker)
         gpu = self.config.resources.gpus_per_worker > 0
         if gpu and not torch.cuda.is_available():
-            raise ValueError("the trial has resources/gpus_per_worker: "
-                             f"{self.config.resources.gpus_per_worker}, and there is no GPU.")
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if gpu \
+            raise ValueError(
+                "the trial has resources/gpus_per_worker: "
+                f"{self.config.resources.gpus_per_worker}, and there is no GPU."
+            )
+        device = (
+            torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            if gpu
             else torch.device("cpu")
+        )
         if gpu:
             torch.cuda.set_device(device)
         if self.workers > 1:
@@ -131,8 +164,9 @@ class _Workers:
             dist.destroy_process_group()
 
 
-def _run(config: TrialConfig, out: Path, cache: Path, runtime: Runtime,
-         expected: list[dict[str, float]]) -> int:
+def _run(
+    config: TrialConfig, out: Path, cache: Path, runtime: Runtime, expected: list[dict[str, float]]
+) -> int:
     reports = []
     for report in run_trial(config, out, cache, runtime):
         if runtime.is_main:
@@ -145,8 +179,11 @@ def _run(config: TrialConfig, out: Path, cache: Path, runtime: Runtime,
 
 
 def _line(report: Report) -> str:
-    shown = {name: value for name, value in report.metrics.items()
-             if not name.startswith("target_batchnorm/")}
+    shown = {
+        name: value
+        for name, value in report.metrics.items()
+        if not name.startswith("target_batchnorm/")
+    }
     metrics = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
     return f"{report.phase} epoch {report.epoch:g}/{report.num_epochs:g}  {metrics}"
 
@@ -161,8 +198,10 @@ def _comparison(reports: list[Report], expected: list[dict[str, float]]) -> str:
     worst = max(differences, key=lambda name: differences[name])
     if differences[worst] == 0:
         return f"All {len(differences)} numbers are bit-equal to the record's."
-    return (f"Largest difference from the record: {differences[worst]:.3g} ({worst}), "
-            f"among {len(differences)} numbers.")
+    return (
+        f"Largest difference from the record: {differences[worst]:.3g} ({worst}), "
+        f"among {len(differences)} numbers."
+    )
 
 
 if __name__ == "__main__":

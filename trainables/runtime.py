@@ -53,14 +53,20 @@ def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = F
         sync_batchnorm: Whether BatchNorm's statistics are over all workers.
     """
     if device is None:
-        device = torch.device("cuda", torch.cuda.current_device()) \
-            if torch.cuda.is_available() else torch.device("cpu")
+        device = (
+            torch.device("cuda", torch.cuda.current_device())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
     if not dist.is_initialized():
         return Runtime(device=device)
     return Runtime(
-        device=device, rank=dist.get_rank(), world_size=dist.get_world_size(),
+        device=device,
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
         wrap=lambda module: _distributed(
-            synchronised(module) if sync_batchnorm else module, device),
+            synchronised(module) if sync_batchnorm else module, device
+        ),
         all_gather=_AllGather.apply,
         share=_share_from_main,
     )
@@ -72,7 +78,8 @@ def is_lost_connection(error: BaseException) -> bool:
     NCCL's errors have a type; gloo's are RuntimeErrors that name a file of its transport.
     """
     return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError) and "/gloo/transport/" in str(error))
+        isinstance(error, RuntimeError) and "/gloo/transport/" in str(error)
+    )
 
 
 def synchronised(module: nn.Module) -> nn.Module:
@@ -84,7 +91,8 @@ def synchronised(module: nn.Module) -> nn.Module:
 
 def _distributed(module: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(
-        module.to(device), device_ids=[device] if device.type == "cuda" else None,
+        module.to(device),
+        device_ids=[device] if device.type == "cuda" else None,
     )
 
 

@@ -109,8 +109,11 @@ def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
     except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
         raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
     base = next(iter(table.values()))
-    family = next(c for c in type.mro(base) if c.__module__.endswith(".base")) \
-        if isinstance(base, type) else type(base)
+    family = (
+        next(c for c in type.mro(base) if c.__module__.endswith(".base"))
+        if isinstance(base, type)
+        else type(base)
+    )
     fits = issubclass(entry, family) if isinstance(entry, type) else isinstance(entry, family)
     if not fits:
         raise ValueError(f"{kind} '{name}' must be a {family.__module__}.{family.__name__}.")
@@ -141,8 +144,7 @@ class OneOf:
             return Choice(name, entry.Config.model_validate(settings))
         except ValidationError as error:
             inner = problems_of(error, entry.Config)
-            raise _custom_error(
-                [Problem((name, *p.place), p.message) for p in inner]) from error
+            raise _custom_error([Problem((name, *p.place), p.message) for p in inner]) from error
 
     def _split(self, value: object) -> tuple[str, object]:
         if isinstance(value, str):
@@ -150,10 +152,17 @@ class OneOf:
         if isinstance(value, dict) and len(value) == 1:
             name, settings = next(iter(value.items()))
             return str(name), {} if settings is None else settings
-        raise _custom_error([Problem((), (
-            f"must be the name of one {self.kind}, or one name with its settings, "
-            f"got {shorten(value)}.{nearest('', list(self.table))}"
-        ))])
+        raise _custom_error(
+            [
+                Problem(
+                    (),
+                    (
+                        f"must be the name of one {self.kind}, or one name with its settings, "
+                        f"got {shorten(value)}.{nearest('', list(self.table))}"
+                    ),
+                )
+            ]
+        )
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
@@ -170,17 +179,29 @@ class OneOf:
         self, source: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """A name of the table, or one name with its settings; or a dotted name."""
-        settings = {name: _settings_schema(entry.Config, handler)
-                    for name, entry in self.table.items()}
-        bare = [name for name, entry in self.table.items()
-                if not any(field.is_required() for field in entry.Config.model_fields.values())]
-        return {"title": self.kind, "oneOf": [
-            {"enum": bare, "type": "string"},
-            {"type": "string", "pattern": DOTTED},
-            {"type": "object", "minProperties": 1, "maxProperties": 1, "properties": settings,
-             "patternProperties": {DOTTED: {"type": ["object", "null"]}},
-             "additionalProperties": False},
-        ]}
+        settings = {
+            name: _settings_schema(entry.Config, handler) for name, entry in self.table.items()
+        }
+        bare = [
+            name
+            for name, entry in self.table.items()
+            if not any(field.is_required() for field in entry.Config.model_fields.values())
+        ]
+        return {
+            "title": self.kind,
+            "oneOf": [
+                {"enum": bare, "type": "string"},
+                {"type": "string", "pattern": DOTTED},
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                    "properties": settings,
+                    "patternProperties": {DOTTED: {"type": ["object", "null"]}},
+                    "additionalProperties": False,
+                },
+            ],
+        }
 
 
 def _settings_schema(config: type[BaseConfig], handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -226,8 +247,11 @@ def fields_at(model: type[BaseConfig], place: Place) -> list[str]:
     for key in place:
         field = model.model_fields.get(str(key))
         annotation = field.annotation if field else None
-        inner = [t for t in (annotation, *get_args(annotation))
-                 if isinstance(t, type) and issubclass(t, BaseConfig)]
+        inner = [
+            t
+            for t in (annotation, *get_args(annotation))
+            if isinstance(t, type) and issubclass(t, BaseConfig)
+        ]
         if not inner:
             return []
         model = inner[0]

@@ -14,8 +14,9 @@ def is_average(selection: SelectionConfig) -> bool:
     return isinstance(selection.criterion.config, RankAverage.Config)
 
 
-def objectives(selection: SelectionConfig, num_classes: int, evaluations: Sequence[Metrics]
-               ) -> list[float]:
+def objectives(
+    selection: SelectionConfig, num_classes: int, evaluations: Sequence[Metrics]
+) -> list[float]:
     """What a trial's evaluations are worth: the criterion, or their ranks among each other.
 
     Where the source is not learned, something below the criterion's least value.
@@ -30,8 +31,10 @@ def objectives(selection: SelectionConfig, num_classes: int, evaluations: Sequen
     name = selection.criterion.name
     least = least_objective(selection, num_classes)
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
-    return [least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
-            for shortfall, evaluation in zip(shortfalls, evaluations, strict=True)]
+    return [
+        least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
+        for shortfall, evaluation in zip(shortfalls, evaluations, strict=True)
+    ]
 
 
 def least_objective(selection: SelectionConfig, num_classes: int) -> float:
@@ -41,8 +44,9 @@ def least_objective(selection: SelectionConfig, num_classes: int) -> float:
     return look_up(CRITERIA, selection.criterion.name, "criterion")().lower_bound(num_classes)
 
 
-def average_ranks(selection: SelectionConfig, evaluations: Sequence[Metrics],
-                  among: Sequence[Metrics]) -> list[float]:
+def average_ranks(
+    selection: SelectionConfig, evaluations: Sequence[Metrics], among: Sequence[Metrics]
+) -> list[float]:
     """Mean percentiles by the averaged criteria; below 0 where the source is not learned.
 
     Args:
@@ -56,8 +60,10 @@ def average_ranks(selection: SelectionConfig, evaluations: Sequence[Metrics],
         return [-_shortfall(selection, evaluation) for evaluation in evaluations]
     scores = [[e[name] for name in names] for e in evaluations]
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
-    return [-shortfall if shortfall > 0 else float(rank) for shortfall, rank in zip(
-        shortfalls, mean_percentiles(scores, rivals), strict=True)]
+    return [
+        -shortfall if shortfall > 0 else float(rank)
+        for shortfall, rank in zip(shortfalls, mean_percentiles(scores, rivals), strict=True)
+    ]
 
 
 def _shortfall(selection: SelectionConfig, evaluation: Metrics) -> float:

@@ -59,8 +59,9 @@ class Store:
         from pyarrow import fs  # half a second; only for those who have a store
 
         if not is_uri(uri) or not urlsplit(uri).netloc:
-            raise ValueError(f"{uri}: must be a folder of an object store, such as "
-                             "s3://bucket/prefix.")
+            raise ValueError(
+                f"{uri}: must be a folder of an object store, such as s3://bucket/prefix."
+            )
         try:
             filesystem, path = fs.FileSystem.from_uri(_frugal(uri.rstrip("/")))
         except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
@@ -101,9 +102,11 @@ class Store:
                 stream.read()
             self.filesystem.delete_file(name)
         except OSError as error:
-            raise ValueError(f"{self.uri}: cannot be written to and read ({one_line(error)}). "
-                             "The bucket has to exist, and the credentials have to allow "
-                             "reading, writing, listing and deleting.") from error
+            raise ValueError(
+                f"{self.uri}: cannot be written to and read ({one_line(error)}). "
+                "The bucket has to exist, and the credentials have to allow "
+                "reading, writing, listing and deleting."
+            ) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Makes or replaces a file."""
@@ -111,6 +114,7 @@ class Store:
 
     def upload(self, name: str, file: BinaryIO) -> None:
         """Makes or replaces a file with all that another holds."""
+
         def attempt() -> None:
             file.seek(0)
             stream = self.filesystem.open_output_stream(f"{self.path}/{name}")
@@ -126,6 +130,7 @@ class Store:
         Raises:
             FileNotFoundError: There is no such file.
         """
+
         def attempt() -> bytes:
             with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
                 return bytes(stream.read())
@@ -142,8 +147,10 @@ class Store:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
 
         def attempt() -> None:
-            with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream, \
-                    temporary.open("wb") as file:
+            with (
+                self.filesystem.open_input_stream(f"{self.path}/{name}") as stream,
+                temporary.open("wb") as file,
+            ):
                 while chunk := stream.read(CHUNK_BYTES):
                     file.write(chunk)
 
@@ -162,6 +169,7 @@ class Store:
             names: With their sizes; empty ones need no request.
             folder: Where to.
         """
+
         def get(name: str) -> None:
             if names[name]:
                 self.download(name, folder / name)
@@ -184,8 +192,11 @@ class Store:
 
     def files(self, folder: str = "", recursive: bool = True) -> dict[str, int]:
         """Names and sizes in bytes of the files in a folder of this one, and in those below."""
-        return {name: size for name, size in self._entries(folder, recursive).items()
-                if size is not None}
+        return {
+            name: size
+            for name, size in self._entries(folder, recursive).items()
+            if size is not None
+        }
 
     def folders(self) -> list[str]:
         """The names of the folders in this one."""
@@ -194,18 +205,24 @@ class Store:
     def _entries(self, folder: str, recursive: bool) -> dict[str, int | None]:
         from pyarrow import fs
 
-        selector = fs.FileSelector(f"{self.path}/{folder}".rstrip("/"), recursive=recursive,
-                                   allow_not_found=True)
+        selector = fs.FileSelector(
+            f"{self.path}/{folder}".rstrip("/"), recursive=recursive, allow_not_found=True
+        )
         found = self._persistently(
-            f"{folder or 'it'} cannot be listed", lambda: self.filesystem.get_file_info(selector))
-        return {info.path.removeprefix(f"{self.path}/"): info.size if info.is_file else None
-                for info in found}
+            f"{folder or 'it'} cannot be listed", lambda: self.filesystem.get_file_info(selector)
+        )
+        return {
+            info.path.removeprefix(f"{self.path}/"): info.size if info.is_file else None
+            for info in found
+        }
 
     def delete(self, name: str) -> None:
         """Removes a file, if it is there."""
         try:
-            self._persistently(f"{name} cannot be deleted",
-                               lambda: self.filesystem.delete_file(f"{self.path}/{name}"))
+            self._persistently(
+                f"{name} cannot be deleted",
+                lambda: self.filesystem.delete_file(f"{self.path}/{name}"),
+            )
         except FileNotFoundError:
             pass
 

@@ -17,8 +17,9 @@ from trainables.schema import look_up
 from trainables.tasks import Domains
 
 
-def load_trained(config: TrialConfig, folder: Path, domains: Domains,
-                 runtime: Runtime | None = None) -> Meter:
+def load_trained(
+    config: TrialConfig, folder: Path, domains: Domains, runtime: Runtime | None = None
+) -> Meter:
     """Builds a trial's method and fills it with the selected checkpoint.
 
     Args:
@@ -34,12 +35,18 @@ def load_trained(config: TrialConfig, folder: Path, domains: Domains,
     path = TrialFolder(folder).best
     state = load_tensors(path, runtime.device)
     method = filled_method(
-        config, len(domains.classes), state.get("networks", {}), str(path), runtime)
+        config, len(domains.classes), state.get("networks", {}), str(path), runtime
+    )
     return Meter(config, domains, method, runtime)
 
 
-def filled_method(config: TrialConfig, num_classes: int, networks: Mapping[str, Tensor],
-                  origin: str, runtime: Runtime) -> Method:
+def filled_method(
+    config: TrialConfig,
+    num_classes: int,
+    networks: Mapping[str, Tensor],
+    origin: str,
+    runtime: Runtime,
+) -> Method:
     """Builds a trial's method around given weights.
 
     Args:
@@ -55,8 +62,12 @@ def filled_method(config: TrialConfig, num_classes: int, networks: Mapping[str, 
     architecture = look_up(BACKBONES, config.backbone.name, "backbone")
     backbone = architecture.build(config.backbone.config, imagenet=False)
     method = look_up(METHODS, config.method.name, "method")(
-        config.method.config, backbone.to(memory_format=torch.channels_last), num_classes,
-        optimizer_factory(config.optimizer), runtime)
+        config.method.config,
+        backbone.to(memory_format=torch.channels_last),
+        num_classes,
+        optimizer_factory(config.optimizer),
+        runtime,
+    )
     try:
         method.networks.load_state_dict(networks)
     except RuntimeError as error:

@@ -82,8 +82,13 @@ class Report:
     versions."""
 
 
-def run_trial(config: TrialConfig, folder: Path, cache: Path, runtime: Runtime | None = None,
-              stores: Stores | None = None) -> Generator[Report, None, None]:
+def run_trial(
+    config: TrialConfig,
+    folder: Path,
+    cache: Path,
+    runtime: Runtime | None = None,
+    stores: Stores | None = None,
+) -> Generator[Report, None, None]:
     """Runs a trial, or goes on with it.
 
     Args:
@@ -138,13 +143,16 @@ def check_domains(config: TrialConfig, domains: Domains) -> None:
         ValueError: They need a target, or its labels, and the task has none.
     """
     if look_up(METHODS, config.method.name, "method").uses_target and not domains.target_train:
-        raise ValueError(f"method '{config.method.name}' adapts to a target, and task "
-                         f"'{config.task.name}' has none.")
+        raise ValueError(
+            f"method '{config.method.name}' adapts to a target, and task "
+            f"'{config.task.name}' has none."
+        )
     usable_criteria(config, domains)
 
 
-def usable_criteria(config: TrialConfig, domains: Domains
-                    ) -> dict[str, Criterion | LabelReadingCriterion]:
+def usable_criteria(
+    config: TrialConfig, domains: Domains
+) -> dict[str, Criterion | LabelReadingCriterion]:
     """Every criterion that the task's data allow; the selecting ones have to be among them."""
     own = criteria_of(config.selection.criterion)
     entries = {**CRITERIA, **{name: look_up(CRITERIA, name, "criterion") for name in own}}
@@ -155,13 +163,15 @@ def usable_criteria(config: TrialConfig, domains: Domains
     for name in own:
         if name not in entries:
             what = "target labels" if domains.target_train else "a target"
-            raise ValueError(f"criterion '{name}' needs {what}, which task '{config.task.name}' "
-                             "does not have.")
+            raise ValueError(
+                f"criterion '{name}' needs {what}, which task '{config.task.name}' does not have."
+            )
     return {name: entry() for name, entry in entries.items()}
 
 
-def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime,
-                          stores: Stores | None) -> Generator[Report, None, Backbone]:
+def _initialized_backbone(
+    config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
+) -> Generator[Report, None, Backbone]:
     """Builds the backbone and fills it; pre-training happens here, once for all trials."""
     seed_everything(config.seed, "backbone")
     architecture = look_up(BACKBONES, config.backbone.name, "backbone")
@@ -174,8 +184,9 @@ def _initialized_backbone(config: TrialConfig, cache: Path, runtime: Runtime,
     return backbone.to(memory_format=torch.channels_last)  # faster convolutions
 
 
-def _pretrained(config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
-                ) -> Generator[Report, None, Path]:
+def _pretrained(
+    config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
+) -> Generator[Report, None, Path]:
     """The file of a pre-trained backbone, made here unless another trial has made it.
 
     A lock lets one trial at a time make it, on each machine where the cache is a machine's own;
@@ -224,8 +235,14 @@ class _Progress:
 class _Training:
     """A method, its data, and the loop."""
 
-    def __init__(self, config: TrialConfig, domains: Domains, backbone: Backbone,
-                 files: TrialFolder, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        domains: Domains,
+        backbone: Backbone,
+        files: TrialFolder,
+        runtime: Runtime,
+    ) -> None:
         self.config = config
         self.domains = domains
         self.files = files
@@ -235,7 +252,8 @@ class _Training:
         self.method = self._build_method(backbone)
         self.steps_per_epoch = self._steps_per_epoch()
         self.num_steps = config.schedule.num_steps or (
-            self.steps_per_epoch * (config.schedule.num_epochs or 0))
+            self.steps_per_epoch * (config.schedule.num_epochs or 0)
+        )
         self.interval = config.evaluation.interval_steps or self.steps_per_epoch
         self.num_evaluations = math.ceil(self.num_steps / self.interval)
         self.criteria = usable_criteria(config, domains)
@@ -247,8 +265,12 @@ class _Training:
         seed_everything(self.config.seed, "method")
         method = look_up(METHODS, self.config.method.name, "method")
         return method(
-            self.config.method.config, backbone, len(self.domains.classes),
-            optimizer_factory(self.config.optimizer), self.runtime)
+            self.config.method.config,
+            backbone,
+            len(self.domains.classes),
+            optimizer_factory(self.config.optimizer),
+            self.runtime,
+        )
 
     def _steps_per_epoch(self) -> int:
         """Batches of the larger domain that the method reads."""
@@ -292,10 +314,13 @@ class _Training:
         evaluation, accuracies = self.meter.evaluation()
         metrics = {**losses, **self._scores(evaluation), **accuracies}
         if self._choose(metrics) and self.runtime.is_main:
-            self.files.save_best({
-                "networks": self.method.networks.state_dict(),
-                "classes": list(self.domains.classes),
-                "geometry": asdict(self.domains.geometry)})
+            self.files.save_best(
+                {
+                    "networks": self.method.networks.state_dict(),
+                    "classes": list(self.domains.classes),
+                    "geometry": asdict(self.domains.geometry),
+                }
+            )
         report = self._report("training", metrics)
         self._save()
         return report
@@ -304,8 +329,10 @@ class _Training:
         """All criteria; those that read target labels are the only ones to be given them."""
         for domain, predictions in (("source", evaluation.source), ("target", evaluation.target)):
             if predictions.logits.softmax(dim=1).isnan().any():
-                raise TrialFailed(f"predictions on {domain} images are not finite after step "
-                                  f"{self.progress.step}.")
+                raise TrialFailed(
+                    f"predictions on {domain} images are not finite after step "
+                    f"{self.progress.step}."
+                )
         scores = {}
         for name, criterion in self.criteria.items():
             if isinstance(criterion, Criterion) or isinstance(evaluation, OracleEvaluation):
@@ -334,15 +361,19 @@ class _Training:
         self.progress.cpu_seconds += cpu_seconds
         last = self.progress.evaluation == self.num_evaluations
         report = Report(
-            phase=phase, evaluation=self.progress.evaluation,
+            phase=phase,
+            evaluation=self.progress.evaluation,
             num_evaluations=self.num_evaluations,
             epoch=self.progress.step / self.steps_per_epoch,
             num_epochs=self.num_steps / self.steps_per_epoch,
-            objective=self.progress.objective, best_evaluation=self.progress.best_evaluation,
-            metrics=metrics, seconds=self.progress.seconds,
+            objective=self.progress.objective,
+            best_evaluation=self.progress.best_evaluation,
+            metrics=metrics,
+            seconds=self.progress.seconds,
             cpu_seconds=self.progress.cpu_seconds,
             finished=last and (phase == "test" or not self.config.evaluation.test),
-            least_objective=least_objective(self.config.selection, len(self.domains.classes)))
+            least_objective=least_objective(self.config.selection, len(self.domains.classes)),
+        )
         self.progress.reports.append(asdict(report))
         return report
 
@@ -351,34 +382,52 @@ class _Training:
     def _batches(self, first_step: int) -> Iterator[Batch]:
         augmentation = self.config.augmentation
         target_augmentation = self.config.target_augmentation or augmentation
-        source = self._stream(self.domains.source_train.images, "source", augmentation,
-                              first_step)
+        source = self._stream(self.domains.source_train.images, "source", augmentation, first_step)
         labels = self.domains.source_train.labels
         target: Iterator[Samples] | None = None
         if self.method.uses_target and self.domains.target_train is not None:
-            target = self._stream(self.domains.target_train.images, "target",
-                                  target_augmentation, first_step,
-                                  second_view=self.method.needs_target_views)
+            target = self._stream(
+                self.domains.target_train.images,
+                "target",
+                target_augmentation,
+                first_step,
+                second_view=self.method.needs_target_views,
+            )
         device = self.runtime.device
         for samples in source:
             images = self._normalized(samples.images)
             other = next(target) if target is not None else None
             yield Batch(
-                images, labels[samples.indices].to(device, non_blocking=True),
+                images,
+                labels[samples.indices].to(device, non_blocking=True),
                 samples.indices.to(device, non_blocking=True),
                 self._normalized(other.images) if other else images[:0],
                 (other.indices if other else samples.indices[:0]).to(device, non_blocking=True),
-                self._normalized(other.views) if other and other.views is not None else None)
+                self._normalized(other.views) if other and other.views is not None else None,
+            )
 
-    def _stream(self, images: Images, name: str, choice: Choice[AugmentationConfig],
-                first_step: int, second_view: bool = False) -> Iterator[Samples]:
+    def _stream(
+        self,
+        images: Images,
+        name: str,
+        choice: Choice[AugmentationConfig],
+        first_step: int,
+        second_view: bool = False,
+    ) -> Iterator[Samples]:
         entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
         views = consistency_view(self.domains.geometry) if second_view else None
         return training_stream(
-            images, entry.build(choice.config, self.domains.geometry),
-            images_per_draw=choice.config.images_per_draw, batch_size=self.config.batch_size,
-            seed=self.config.seed, stream=name, first_step=first_step, runtime=self.runtime,
-            num_workers=self.config.loader_workers, views=views)
+            images,
+            entry.build(choice.config, self.domains.geometry),
+            images_per_draw=choice.config.images_per_draw,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            stream=name,
+            first_step=first_step,
+            runtime=self.runtime,
+            num_workers=self.config.loader_workers,
+            views=views,
+        )
 
     def _normalized(self, images: Tensor) -> Tensor:
         on_device = images.to(self.runtime.device, non_blocking=True)
@@ -408,9 +457,13 @@ class _Training:
 
     def _save(self) -> None:
         if self.runtime.is_main:
-            self.files.save_latest({
-                "config": self.config.identity(), "progress": asdict(self.progress),
-                "method": self.method.state_dict()})
+            self.files.save_latest(
+                {
+                    "config": self.config.identity(),
+                    "progress": asdict(self.progress),
+                    "method": self.method.state_dict(),
+                }
+            )
             if self.is_finished:
                 self.files.wait()
 
@@ -419,8 +472,10 @@ class _Training:
             return
         state: dict[str, Any] = load_tensors(self.files.latest, self.runtime.device)
         if state["config"] != self.config.identity():
-            raise ValueError(f"{self.files.latest}: belongs to another configuration "
-                             f"({state['config']}, not {self.config.identity()}).")
+            raise ValueError(
+                f"{self.files.latest}: belongs to another configuration "
+                f"({state['config']}, not {self.config.identity()})."
+            )
         self.progress = _Progress(**state["progress"])
         self.method.load_state_dict(state["method"])
 

@@ -31,8 +31,9 @@ class Uploads:
         Raises:
             StoreFailed: An earlier file could not be uploaded.
         """
-        self.under_way = [task for task in self.under_way
-                          if not task.done() or task.result() is not None]
+        self.under_way = [
+            task for task in self.under_way if not task.done() or task.result() is not None
+        ]
         with self.lock:
             superseded = self.pending.pop(path.name, None)
             self.pending[path.name] = path.open("rb")

@@ -13,14 +13,34 @@ from trainables.networks import Backbone
 
 log = logging.getLogger(__name__)
 
-RESNET_CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4",
-                   "avgpool")
+RESNET_CHILDREN = (
+    "conv1",
+    "bn1",
+    "relu",
+    "maxpool",
+    "layer1",
+    "layer2",
+    "layer3",
+    "layer4",
+    "avgpool",
+)
 """The children of torchvision's ResNets in order: the release of Tang & Jia keeps a trunk as their
 sequence, ``features.4.0.conv1.weight`` for ``layer1.0.conv1.weight``."""
 
-HEADS = frozenset({
-    "F1", "F2", "classifier", "domain_fc", "fc", "fc1", "fc2", "fc_joint", "head", "head_dist",
-})
+HEADS = frozenset(
+    {
+        "F1",
+        "F2",
+        "classifier",
+        "domain_fc",
+        "fc",
+        "fc1",
+        "fc2",
+        "fc_joint",
+        "head",
+        "head_dist",
+    }
+)
 """First parts of names that stand for heads in published files: the release's, torchvision's and
 timm's. A name inside a trunk, ``blocks.0.mlp.fc1.weight``, starts otherwise."""
 
@@ -37,8 +57,10 @@ class LoadReport:
     """Names in the file that the backbone does not have, heads for instance."""
 
     def __str__(self) -> str:
-        return (f"{len(self.loaded)} tensors loaded, {len(self.new)} new"
-                f"{_some(self.new)}, {len(self.ignored)} ignored{_some(self.ignored)}")
+        return (
+            f"{len(self.loaded)} tensors loaded, {len(self.new)} new"
+            f"{_some(self.new)}, {len(self.ignored)} ignored{_some(self.ignored)}"
+        )
 
 
 def load_backbone(backbone: Backbone, path: Path) -> LoadReport:
@@ -63,19 +85,23 @@ def load_backbone(backbone: Backbone, path: Path) -> LoadReport:
     if not loaded:
         raise ValueError(
             f"{path}: no tensor matches the backbone. The file has"
-            f"{_some(report.ignored) or ' no tensors'}, the backbone{_some(new)}.")
+            f"{_some(report.ignored) or ' no tensors'}, the backbone{_some(new)}."
+        )
     for name in loaded:
         if own[name].shape != available[name].shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(available[name].shape)}, the "
-                             f"backbone needs {tuple(own[name].shape)}.")
+            raise ValueError(
+                f"{path}: {name} has shape {tuple(available[name].shape)}, the "
+                f"backbone needs {tuple(own[name].shape)}."
+            )
     backbone.trunk.load_state_dict({**own, **{name: available[name] for name in loaded}})
     complete = all(map(_is_head, unknown)) and all(map(_is_counter, new))
     log.log(logging.INFO if complete else logging.WARNING, "%s: %s", path, report)
     return report
 
 
-def _read(content: Mapping[str, Any], own: Mapping[str, Tensor]
-          ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _read(
+    content: Mapping[str, Any], own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Tensors by the backbone's names for them, and the names of what is outside the trunk."""
     if isinstance(content.get("networks"), Mapping):  # this project's
         return _split_by_prefix(dict(_tensors(content["networks"])), "backbone.trunk.")
@@ -107,11 +133,15 @@ def _without_wrapper(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def _split_by_prefix(tensors: Mapping[str, Tensor], prefix: str
-                     ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _split_by_prefix(
+    tensors: Mapping[str, Tensor], prefix: str
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """What is under ``prefix``, without it, and the names of the rest."""
-    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
-              if name.startswith(prefix)}
+    inside = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
     return inside, tuple(name for name in tensors if not name.startswith(prefix))
 
 

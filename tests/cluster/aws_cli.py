@@ -26,10 +26,13 @@ def main(arguments: list[str]) -> int:
     query, output = options.pop("--query", None), options.pop("--output", "json")
     method = operation.replace("-", "_")
     shape = client.meta.service_model.operation_model(
-        client.meta.method_to_api_mapping[method]).input_shape
+        client.meta.method_to_api_mapping[method]
+    ).input_shape
     names = {"--" + xform_name(name, "-"): name for name in shape.members}
-    parameters = {names[option]: _value(text, shape.members[names[option]].type_name)
-                  for option, text in options.items()}
+    parameters = {
+        names[option]: _value(text, shape.members[names[option]].type_name)
+        for option, text in options.items()
+    }
     answer = getattr(client, method)(**parameters)
     answer.pop("ResponseMetadata")
     found = jmespath.search(query, answer) if query else answer

@@ -74,32 +74,61 @@ class Loss:
 def main(folder: Path, workers: int) -> None:
     """Runs the study."""
     trials = 2 if workers == 1 else 1
-    settings, space = read_study(str(TINY), [
-        f"num_trials={trials}", "final_seeds=0", "pruner=none", "search.method.choice={dann: {}}",
-        f"fixed.schedule.num_epochs={NUM_EPOCHS}", f"fixed.resources.workers={workers}",
-        "fixed.initialization=none"])
+    settings, space = read_study(
+        str(TINY),
+        [
+            f"num_trials={trials}",
+            "final_seeds=0",
+            "pruner=none",
+            "search.method.choice={dann: {}}",
+            f"fixed.schedule.num_epochs={NUM_EPOCHS}",
+            f"fixed.resources.workers={workers}",
+            "fixed.initialization=none",
+        ],
+    )
     layout = Layout(folder / "tiny")
     layout.root.mkdir(parents=True)
     session = Session(settings, space, layout)
-    cluster = Cluster(initialize_head=True, head_node_args={
-        "num_cpus": 0, "resources": {"head": 1, "trial_slot": 2}, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 0,
+            "resources": {"head": 1, "trial_slot": 2},
+            "include_dashboard": False,
+        },
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     loss = Loss(cluster, session, cpus=1)
-    whole = Thread(daemon=True, target=run, args=(
-        session, ResourcesConfig(workers=workers), trials, folder / "cache", folder / "scratch",
-        Interruption()))
+    whole = Thread(
+        daemon=True,
+        target=run,
+        args=(
+            session,
+            ResourcesConfig(workers=workers),
+            trials,
+            folder / "cache",
+            folder / "scratch",
+            Interruption(),
+        ),
+    )
     whole.start()
     loss.happen()  # here, since Ray takes signals over wherever a node is started
     whole.join(DEADLINE_SECONDS)
     assert not whole.is_alive()
     ray.shutdown()
     cluster.shutdown()
-    print(json.dumps({
-        "epochs": NUM_EPOCHS,
-        "records": [record.model_dump(mode="json") for record in session.records],
-        "before": loss.before, "after": loss.after}))
+    print(
+        json.dumps(
+            {
+                "epochs": NUM_EPOCHS,
+                "records": [record.model_dump(mode="json") for record in session.records],
+                "before": loss.before,
+                "after": loss.after,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ class Course:
         """Running machines by node type."""
         found: dict[str, list[dict[str, Any]]] = {}
         for reservation in self.client("ec2").describe_instances(
-                Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
         )["Reservations"]:
             for instance in reservation["Instances"]:
                 tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
@@ -58,8 +58,11 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     """A head, and workers that it starts: three, of which one is given back."""
     patch = pytest.MonkeyPatch()
     home = tmp_path_factory.mktemp("account") / "home"
-    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
-                        "AWS_DEFAULT_REGION": REGION}.items():
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+    }.items():
         patch.setenv(name, value)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -69,9 +72,18 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     resource_cache.cache_clear()
     try:
         account = set_up_account(endpoint, home, "10.0.0.0/24")
-        yield start_cluster(endpoint, yaml.safe_load(filled(
-            "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
-            SecurityGroupIds=account.group)))
+        yield start_cluster(
+            endpoint,
+            yaml.safe_load(
+                filled(
+                    "cluster.yaml",
+                    region=REGION,
+                    ImageId=account.image,
+                    SubnetIds=account.subnet,
+                    SecurityGroupIds=account.group,
+                )
+            ),
+        )
     finally:
         resource_cache.cache_clear()
         logging.getLogger("ray.autoscaler").setLevel(logging.NOTSET)
@@ -109,8 +121,15 @@ def create(provider: AWSNodeProvider, config: dict[str, Any], kind: str, name: s
     node_config = copy.deepcopy(config["available_node_types"][name]["node_config"])
     if kind == NODE_KIND_HEAD:
         node_config.update(config["head_node"])
-    provider.create_node(node_config, {TAG_RAY_NODE_KIND: kind, TAG_RAY_USER_NODE_TYPE: name,
-                                       TAG_RAY_NODE_STATUS: "uninitialized"}, 1)
+    provider.create_node(
+        node_config,
+        {
+            TAG_RAY_NODE_KIND: kind,
+            TAG_RAY_USER_NODE_TYPE: name,
+            TAG_RAY_NODE_STATUS: "uninitialized",
+        },
+        1,
+    )
 
 
 def test_machines_are_as_many_and_of_the_kind_that_was_asked_for(course: Course) -> None:
@@ -126,10 +145,14 @@ def test_workers_are_spot_and_the_head_is_not(course: Course) -> None:
 
 
 def test_the_only_ways_in_are_from_nodes_and_by_ssh_from_ones_own_network(course: Course) -> None:
-    groups = {group["GroupId"] for machines in course.instances().values()
-              for machine in machines for group in machine["SecurityGroups"]}
+    groups = {
+        group["GroupId"]
+        for machines in course.instances().values()
+        for machine in machines
+        for group in machine["SecurityGroups"]
+    }
     found = course.client("ec2").describe_security_groups()["SecurityGroups"]
-    own, = [group for group in found if group["GroupId"] in groups]
+    (own,) = [group for group in found if group["GroupId"] in groups]
     assert {group["GroupName"] for group in found} == {"default", "syn2real"}
     from_nodes, by_ssh = sorted(own["IpPermissions"], key=lambda rule: rule["IpProtocol"])
     assert [pair["GroupId"] for pair in from_nodes["UserIdGroupPairs"]] == [own["GroupId"]]
@@ -148,39 +171,55 @@ def test_metadata_want_a_session_and_stay_on_the_machine(course: Course) -> None
 
 def test_disks_are_encrypted_and_go_with_the_machine(course: Course) -> None:
     ec2 = course.client("ec2")
-    disks = [disk["Ebs"] for machines in course.instances().values() for machine in machines
-             for disk in machine["BlockDeviceMappings"]]
+    disks = [
+        disk["Ebs"]
+        for machines in course.instances().values()
+        for machine in machines
+        for disk in machine["BlockDeviceMappings"]
+    ]
     assert len(disks) == 3 and all(disk["DeleteOnTermination"] for disk in disks)
-    volumes = ec2.describe_volumes(
-        VolumeIds=[disk["VolumeId"] for disk in disks])["Volumes"]
+    volumes = ec2.describe_volumes(VolumeIds=[disk["VolumeId"] for disk in disks])["Volumes"]
     assert {(volume["Encrypted"], volume["VolumeType"]) for volume in volumes} == {(True, "gp3")}
 
 
 def test_head_and_workers_have_rights_of_their_own(course: Course) -> None:
     iam = course.client("iam")
-    profiles = {name: {machine["IamInstanceProfile"]["Arn"].split("/")[-1]
-                       for machine in machines}
-                for name, machines in course.instances().items()}
+    profiles = {
+        name: {machine["IamInstanceProfile"]["Arn"].split("/")[-1] for machine in machines}
+        for name, machines in course.instances().items()
+    }
     assert profiles == {"head": {"syn2real-head"}, "worker": {"syn2real-worker"}}
     assert {role["RoleName"] for role in iam.list_roles()["Roles"]} == {
-        "syn2real-head", "syn2real-worker"}
-    rights = {role: iam.list_role_policies(RoleName=f"syn2real-{role}")["PolicyNames"]
-              for role in profiles}
+        "syn2real-head",
+        "syn2real-worker",
+    }
+    rights = {
+        role: iam.list_role_policies(RoleName=f"syn2real-{role}")["PolicyNames"]
+        for role in profiles
+    }
     assert rights == {"head": ["storage", "workers"], "worker": ["storage"]}
-    assert not any(iam.list_attached_role_policies(RoleName=f"syn2real-{role}")[
-        "AttachedPolicies"] for role in profiles)
+    assert not any(
+        iam.list_attached_role_policies(RoleName=f"syn2real-{role}")["AttachedPolicies"]
+        for role in profiles
+    )
     for profile in iam.list_instance_profiles()["InstanceProfiles"]:
         assert [role["RoleName"] for role in profile["Roles"]] == [profile["InstanceProfileName"]]
 
 
 def test_the_head_may_do_what_it_does_and_no_more(course: Course) -> None:
     policy = json.loads((FOLDER / "iam" / "head.json").read_text())
-    actions = {action for statement in policy["Statement"] for action in (
-        statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])}
+    actions = {
+        action
+        for statement in policy["Statement"]
+        for action in (
+            statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        )
+    }
     # AWS asks for the right to hand out a role when a machine with a profile starts.
     assert actions == course.head_calls | {"iam:PassRole"}
-    unconditional = [statement["Sid"] for statement in policy["Statement"]
-                     if "Condition" not in statement]
+    unconditional = [
+        statement["Sid"] for statement in policy["Statement"] if "Condition" not in statement
+    ]
     assert unconditional == ["SeeNodes", "FromWhatIsThere"]
 
 
@@ -189,10 +228,13 @@ def test_names_agree_with_the_policies(course: Course) -> None:
     assert text.count(f'ray-cluster-name": "{course.config["cluster_name"]}"') == 2
     worker = course.instances()["worker"][0]
     assert {"Key": "ray-cluster-name", "Value": course.config["cluster_name"]} in worker["Tags"]
-    policy = course.client("iam").get_role_policy(RoleName="syn2real-worker",
-                                                  PolicyName="storage")["PolicyDocument"]
+    policy = course.client("iam").get_role_policy(
+        RoleName="syn2real-worker", PolicyName="storage"
+    )["PolicyDocument"]
     assert [statement["Resource"] for statement in policy["Statement"]] == [
-        f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
+        f"arn:aws:s3:::{BUCKET}",
+        f"arn:aws:s3:::{BUCKET}/*",
+    ]
 
 
 def test_the_bucket_is_not_public(course: Course) -> None:
@@ -202,7 +244,8 @@ def test_the_bucket_is_not_public(course: Course) -> None:
 
 
 def test_token_and_key_are_for_their_owner_only(
-        course: Course, tmp_path_factory: pytest.TempPathFactory) -> None:
+    course: Course, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     home = tmp_path_factory.getbasetemp() / "account0" / "home"
     for path in (home / ".ray" / "auth_token", home / ".ssh" / "syn2real"):
         assert path.stat().st_size and path.stat().st_mode & 0o077 == 0
@@ -210,8 +253,10 @@ def test_token_and_key_are_for_their_owner_only(
 
 
 def test_what_ray_works_out_agrees_with_the_start_commands(course: Course) -> None:
-    resources = {name: node_type["resources"]
-                 for name, node_type in course.config["available_node_types"].items()}
+    resources = {
+        name: node_type["resources"]
+        for name, node_type in course.config["available_node_types"].items()
+    }
     assert resources["head"]["CPU"] == 0 and "GPU" not in resources["head"]
     assert (resources["worker"]["CPU"], resources["worker"]["GPU"]) == (4, 1)
     start = course.config["head_start_ray_commands"][1]

@@ -33,18 +33,21 @@ def test_what_is_left_to_fill_in_is_listed(name: str, capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert all("must be filled in" in line for line in lines)
     numbered = (FOLDER / name).read_text().splitlines()
-    expected = {f"{FOLDER / name}:{number}" for number, line in enumerate(numbered, 1)
-                if "FILL_IN" in line}
+    expected = {
+        f"{FOLDER / name}:{number}" for number, line in enumerate(numbered, 1) if "FILL_IN" in line
+    }
     assert expected <= {line.split(": ")[0] for line in lines}
 
 
 # One hole each
+
 
 def _set(place: str, value: object) -> Change:
     *keys, last = [int(key) if key.isdigit() else key for key in place.split("/")]
 
     def change(tree: Any) -> None:
         at(tree, *keys)[last] = value
+
     return change
 
 
@@ -60,6 +63,7 @@ def _replace(place: str, old: str, new: str) -> Change:
         text = at(tree, *keys)
         assert old in text
         at(tree, *keys[:-1])[keys[-1]] = text.replace(old, new)
+
     return change
 
 
@@ -73,81 +77,125 @@ AWS_HOLES: dict[str, tuple[Change, str]] = {
     "open dashboard": (_replace(START, "=127.0.0.1", "=0.0.0.0"), START),
     "dashboard by default": (_replace(START, "--dashboard-host=127.0.0.1", ""), START),
     "trials on the head": (_replace(START, "--num-cpus=0", ""), START),
-    "CPUs of the head": (_drop("available_node_types/head/resources/CPU"),
-                         "available_node_types/head/resources/CPU"),
+    "CPUs of the head": (
+        _drop("available_node_types/head/resources/CPU"),
+        "available_node_types/head/resources/CPU",
+    ),
     "no slots": (_replace(START, "trial_slot", "slot"), START),
     "no start": (_set("worker_start_ray_commands", ["ray stop"]), "worker_start_ray_commands"),
     "image by tag": (_set("docker/image", "registry/syn2real-study:latest"), "docker/image"),
     "no AMI": (_drop(f"{HEAD}/ImageId"), f"{HEAD}/ImageId"),
     "no group": (_drop(f"{WORKER}/SecurityGroupIds"), f"{WORKER}/SecurityGroupIds"),
-    "public address": (_set(f"{WORKER}/NetworkInterfaces", [
-        {"DeviceIndex": 0, "Groups": ["sg-0a"], "AssociatePublicIpAddress": True}]),
-        f"{WORKER}/NetworkInterfaces/0/AssociatePublicIpAddress"),
+    "public address": (
+        _set(
+            f"{WORKER}/NetworkInterfaces",
+            [{"DeviceIndex": 0, "Groups": ["sg-0a"], "AssociatePublicIpAddress": True}],
+        ),
+        f"{WORKER}/NetworkInterfaces/0/AssociatePublicIpAddress",
+    ),
     "public addresses": (_set("provider/use_internal_ips", False), "provider/use_internal_ips"),
-    "IMDSv1": (_set(f"{WORKER}/MetadataOptions", {"HttpTokens": "optional"}),
-               f"{WORKER}/MetadataOptions/HttpTokens"),
+    "IMDSv1": (
+        _set(f"{WORKER}/MetadataOptions", {"HttpTokens": "optional"}),
+        f"{WORKER}/MetadataOptions/HttpTokens",
+    ),
     "IMDS by default": (_drop(f"{HEAD}/MetadataOptions"), f"{HEAD}/MetadataOptions/HttpTokens"),
     "IMDS from afar": (
         _set(f"{HEAD}/MetadataOptions", {"HttpTokens": "required", "HttpPutResponseHopLimit": 3}),
-        f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit"),
+        f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit",
+    ),
     "image's own disk": (_drop(f"{WORKER}/BlockDeviceMappings"), f"{WORKER}/BlockDeviceMappings"),
     "no profile": (_drop(f"{WORKER}/IamInstanceProfile"), f"{WORKER}/IamInstanceProfile"),
-    "one profile": (_set(f"{WORKER}/IamInstanceProfile", {"Name": "syn2real-head"}),
-                    f"{WORKER}/IamInstanceProfile"),
+    "one profile": (
+        _set(f"{WORKER}/IamInstanceProfile", {"Name": "syn2real-head"}),
+        f"{WORKER}/IamInstanceProfile",
+    ),
     "no key": (_drop(f"{HEAD}/KeyName"), f"{HEAD}/KeyName"),
     "no key file": (_drop("auth/ssh_private_key"), "auth/ssh_private_key"),
     "what is latest": (_drop("head_setup_commands"), "head_setup_commands"),
-    "spot head": (_set(f"{HEAD}/InstanceMarketOptions", {"MarketType": "spot"}),
-                  f"{HEAD}/InstanceMarketOptions"),
+    "spot head": (
+        _set(f"{HEAD}/InstanceMarketOptions", {"MarketType": "spot"}),
+        f"{HEAD}/InstanceMarketOptions",
+    ),
     "spot for ever": (
         _set(f"{WORKER}/InstanceMarketOptions/SpotOptions/SpotInstanceType", "persistent"),
-        f"{WORKER}/InstanceMarketOptions/SpotOptions/SpotInstanceType"),
-    "disks that stay": (_set("provider/cache_stopped_nodes", True),
-                        "provider/cache_stopped_nodes"),
-    "token in a command": (_set("setup_commands/0", "export RAY_AUTH_TOKEN=abc; chmod 600 "
-                                "~/.ray/auth_token"), "setup_commands/0"),
-    "key in a command": (_set("initialization_commands/0", "aws configure set x AKIA" + "A" * 16),
-                         "initialization_commands/0"),
-    "keys in the file": (_set("provider/aws_credentials", {"aws_access_key_id": "x"}),
-                         "provider/aws_credentials"),
-    "keys shipped": (_set("file_mounts", {"~/.ray": "~/.ray", "~/.aws": "~/.aws"}),
-                     "file_mounts/~/.aws"),
+        f"{WORKER}/InstanceMarketOptions/SpotOptions/SpotInstanceType",
+    ),
+    "disks that stay": (
+        _set("provider/cache_stopped_nodes", True),
+        "provider/cache_stopped_nodes",
+    ),
+    "token in a command": (
+        _set("setup_commands/0", "export RAY_AUTH_TOKEN=abc; chmod 600 ~/.ray/auth_token"),
+        "setup_commands/0",
+    ),
+    "key in a command": (
+        _set("initialization_commands/0", "aws configure set x AKIA" + "A" * 16),
+        "initialization_commands/0",
+    ),
+    "keys in the file": (
+        _set("provider/aws_credentials", {"aws_access_key_id": "x"}),
+        "provider/aws_credentials",
+    ),
+    "keys shipped": (
+        _set("file_mounts", {"~/.ray": "~/.ray", "~/.aws": "~/.aws"}),
+        "file_mounts/~/.aws",
+    ),
     "misspelt for Ray": (_set("idle_timeout_minuets", 5), ""),
     "against Ray's schema": (_set("max_workers", "4"), "max_workers"),
     "too few": (_set("available_node_types/worker/min_workers", 9), ""),
-    "misspelt for AWS": (_set(f"{WORKER}/IamInstanceProfil", {"Name": "x"}),
-                         f"{WORKER}/IamInstanceProfil"),
-    "misspelt inside": (_set(f"{HEAD}/MetadataOptions/HttpTokns", "required"),
-                        f"{HEAD}/MetadataOptions/HttpTokns"),
+    "misspelt for AWS": (
+        _set(f"{WORKER}/IamInstanceProfil", {"Name": "x"}),
+        f"{WORKER}/IamInstanceProfil",
+    ),
+    "misspelt inside": (
+        _set(f"{HEAD}/MetadataOptions/HttpTokns", "required"),
+        f"{HEAD}/MetadataOptions/HttpTokns",
+    ),
     "unknown machine": (_set(f"{WORKER}/InstanceType", "g5.xlage"), f"{WORKER}/InstanceType"),
-    "a number as text": (_set(f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit", "1"),
-                         f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit"),
+    "a number as text": (
+        _set(f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit", "1"),
+        f"{HEAD}/MetadataOptions/HttpPutResponseHopLimit",
+    ),
     "no list": (_set(f"{HEAD}/SecurityGroupIds", "sg-0a"), f"{HEAD}/SecurityGroupIds"),
-    "no mapping": (_set(f"{HEAD}/IamInstanceProfile", ["syn2real-head"]),
-                   f"{HEAD}/IamInstanceProfile"),
+    "no mapping": (
+        _set(f"{HEAD}/IamInstanceProfile", ["syn2real-head"]),
+        f"{HEAD}/IamInstanceProfile",
+    ),
 }
 DISK_HOLES = {"Encrypted": False, "VolumeType": "gp2", "DeleteOnTermination": False}
 
 KUBERNETES_HOLES: dict[str, tuple[Change, str]] = {
     "no token": (_drop(f"{CLUSTER}/authOptions"), f"{CLUSTER}/authOptions/mode"),
     "open network": (_drop(f"{CLUSTER}/networkPolicy"), f"{CLUSTER}/networkPolicy/mode"),
-    "balancer": (_set(f"{CLUSTER}/headGroupSpec/serviceType", "LoadBalancer"),
-                 f"{CLUSTER}/headGroupSpec/serviceType"),
-    "ingress": (_set(f"{CLUSTER}/headGroupSpec/enableIngress", True),
-                f"{CLUSTER}/headGroupSpec/enableIngress"),
+    "balancer": (
+        _set(f"{CLUSTER}/headGroupSpec/serviceType", "LoadBalancer"),
+        f"{CLUSTER}/headGroupSpec/serviceType",
+    ),
+    "ingress": (
+        _set(f"{CLUSTER}/headGroupSpec/enableIngress", True),
+        f"{CLUSTER}/headGroupSpec/enableIngress",
+    ),
     "never ends": (_drop("spec/shutdownAfterJobFinishes"), "spec/shutdownAfterJobFinishes"),
-    "trials on the head": (_drop(f"{CLUSTER}/headGroupSpec/rayStartParams/num-cpus"),
-                           f"{CLUSTER}/headGroupSpec/rayStartParams/num-cpus"),
-    "no slots": (_set(f"{CLUSTER}/headGroupSpec/rayStartParams/resources", '"{\\"head\\": 1}"'),
-                 f"{CLUSTER}/headGroupSpec/rayStartParams/resources"),
+    "trials on the head": (
+        _drop(f"{CLUSTER}/headGroupSpec/rayStartParams/num-cpus"),
+        f"{CLUSTER}/headGroupSpec/rayStartParams/num-cpus",
+    ),
+    "no slots": (
+        _set(f"{CLUSTER}/headGroupSpec/rayStartParams/resources", '"{\\"head\\": 1}"'),
+        f"{CLUSTER}/headGroupSpec/rayStartParams/resources",
+    ),
     "no cluster": (_drop(CLUSTER), CLUSTER),
     "root": (_set(f"{POD}/securityContext", {}), f"{POD}/securityContext/runAsNonRoot"),
-    "escalation": (_set(f"{POD}/containers/0/securityContext", {}),
-                   f"{POD}/containers/0/securityContext/allowPrivilegeEscalation"),
+    "escalation": (
+        _set(f"{POD}/containers/0/securityContext", {}),
+        f"{POD}/containers/0/securityContext/allowPrivilegeEscalation",
+    ),
     "tag": (_set(f"{POD}/containers/0/image", "syn2real-study:1"), f"{POD}/containers/0/image"),
     "account": (_drop(f"{POD}/serviceAccountName"), f"{POD}/serviceAccountName"),
-    "secret": (_set(f"{POD}/containers/0/env", [
-        {"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]), f"{POD}/containers/0/env"),
+    "secret": (
+        _set(f"{POD}/containers/0/env", [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]),
+        f"{POD}/containers/0/env",
+    ),
 }
 
 
@@ -182,14 +230,17 @@ def test_a_hole_in_the_file_for_kubernetes_is_found_where_it_is(hole: str) -> No
     assert places("kuberay.yaml", change) == [place]
 
 
-@pytest.mark.parametrize("change, place", [
-    (_replace(START, "RAY_AUTH_MODE=token ", ""), START),
-    (_replace(START, "--dashboard-host=127.0.0.1", ""), START),
-    (_set("file_mounts", {}), "file_mounts"),
-    (_set("docker/image", "syn2real-study"), "docker/image"),
-    (_drop("provider/head_ip"), "provider/head_ip"),
-    (_set("provider/worker_ips", []), "provider/worker_ips"),
-])
+@pytest.mark.parametrize(
+    "change, place",
+    [
+        (_replace(START, "RAY_AUTH_MODE=token ", ""), START),
+        (_replace(START, "--dashboard-host=127.0.0.1", ""), START),
+        (_set("file_mounts", {}), "file_mounts"),
+        (_set("docker/image", "syn2real-study"), "docker/image"),
+        (_drop("provider/head_ip"), "provider/head_ip"),
+        (_set("provider/worker_ips", []), "provider/worker_ips"),
+    ],
+)
 def test_a_hole_in_the_file_for_machines_is_found(change: Change, place: str) -> None:
     assert places("onprem.yaml", change) == [place]
 
@@ -198,56 +249,83 @@ def test_a_group_that_ray_makes_may_not_be_open() -> None:
     def change(tree: Any) -> None:
         for node_type in tree["available_node_types"].values():
             node_type["node_config"].pop("SecurityGroupIds")
-        tree["provider"]["security_group"] = {"IpPermissions": [
-            {"FromPort": 22, "ToPort": 22, "IpProtocol": "tcp",
-             "IpRanges": [{"CidrIp": address}]}]}
+        tree["provider"]["security_group"] = {
+            "IpPermissions": [
+                {
+                    "FromPort": 22,
+                    "ToPort": 22,
+                    "IpProtocol": "tcp",
+                    "IpRanges": [{"CidrIp": address}],
+                }
+            ]
+        }
+
     address = "0.0.0.0/0"
     assert set(places("cluster.yaml", change)) == {"provider/security_group/IpPermissions"}
     address = "10.8.0.0/16"
     assert places("cluster.yaml", change) == []
 
 
-@pytest.mark.parametrize("text", [
-    "export RAY_AUTH_MODE=token; ray start --head --num-cpus 0 --dashboard-host 127.0.0.1 "
-    "--resources '{\"trial_slot\": 2}'",
-    "ulimit -n 65536 && RAY_AUTH_MODE=token ray start --head --dashboard-host=localhost "
-    "--num-cpus=0 --resources='{\"trial_slot\": 2}'",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "export RAY_AUTH_MODE=token; ray start --head --num-cpus 0 --dashboard-host 127.0.0.1 "
+        "--resources '{\"trial_slot\": 2}'",
+        "ulimit -n 65536 && RAY_AUTH_MODE=token ray start --head --dashboard-host=localhost "
+        "--num-cpus=0 --resources='{\"trial_slot\": 2}'",
+    ],
+)
 def test_commands_may_be_written_in_other_ways(text: str) -> None:
     assert places("cluster.yaml", _set(START, text)) == []
 
 
 # The command
 
+
 def test_each_finding_is_a_line_with_place_rule_value_and_remedy(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     text = filled("cluster.yaml").replace("HttpTokens: required", "HttpTokens: optional")
     path.write_text(text.replace("InstanceMarketOptions:", "InstanceMarketOption:"))
-    number = next(i for i, line in enumerate(path.read_text().splitlines(), 1)
-                  if "InstanceMarketOption:" in line)
+    number = next(
+        i
+        for i, line in enumerate(path.read_text().splitlines(), 1)
+        if "InstanceMarketOption:" in line
+    )
     assert main([str(path)]) == 1
-    misspelt, = [line for line in capsys.readouterr().out.splitlines()
-                 if "InstanceMarketOption" in line]
+    (misspelt,) = [
+        line for line in capsys.readouterr().out.splitlines() if "InstanceMarketOption" in line
+    ]
     assert misspelt.startswith(
         f"{path}:{number}: {WORKER}/InstanceMarketOption: must be a key of RunInstances, got "
-        "'InstanceMarketOption'. Correct or remove it. Did you mean 'InstanceMarketOptions'?")
+        "'InstanceMarketOption'. Correct or remove it. Did you mean 'InstanceMarketOptions'?"
+    )
 
 
-def test_a_file_without_findings_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]
-                                         ) -> None:
+def test_a_file_without_findings_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(filled("onprem.yaml"))
     assert main([str(path)]) == 0
     assert capsys.readouterr() == (f"{path}: nothing found.\n", "")
 
 
-@pytest.mark.parametrize("text, reason", [
-    (None, "No such file"), ("a: [", "not YAML"), ("task: digits", "must be a file of `ray up`"),
-    ("provider: {type: gcp}", "aws or local"), ("provider: aws", "aws or local"),
-    ("apiVersion: ray.io/v1\nkind: RayCluster", "RayJob")])
-def test_other_files_are_bad_input(text: str | None, reason: str, tmp_path: Path,
-                                   capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (None, "No such file"),
+        ("a: [", "not YAML"),
+        ("task: digits", "must be a file of `ray up`"),
+        ("provider: {type: gcp}", "aws or local"),
+        ("provider: aws", "aws or local"),
+        ("apiVersion: ray.io/v1\nkind: RayCluster", "RayJob"),
+    ],
+)
+def test_other_files_are_bad_input(
+    text: str | None, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "mine.yaml"
     if text is not None:
         path.write_text(text)

@@ -27,8 +27,11 @@ def strict(schema: Any) -> Any:
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
     made = {key: value if key in LITERAL else strict(value) for key, value in schema.items()}
-    if (isinstance(made.get("properties"), dict) and "additionalProperties" not in made
-            and made.get("x-kubernetes-preserve-unknown-fields") is not True):
+    if (
+        isinstance(made.get("properties"), dict)
+        and "additionalProperties" not in made
+        and made.get("x-kubernetes-preserve-unknown-fields") is not True
+    ):
         made["additionalProperties"] = False
     return made
 
@@ -37,11 +40,16 @@ def strict(schema: Any) -> Any:
 def validator() -> jsonschema.Draft7Validator:
     path = CRDS / "ray.io_rayjobs.yaml"
     if not path.exists():
-        pytest.skip(f"KubeRay's custom resource definitions are not in {CRDS}; KUBERAY_CRDS names "
-                    "another folder")
+        pytest.skip(
+            f"KubeRay's custom resource definitions are not in {CRDS}; KUBERAY_CRDS names "
+            "another folder"
+        )
     crd = yaml.load(path.read_text(), yaml.CSafeLoader)
-    schema, = [strict(v["schema"]["openAPIV3Schema"]) for v in crd["spec"]["versions"]
-               if v["name"] == "v1"]
+    (schema,) = [
+        strict(v["schema"]["openAPIV3Schema"])
+        for v in crd["spec"]["versions"]
+        if v["name"] == "v1"
+    ]
     schema["properties"]["metadata"] = {"type": "object"}
     return jsonschema.Draft7Validator(schema)
 
@@ -64,7 +72,9 @@ def test_misspelt_keys_are_found(validator: jsonschema.Draft7Validator, job: Any
     pod["tolerations"][0]["efect"] = "NoSchedule"
     job["spec"]["shutdownAfterJobFinish"] = True
     assert wrong(validator, job) == [
-        "spec", "spec/rayClusterSpec/workerGroupSpecs/0/template/spec/tolerations/0"]
+        "spec",
+        "spec/rayClusterSpec/workerGroupSpecs/0/template/spec/tolerations/0",
+    ]
 
 
 def test_the_job_names_the_ray_that_is_tested(job: Any) -> None:

@@ -38,11 +38,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (home / "bin" / name).chmod(0o755)
     (home / "bin" / "ray").symlink_to(Path(sys.executable).parent / "ray")
     done = subprocess.run(
-        [FOLDER / "slurm.sh", "--space", "digits", "--set", "task={digits: {}}"], cwd=home,
-        capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "USER": "me", "SLURM_JOB_ID": "12",
-             "SLURM_JOB_NODELIST": "node[07-08]", "SLURM_JOB_NUM_NODES": "2",
-             "SLURM_CPUS_PER_TASK": "32"})
+        [FOLDER / "slurm.sh", "--space", "digits", "--set", "task={digits: {}}"],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "USER": "me",
+            "SLURM_JOB_ID": "12",
+            "SLURM_JOB_NODELIST": "node[07-08]",
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURM_CPUS_PER_TASK": "32",
+        },
+    )
     assert done.returncode == 0, done
     assert (home / ".ray" / "auth_token").read_text().strip() not in done.stdout + done.stderr
     return home
@@ -53,13 +63,30 @@ def test_the_study_runs_on_all_nodes_of_the_allocation(home: Path) -> None:
     study = arguments.index("--")
     options = arguments[:study]
     assert {"--nodes=2", "--ntasks=2"} <= set(options)
-    ray = options[options.index("ray"):]
+    ray = options[options.index("ray") :]
     assert ray == [
-        "ray", "symmetric-run", "--address", "node07:6379", "--min-nodes", "2", "--num-cpus=32",
-        "--resources={\"trial_slot\": 8}", "--dashboard-host=127.0.0.1", "--disable-usage-stats"]
-    assert arguments[study + 1:] == [
-        "python", "-m", "study.run", "--address", "auto", "--space", "digits", "--set",
-        "task={digits: {}}"]
+        "ray",
+        "symmetric-run",
+        "--address",
+        "node07:6379",
+        "--min-nodes",
+        "2",
+        "--num-cpus=32",
+        '--resources={"trial_slot": 8}',
+        "--dashboard-host=127.0.0.1",
+        "--disable-usage-stats",
+    ]
+    assert arguments[study + 1 :] == [
+        "python",
+        "-m",
+        "study.run",
+        "--address",
+        "auto",
+        "--space",
+        "digits",
+        "--set",
+        "task={digits: {}}",
+    ]
 
 
 def test_the_token_is_on_and_nobody_else_can_read_it(home: Path) -> None:

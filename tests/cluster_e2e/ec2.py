@@ -72,7 +72,7 @@ class Cloud:
         """Node type and address of each running instance."""
         found = {}
         for reservation in self.client("ec2").describe_instances(
-                Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+            Filters=[{"Name": "instance-state-name", "Values": ["pending", "running"]}]
         )["Reservations"]:
             for instance in reservation["Instances"]:
                 tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}

@@ -19,8 +19,17 @@ BRIDGE_ADDRESS = f"{PREFIX}.1"
 HOME = pwd.getpwnam("root").pw_dir
 """Of the machines' administrator."""
 INIT = Path(__file__).parent / "host_init.sh"
-NEEDED = ("ip", "nsenter", "setpriv", "unshare", "mount", "/usr/sbin/sshd", "ssh", "ssh-keygen",
-          "rsync")
+NEEDED = (
+    "ip",
+    "nsenter",
+    "setpriv",
+    "unshare",
+    "mount",
+    "/usr/sbin/sshd",
+    "ssh",
+    "ssh-keygen",
+    "rsync",
+)
 
 
 def why_not() -> str | None:
@@ -30,10 +39,12 @@ def why_not() -> str | None:
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         return f"needs {', '.join(missing)}: apt-get install openssh-server rsync iproute2"
-    trial = ("ip netns add s2r-probe && ip netns exec s2r-probe unshare --mount --pid --fork "
-             "--mount-proc sh -c 'mount --make-rprivate / && mount -t tmpfs tmpfs /mnt "
-             "&& mkdir /mnt/up /mnt/work && mount -t overlay overlay "
-             f"-o lowerdir={HOME},upperdir=/mnt/up,workdir=/mnt/work {HOME}'")
+    trial = (
+        "ip netns add s2r-probe && ip netns exec s2r-probe unshare --mount --pid --fork "
+        "--mount-proc sh -c 'mount --make-rprivate / && mount -t tmpfs tmpfs /mnt "
+        "&& mkdir /mnt/up /mnt/work && mount -t overlay overlay "
+        f"-o lowerdir={HOME},upperdir=/mnt/up,workdir=/mnt/work {HOME}'"
+    )
     done = subprocess.run(["sh", "-c", trial], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", "s2r-probe"], capture_output=True, check=False)
     if done.returncode:
@@ -66,8 +77,23 @@ class Host:
     def run(self, command: str) -> "subprocess.CompletedProcess[str]":
         """A command of the machine's administrator."""
         return subprocess.run(
-            ["nsenter", "--target", str(self.init), "--all", "env", "-i", f"HOME={HOME}", "bash",
-             "--login", "-c", command], capture_output=True, text=True, check=False)
+            [
+                "nsenter",
+                "--target",
+                str(self.init),
+                "--all",
+                "env",
+                "-i",
+                f"HOME={HOME}",
+                "bash",
+                "--login",
+                "-c",
+                command,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     def files(self, path: str) -> Path:
         """A folder as the machine sees it."""
@@ -111,27 +137,57 @@ class Hosts:
         run("ip", "netns", "add", space)
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
         run("ip", "link", "set", link, "master", "s2r-br", "up")
-        for command in (f"addr add {address}/24 dev eth0", "link set lo up", "link set eth0 up",
-                        f"route add default via {BRIDGE_ADDRESS}"):
+        for command in (
+            f"addr add {address}/24 dev eth0",
+            "link set lo up",
+            "link set eth0 up",
+            f"route add default via {BRIDGE_ADDRESS}",
+        ):
             run("ip", "-n", space, *command.split())
         folder = self.folder / name
         folder.mkdir()
         (folder / "profile").write_text(
             f"export PATH={Path(sys.executable).parent}:$PATH\n"
             # These machines share their processors with others here: no worker gives way.
-            f"export RAY_worker_niceness=0\n{self.profile}{profile}")
+            f"export RAY_worker_niceness=0\n{self.profile}{profile}"
+        )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 # It ends with this process, however this process ends.
-                ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, "unshare",
-                 "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc",
-                 INIT, name, address, folder, self.folder / "hostkey", self.public_key],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "ip",
+                    "netns",
+                    "exec",
+                    space,
+                    "unshare",
+                    "--mount",
+                    "--pid",
+                    "--uts",
+                    "--ipc",
+                    "--fork",
+                    "--kill-child",
+                    "--mount-proc",
+                    INIT,
+                    name,
+                    address,
+                    folder,
+                    self.folder / "hostkey",
+                    self.public_key,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         host = self.running[name] = Host(name, address, process)
         deadline = time.monotonic() + 30
         while not _listens(address):
-            assert process.poll() is None and time.monotonic() < deadline, \
-                (folder / "log").read_text()
+            assert process.poll() is None and time.monotonic() < deadline, (
+                folder / "log"
+            ).read_text()
             time.sleep(0.05)
         return host
 

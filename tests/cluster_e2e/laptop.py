@@ -44,9 +44,17 @@ class Laptop:
     def all_environment(self) -> dict[str, str]:
         """Of its commands."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {**os.environ, "PATH": path, "HOME": str(self.home), "RAY_USAGE_STATS_ENABLED": "0",
-                "RAY_TMPDIR": self.scratch.name, "RAY_AUTH_MODE": "token", "LC_ALL": "C.UTF-8",
-                "PYTHONUNBUFFERED": "1", **self.environment}
+        return {
+            **os.environ,
+            "PATH": path,
+            "HOME": str(self.home),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": self.scratch.name,
+            "RAY_AUTH_MODE": "token",
+            "LC_ALL": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            **self.environment,
+        }
 
     def run(self, *command: str, seconds: float = SECONDS) -> str:
         """A command that must succeed; returns what it printed."""
@@ -60,9 +68,14 @@ class Laptop:
         process = subprocess.Popen(
             # Who started the tests may have them ignore Ctrl-C, which is inherited.
             ["setpriv", "--pdeathsig", "KILL", "env", "--default-signal=INT", *command],
-            cwd=ROOT, env=self.all_environment,
-            text=True, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT)
+            cwd=ROOT,
+            env=self.all_environment,
+            text=True,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.started.append(process)
         return process
 
@@ -91,8 +104,9 @@ class Laptop:
     @contextmanager
     def tunnel(self, cluster: Path) -> Iterator[None]:
         """Makes the dashboard reachable, as ``ray dashboard`` does."""
-        process = self.start("ray", "dashboard", "--port", str(PORT), "--no-config-cache",
-                             str(cluster))
+        process = self.start(
+            "ray", "dashboard", "--port", str(PORT), "--no-config-cache", str(cluster)
+        )
         try:
             deadline = time.monotonic() + SECONDS
             while status(None) is None:

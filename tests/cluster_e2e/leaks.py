@@ -39,8 +39,9 @@ class ProcessList:
                 self.found.update({secret: line for secret in self.secrets if secret in line})
 
 
-def files_with(secrets: Iterable[str], folders: Iterable[Path], but: Iterable[str] = ()
-               ) -> list[str]:
+def files_with(
+    secrets: Iterable[str], folders: Iterable[Path], but: Iterable[str] = ()
+) -> list[str]:
     """Files below folders that hold a secret, those excepted whose names are given."""
     wanted, left_out = [secret.encode() for secret in secrets], set(but)
     found = []

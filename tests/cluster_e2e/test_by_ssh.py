@@ -49,8 +49,12 @@ def live(folder: Path, laptop: Laptop) -> Course:
     secrets = [token, key.read_text().splitlines()[-2]]
     cluster, storage, course = folder / "onprem.yaml", folder / "shared", Course()
     head, *workers = ADDRESSES.values()
-    cluster.write_text(without_container(filled(
-        "onprem.yaml", head_ip=head, worker_ips=", ".join(workers), ssh_user="root"), laptop.home))
+    cluster.write_text(
+        without_container(
+            filled("onprem.yaml", head_ip=head, worker_ips=", ".join(workers), ssh_user="root"),
+            laptop.home,
+        )
+    )
     with Hosts(folder, key.with_suffix(".pub")) as hosts, ProcessList(secrets) as processes:
         for name, address in ADDRESSES.items():
             hosts.create(name, address)
@@ -58,15 +62,34 @@ def live(folder: Path, laptop: Laptop) -> Course:
         laptop.run("ray", "up", "--yes", "--no-config-cache", str(cluster))
         with laptop.tunnel(cluster):
             course.statuses = {"without": status(None), "right": status(token)}
-        laptop.run("python", "-m", "study.run", "--space", "tests/spaces/tiny.yaml",
-                   "--cluster", str(cluster), "--storage", str(storage), "--name", "study",
-                   "--trials", str(NUM_TRIALS), "--set", "final_seeds=0", "--set",
-                   "fixed.initialization=none", "--set", "concurrency=auto")
+        laptop.run(
+            "python",
+            "-m",
+            "study.run",
+            "--space",
+            "tests/spaces/tiny.yaml",
+            "--cluster",
+            str(cluster),
+            "--storage",
+            str(storage),
+            "--name",
+            "study",
+            "--trials",
+            str(NUM_TRIALS),
+            "--set",
+            "final_seeds=0",
+            "--set",
+            "fixed.initialization=none",
+            "--set",
+            "concurrency=auto",
+        )
         course.records = read_records(storage / "study" / "records.jsonl")
         course.took_trials = [name for name in ADDRESSES if took_trial(hosts, name)]
-        course.leaks = files_with(secrets, [storage, *(
-            path for name in ADDRESSES for path in hosts.written_by(name))],
-            but=["auth_token", "ray_bootstrap_key.pem"])
+        course.leaks = files_with(
+            secrets,
+            [storage, *(path for name in ADDRESSES for path in hosts.written_by(name))],
+            but=["auth_token", "ray_bootstrap_key.pem"],
+        )
         course.leaks += [text[:60] for text in laptop.said if any(s in text for s in secrets)]
         assert of_ray(hosts)
         laptop.run("ray", "down", "--yes", str(cluster))
@@ -79,25 +102,32 @@ def live(folder: Path, laptop: Laptop) -> Course:
 def took_trial(hosts: Hosts, name: str) -> bool:
     """Whether a trial ran on a machine, by its logs."""
     sessions = hosts.running[name].files("/tmp/ray")  # Ray's link to the latest one leads outside
-    return any("TrialTrainable" in path.read_text()
-               for path in sessions.glob("session_2*/logs/worker-*.out"))
+    return any(
+        "TrialTrainable" in path.read_text()
+        for path in sessions.glob("session_2*/logs/worker-*.out")
+    )
 
 
 def without_container(text: str, home: Path) -> str:
     """The file with the sizes of these machines."""
     head, container = text.split("\ndocker:\n")
-    text = f"{head}\n{container[container.index('# The token that'):]}"
+    text = f"{head}\n{container[container.index('# The token that') :]}"
     assert text.count("--disable-usage-stats") == 2 and text.count("~/.ssh/") == 1
     text = text.replace("~/.ssh/", f"{home}/.ssh/")  # ssh does not take ~ from HOME
-    return text.replace("--disable-usage-stats", "--disable-usage-stats --num-cpus=1 "
-                        "--object-store-memory=150000000")
+    return text.replace(
+        "--disable-usage-stats",
+        "--disable-usage-stats --num-cpus=1 --object-store-memory=150000000",
+    )
 
 
 def of_ray(hosts: Hosts) -> list[str]:
     """Ray's processes on all machines."""
-    return [line for host in hosts.running.values()
-            for line in host.run("ps -eo args").stdout.splitlines()
-            if "raylet" in line or "gcs_server" in line]
+    return [
+        line
+        for host in hosts.running.values()
+        for line in host.run("ps -eo args").stdout.splitlines()
+        if "raylet" in line or "gcs_server" in line
+    ]
 
 
 def test_every_trial_ends_whole(course: Course) -> None:

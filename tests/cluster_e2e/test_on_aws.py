@@ -66,17 +66,30 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
     """A cluster's life."""
     folder = tmp_path_factory.mktemp("aws")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"AWS_ACCESS_KEY_ID": "admin", "AWS_SECRET_ACCESS_KEY": "admin",
-                            "AWS_ENDPOINT_URL": ENDPOINT, "AWS_DEFAULT_REGION": REGION,
-                            "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "admin",
+            "AWS_SECRET_ACCESS_KEY": "admin",
+            "AWS_ENDPOINT_URL": ENDPOINT,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
             patch.setenv(name, value)
         home = folder / "home"
         with Hosts(folder, home / ".ssh" / "syn2real.pub") as hosts, Cloud(hosts) as cloud:
             account = set_up_account(ENDPOINT, home, f"{PREFIX}.0/24")
             cluster = folder / "cluster.yaml"
-            cluster.write_text(without_container(filled(
-                "cluster.yaml", region=REGION, ImageId=account.image, SubnetIds=account.subnet,
-                SecurityGroupIds=account.group), home))
+            cluster.write_text(
+                without_container(
+                    filled(
+                        "cluster.yaml",
+                        region=REGION,
+                        ImageId=account.image,
+                        SubnetIds=account.subnet,
+                        SecurityGroupIds=account.group,
+                    ),
+                    home,
+                )
+            )
             secrets = [*give_keys(cloud), DECOY, token_of(home), private_key_of(home)]
             cloud.follow()
             with ProcessList(secrets) as processes, Laptop(home) as laptop:
@@ -103,7 +116,7 @@ def private_key_of(home: Path) -> str:
 def without_container(text: str, home: Path) -> str:
     """The file with sizes and users of these machines."""
     head, container = text.split("\ndocker:\n")
-    tail = container[container.index("\nhead_node_type:"):]
+    tail = container[container.index("\nhead_node_type:") :]
     text = f"{head}\n{tail}"
     for old, new in {
         "ssh_user: ubuntu": "ssh_user: root",
@@ -123,12 +136,14 @@ def give_keys(cloud: Cloud) -> list[str]:
     for node_type in ("head", "worker"):
         role = f"arn:aws:iam::123456789012:role/syn2real-{node_type}"
         keys = cloud.client("sts").assume_role(RoleArn=role, RoleSessionName=node_type)[
-            "Credentials"]
+            "Credentials"
+        ]
         cloud.profiles[node_type] = (
             f"export AWS_ACCESS_KEY_ID={keys['AccessKeyId']}\n"
             f"export AWS_SECRET_ACCESS_KEY={keys['SecretAccessKey']}\n"
             f"export AWS_SESSION_TOKEN={keys['SessionToken']}\n"
-            f"export AWS_ENDPOINT_URL={ENDPOINT} AWS_DEFAULT_REGION={REGION}\n")
+            f"export AWS_ENDPOINT_URL={ENDPOINT} AWS_DEFAULT_REGION={REGION}\n"
+        )
         secrets += [keys["SecretAccessKey"], keys["SessionToken"]]
     return secrets
 
@@ -136,8 +151,9 @@ def give_keys(cloud: Cloud) -> list[str]:
 class Life:
     """A cluster's; the methods are called in their order."""
 
-    def __init__(self, laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts,
-                 secrets: list[str]) -> None:
+    def __init__(
+        self, laptop: Laptop, cluster: Path, cloud: Cloud, hosts: Hosts, secrets: list[str]
+    ) -> None:
         self.laptop = laptop
         self.cluster = cluster
         self.cloud = cloud
@@ -147,12 +163,32 @@ class Life:
         self.course = Course()
         self.begun = time.monotonic()
         self.command = (
-            "python", "-m", "study.run", "--space", "tests/spaces/tiny.yaml", "--cluster",
-            str(cluster), "--storage", STORAGE, "--name", NAME, "--workers", "2",
-            "--trials", str(NUM_TRIALS), "--set", f"fixed.schedule.num_epochs={NUM_EPOCHS}",
-            "--set", "final_seeds=0", "--set", "pruner=none", "--set",
-            "fixed.initialization=none", "--set",
-            "search.method.choice={no_adaptation: {}, dann: {}}")
+            "python",
+            "-m",
+            "study.run",
+            "--space",
+            "tests/spaces/tiny.yaml",
+            "--cluster",
+            str(cluster),
+            "--storage",
+            STORAGE,
+            "--name",
+            NAME,
+            "--workers",
+            "2",
+            "--trials",
+            str(NUM_TRIALS),
+            "--set",
+            f"fixed.schedule.num_epochs={NUM_EPOCHS}",
+            "--set",
+            "final_seeds=0",
+            "--set",
+            "pruner=none",
+            "--set",
+            "fixed.initialization=none",
+            "--set",
+            "search.method.choice={no_adaptation: {}, dann: {}}",
+        )
 
     def begin(self) -> None:
         """Starts the cluster, tries its doors and submits the study."""
@@ -161,8 +197,10 @@ class Life:
         self._note("the head is up")
         with self.laptop.tunnel(self.cluster):
             self.course.statuses = {
-                "without": status(None), "wrong": status("0" * 64),
-                "right": status(token_of(self.laptop.home))}
+                "without": status(None),
+                "wrong": status("0" * 64),
+                "right": status(token_of(self.laptop.home)),
+            }
         self._note("the doors were tried")
         self.study = self.laptop.start(*self.command)
 
@@ -222,7 +260,7 @@ class Life:
 
     def _head(self) -> tuple[str, str]:
         """Instance and address."""
-        (instance, (_, address)), = self.cloud.instances("head").items()
+        ((instance, (_, address)),) = self.cloud.instances("head").items()
         return instance, address
 
     def _progress(self, trial: str) -> dict[str, Any]:
@@ -239,15 +277,24 @@ class Life:
     def _look_for_leaks(self) -> None:
         """Logs, working directories and homes of the machines, the storage, what was printed."""
         self.hosts.running[self._head()[0]].run(
-            f"echo {DECOY} > /tmp/ray/session_latest/logs/decoy; sleep 1")
+            f"echo {DECOY} > /tmp/ray/session_latest/logs/decoy; sleep 1"
+        )
         for name in set(self.cloud.launched) & set(self.hosts.running):
             self.course.leaks += files_with(
-                self.secrets, self.hosts.written_by(name),
-                but=["auth_token", ".bash_profile", "ray_bootstrap_key.pem"])
-        self.course.leaks += [key for key in self.bucket.keys() if any(
-            secret.encode() in (self.bucket.read(key) or b"") for secret in self.secrets)]
-        self.course.leaks += [text[:60] for text in self.laptop.said
-                              if any(secret in text for secret in self.secrets)]
+                self.secrets,
+                self.hosts.written_by(name),
+                but=["auth_token", ".bash_profile", "ray_bootstrap_key.pem"],
+            )
+        self.course.leaks += [
+            key
+            for key in self.bucket.keys()
+            if any(secret.encode() in (self.bucket.read(key) or b"") for secret in self.secrets)
+        ]
+        self.course.leaks += [
+            text[:60]
+            for text in self.laptop.said
+            if any(secret in text for secret in self.secrets)
+        ]
 
 
 def join_without_token(hosts: Hosts, head: str) -> "subprocess.CompletedProcess[str]":
@@ -261,14 +308,17 @@ def join_without_token(hosts: Hosts, head: str) -> "subprocess.CompletedProcess[
 
 def lifecycles(cloud: Cloud) -> dict[str, str | None]:
     """Whether each instance was a spot one."""
-    return {instance["InstanceId"]: instance.get("InstanceLifecycle")
-            for reservation in cloud.client("ec2").describe_instances()["Reservations"]
-            for instance in reservation["Instances"]}
+    return {
+        instance["InstanceId"]: instance.get("InstanceLifecycle")
+        for reservation in cloud.client("ec2").describe_instances()["Reservations"]
+        for instance in reservation["Instances"]
+    }
 
 
 def test_every_trial_ends_whole(course: Course) -> None:
-    assert [(record.id, record.outcome) for record in course.records] \
-        == [(f"{number:04}", "complete") for number in range(NUM_TRIALS)]
+    assert [(record.id, record.outcome) for record in course.records] == [
+        (f"{number:04}", "complete") for number in range(NUM_TRIALS)
+    ]
     for record in course.records:
         assert [each.evaluation for each in record.evaluations] == [*range(1, NUM_EPOCHS + 1)]
     assert "no_adaptation" in course.result
@@ -283,8 +333,8 @@ def test_what_was_trained_before_a_loss_is_not_trained_again(course: Course) -> 
         done = loss.before["evaluation"]
         assert done > 0 and loss.before["reports"]
         # With the seconds that they took.
-        assert loss.after["reports"][:len(loss.before["reports"])] == loss.before["reports"]
-    assert course.records[:len(course.records_before)] == course.records_before
+        assert loss.after["reports"][: len(loss.before["reports"])] == loss.before["reports"]
+    assert course.records[: len(course.records_before)] == course.records_before
 
 
 def test_workers_are_spot_machines_that_the_head_started_and_replaced(course: Course) -> None:

@@ -25,7 +25,18 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 }
 
 __all__ = [
-    "AUGMENTATIONS", "STATISTICS", "Augmentation", "AugmentationConfig", "Geometry",
-    "NoAugmentation", "RandAugment", "StrongAugmentation", "TrivialAugment", "WeakAugmentation",
-    "consistency_view", "evaluation_transform", "normalize", "standardize",
+    "AUGMENTATIONS",
+    "STATISTICS",
+    "Augmentation",
+    "AugmentationConfig",
+    "Geometry",
+    "NoAugmentation",
+    "RandAugment",
+    "StrongAugmentation",
+    "TrivialAugment",
+    "WeakAugmentation",
+    "consistency_view",
+    "evaluation_transform",
+    "normalize",
+    "standardize",
 ]

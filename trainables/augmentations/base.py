@@ -33,9 +33,12 @@ class Augmentation(ABC):
 
 def evaluation_transform(geometry: Geometry) -> nn.Module:
     """Resize and centre crop, uint8 to uint8."""
-    return v2.Compose([
-        v2.Resize(geometry.resize_size, antialias=True), v2.CenterCrop(geometry.crop_size),
-    ])
+    return v2.Compose(
+        [
+            v2.Resize(geometry.resize_size, antialias=True),
+            v2.CenterCrop(geometry.crop_size),
+        ]
+    )
 
 
 def flip(geometry: Geometry) -> list[nn.Module]:
@@ -58,7 +61,8 @@ def normalize(images: Tensor, statistics: str) -> Tensor:
 
 def standardize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Subtracts the channels' means and divides by their deviations, both of ``[0, 1]`` images."""
-    centre, scale = (images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
-                     for values in (mean, std))
+    centre, scale = (
+        images.new_tensor(values, dtype=torch.float32).view(1, 3, 1, 1) for values in (mean, std)
+    )
     scaled = (images.float() / 255 - centre) / scale
     return scaled.contiguous(memory_format=torch.channels_last)

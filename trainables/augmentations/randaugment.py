@@ -31,8 +31,12 @@ class RandAugment(Augmentation):
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
         """See :class:`Augmentation`."""
         assert isinstance(config, RandAugment.Config)
-        return v2.Compose([
-            v2.RandomResizedCrop(geometry.crop_size, scale=(config.min_scale, 1), antialias=True),
-            *flip(geometry),
-            v2.RandAugment(config.num_operations, config.magnitude, _NUM_MAGNITUDES),
-        ])
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    geometry.crop_size, scale=(config.min_scale, 1), antialias=True
+                ),
+                *flip(geometry),
+                v2.RandAugment(config.num_operations, config.magnitude, _NUM_MAGNITUDES),
+            ]
+        )

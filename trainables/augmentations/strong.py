@@ -42,13 +42,17 @@ class StrongAugmentation(Augmentation):
         assert isinstance(config, StrongAugmentation.Config)
         jitter = v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
         blur = v2.GaussianBlur(_kernel_size(config.blur_radius), (0.1, config.blur_radius))
-        return v2.Compose([
-            v2.RandomResizedCrop(geometry.crop_size, scale=(config.min_scale, 1), antialias=True),
-            *flip(geometry),
-            v2.RandomApply([jitter], p=config.jitter_probability),
-            v2.RandomGrayscale(config.grayscale_probability),
-            v2.RandomApply([blur], p=config.blur_probability),
-        ])
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    geometry.crop_size, scale=(config.min_scale, 1), antialias=True
+                ),
+                *flip(geometry),
+                v2.RandomApply([jitter], p=config.jitter_probability),
+                v2.RandomGrayscale(config.grayscale_probability),
+                v2.RandomApply([blur], p=config.blur_probability),
+            ]
+        )
 
 
 def _kernel_size(radius: float) -> int:

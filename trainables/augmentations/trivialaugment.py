@@ -31,8 +31,12 @@ class TrivialAugment(Augmentation):
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
         """See :class:`Augmentation`."""
         assert isinstance(config, TrivialAugment.Config)
-        return v2.Compose([
-            v2.RandomResizedCrop(geometry.crop_size, scale=(config.min_scale, 1), antialias=True),
-            *flip(geometry),
-            v2.RandomApply([v2.TrivialAugmentWide()], p=config.probability),
-        ])
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(
+                    geometry.crop_size, scale=(config.min_scale, 1), antialias=True
+                ),
+                *flip(geometry),
+                v2.RandomApply([v2.TrivialAugmentWide()], p=config.probability),
+            ]
+        )

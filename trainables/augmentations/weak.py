@@ -16,9 +16,12 @@ class WeakAugmentation(Augmentation):
     @staticmethod
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
         """See :class:`Augmentation`."""
-        return v2.Compose([
-            v2.Resize(geometry.resize_size, antialias=True),
-            v2.RandomCrop(geometry.crop_size, padding=geometry.padding or None,
-                          padding_mode="edge"),
-            *flip(geometry),
-        ])
+        return v2.Compose(
+            [
+                v2.Resize(geometry.resize_size, antialias=True),
+                v2.RandomCrop(
+                    geometry.crop_size, padding=geometry.padding or None, padding_mode="edge"
+                ),
+                *flip(geometry),
+            ]
+        )

@@ -26,12 +26,13 @@ BACKBONES: dict[str, Architecture] = {
     "small_resnet": SmallResNet(),
     "timm": AnyTimm(),
     "vit_micro": VisionTransformer(64, 4, 4, image_size=32, patch_size=4),
-    "vit_tiny": VisionTransformer(
-        192, 12, 3, weights="vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
+    "vit_tiny": VisionTransformer(192, 12, 3, weights="vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
     "vit_small": VisionTransformer(
-        384, 12, 6, weights="vit_small_patch16_224.augreg_in21k_ft_in1k"),
+        384, 12, 6, weights="vit_small_patch16_224.augreg_in21k_ft_in1k"
+    ),
     "vit_base": VisionTransformer(
-        768, 12, 12, weights="vit_base_patch16_224.augreg_in21k_ft_in1k"),
+        768, 12, 12, weights="vit_base_patch16_224.augreg_in21k_ft_in1k"
+    ),
 }
 
 __all__ = [

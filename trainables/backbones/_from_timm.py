@@ -22,20 +22,24 @@ def create(name: str, imagenet: bool, settings: Mapping[str, Any]) -> nn.Module:
         ValueError: timm knows no such network, setting or weights, or cannot fetch them.
     """
     if not timm.is_model(name):
-        raise ValueError(f"timm knows no network '{name}'."
-                         f"{_nearest(name)} `timm.list_models()` names all.")
+        raise ValueError(
+            f"timm knows no network '{name}'.{_nearest(name)} `timm.list_models()` names all."
+        )
     try:
         network: nn.Module = timm.create_model(
-            name, pretrained=imagenet, num_classes=0, **settings)
+            name, pretrained=imagenet, num_classes=0, **settings
+        )
     except OSError as error:
         raise no_download(name, error) from error
     except TypeError as error:
-        raise ValueError(f"timm's {name} lacks one of the settings {', '.join(settings)}: "
-                         f"{error}.") from error
+        raise ValueError(
+            f"timm's {name} lacks one of the settings {', '.join(settings)}: {error}."
+        ) from error
     except RuntimeError as error:  # no weights are published, or they have other sizes
         reason = " ".join(str(error).split("\n")[:2]).removesuffix(".")
-        raise ValueError(f"timm's {name} with {dict(settings)} cannot be built: {reason}.") \
-            from error
+        raise ValueError(
+            f"timm's {name} with {dict(settings)} cannot be built: {reason}."
+        ) from error
     return network
 
 
@@ -46,8 +50,10 @@ def published_weights(name: str | None, image_size: int, patch_size: int) -> dic
         ValueError: There are none, or not for these sizes, or they cannot be fetched.
     """
     if name is None:
-        raise ValueError("no ImageNet weights are published for this backbone; use "
-                         "initialization: none or pretraining.")
+        raise ValueError(
+            "no ImageNet weights are published for this backbone; use "
+            "initialization: none or pretraining."
+        )
     return create(name, True, {"img_size": image_size, "patch_size": patch_size}).state_dict()
 
 
@@ -58,8 +64,9 @@ def check_patches(image_size: int, patch_size: int) -> None:
         ValueError: The one size is no multiple of the other.
     """
     if image_size % patch_size:
-        raise ValueError(f"image_size must be a multiple of patch_size, got {image_size} and "
-                         f"{patch_size}.")
+        raise ValueError(
+            f"image_size must be a multiple of patch_size, got {image_size} and {patch_size}."
+        )
 
 
 def feature_dim(network: nn.Module) -> int:

@@ -36,5 +36,8 @@ class AnyTimm(Architecture):
         if config.stochastic_depth:
             settings["drop_path_rate"] = config.stochastic_depth
         trunk = _from_timm.create(config.name, imagenet, settings)
-        return Backbone(trunk, _from_timm.feature_dim(trunk),
-                        config.image_size or _from_timm.only_image_size(trunk))
+        return Backbone(
+            trunk,
+            _from_timm.feature_dim(trunk),
+            config.image_size or _from_timm.only_image_size(trunk),
+        )

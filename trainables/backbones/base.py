@@ -36,4 +36,5 @@ def no_download(name: str, error: Exception) -> ValueError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ValueError(
         f"the ImageNet weights of {name} cannot be downloaded ({reason}). Fetch them where there "
-        "is a network and name the file under initialization: {checkpoint: {path: …}}.")
+        "is a network and name the file under initialization: {checkpoint: {path: …}}."
+    )

@@ -35,8 +35,15 @@ class Mixer(Architecture):
         stochastic_depth: float = Field(0.0, ge=0, lt=1)
         """How often each block is left out of a training image's way."""
 
-    def __init__(self, width: int, depth: int, *, image_size: int = 224, patch_size: int = 16,
-                 weights: str | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        *,
+        image_size: int = 224,
+        patch_size: int = 16,
+        weights: str | None = None,
+    ) -> None:
         self.width = width
         self.depth = depth
         self.image_size = image_size
@@ -51,10 +58,16 @@ class Mixer(Architecture):
         patch_size = config.patch_size or self.patch_size
         _from_timm.check_patches(image_size, patch_size)
         trunk = MlpMixer(
-            img_size=image_size, patch_size=patch_size, num_blocks=self.depth,
-            embed_dim=self.width, num_classes=0, proj_drop_rate=config.dropout,
-            drop_path_rate=config.stochastic_depth)
+            img_size=image_size,
+            patch_size=patch_size,
+            num_blocks=self.depth,
+            embed_dim=self.width,
+            num_classes=0,
+            proj_drop_rate=config.dropout,
+            drop_path_rate=config.stochastic_depth,
+        )
         if imagenet:
             trunk.load_state_dict(
-                _from_timm.published_weights(self.weights, image_size, patch_size))
+                _from_timm.published_weights(self.weights, image_size, patch_size)
+            )
         return Backbone(trunk, self.width, image_size)

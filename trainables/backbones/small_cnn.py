@@ -29,15 +29,24 @@ class SmallCNN(Architecture):
         """See :class:`Architecture`; accepts images of any size from 8 pixels."""
         assert isinstance(config, SmallCNN.Config)
         if imagenet:
-            raise ValueError("small_cnn has no ImageNet weights; use initialization: none or "
-                             "pretraining.")
+            raise ValueError(
+                "small_cnn has no ImageNet weights; use initialization: none or pretraining."
+            )
         widths = [3, config.width, 2 * config.width, 4 * config.width]
         layers: list[nn.Module] = []
         for inputs, outputs in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                       nn.BatchNorm2d(outputs), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(2),
+            ]
         trunk = nn.Sequential(
-            *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+            *layers,
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
             nn.Linear(16 * widths[-1], config.feature_dim, bias=False),
-            nn.BatchNorm1d(config.feature_dim), nn.ReLU(inplace=True))
+            nn.BatchNorm1d(config.feature_dim),
+            nn.ReLU(inplace=True),
+        )
         return Backbone(trunk, config.feature_dim)

@@ -33,12 +33,15 @@ class SmallResNet(Architecture):
         """See :class:`Architecture`; accepts images of any size from 4 pixels."""
         assert isinstance(config, SmallResNet.Config)
         if imagenet:
-            raise ValueError("small_resnet has no ImageNet weights; use initialization: none or "
-                             "pretraining.")
+            raise ValueError(
+                "small_resnet has no ImageNet weights; use initialization: none or pretraining."
+            )
         width = config.width
         layers: list[nn.Module] = [
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True)]
+            nn.Conv2d(3, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        ]
         channels = width
         for stage in range(3):
             for block in range(config.num_blocks):
@@ -56,7 +59,8 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
     shortcut = None
     if inputs != outputs or stride != 1:
         shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+        )
     return BasicBlock(inputs, outputs, stride, shortcut)
 
 

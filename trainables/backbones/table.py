@@ -31,8 +31,11 @@ a little to relearn. ResNet's and DeiT's match `normalization: imagenet`. `small
 
 def table() -> str:
     """The page, in Markdown."""
-    rows = [_row(name, architecture) for name, architecture in BACKBONES.items()
-            if not isinstance(architecture, AnyTimm)]
+    rows = [
+        _row(name, architecture)
+        for name, architecture in BACKBONES.items()
+        if not isinstance(architecture, AnyTimm)
+    ]
     return _HEAD + "\n".join(rows) + "\n" + _TAIL
 
 
@@ -42,8 +45,10 @@ def _row(name: str, architecture: Architecture) -> str:
     num_parameters = sum(parameter.numel() for parameter in backbone.parameters())
     size = backbone.image_size or "any"
     weights = architecture.imagenet_weights or "none"
-    return (f"| `{name}` | {num_parameters / 1e6:.1f} M | {backbone.feature_dim} | {size} "
-            f"| {weights} |")
+    return (
+        f"| `{name}` | {num_parameters / 1e6:.1f} M | {backbone.feature_dim} | {size} "
+        f"| {weights} |"
+    )
 
 
 if __name__ == "__main__":

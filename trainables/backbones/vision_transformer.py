@@ -39,8 +39,16 @@ class VisionTransformer(Architecture):
         stochastic_depth: float = Field(0.0, ge=0, lt=1)
         """How often the last block is left out of a training image's way; earlier ones less."""
 
-    def __init__(self, width: int, depth: int, num_heads: int, *, image_size: int = 224,
-                 patch_size: int = 16, weights: str | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        num_heads: int,
+        *,
+        image_size: int = 224,
+        patch_size: int = 16,
+        weights: str | None = None,
+    ) -> None:
         self.width = width
         self.depth = depth
         self.num_heads = num_heads
@@ -56,10 +64,18 @@ class VisionTransformer(Architecture):
         patch_size = config.patch_size or self.patch_size
         _from_timm.check_patches(image_size, patch_size)
         trunk = timm.models.VisionTransformer(
-            img_size=image_size, patch_size=patch_size, embed_dim=self.width, depth=self.depth,
-            num_heads=self.num_heads, pos_drop_rate=config.dropout, proj_drop_rate=config.dropout,
-            drop_path_rate=config.stochastic_depth, num_classes=0)
+            img_size=image_size,
+            patch_size=patch_size,
+            embed_dim=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            pos_drop_rate=config.dropout,
+            proj_drop_rate=config.dropout,
+            drop_path_rate=config.stochastic_depth,
+            num_classes=0,
+        )
         if imagenet:
             trunk.load_state_dict(
-                _from_timm.published_weights(self.weights, image_size, patch_size))
+                _from_timm.published_weights(self.weights, image_size, patch_size)
+            )
         return Backbone(trunk, self.width, image_size)

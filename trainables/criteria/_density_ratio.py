@@ -30,10 +30,11 @@ def density_ratio(source: Tensor, target: Tensor) -> Tensor:
     ratio = source.new_empty(len(source))
     source_order, target_order = own_order(source), own_order(target)
     for half in (0, 1):
-        seen, judged = source_order[half::2], source_order[1 - half::2]
+        seen, judged = source_order[half::2], source_order[1 - half :: 2]
         weights, bias = _fit(source[seen], target[target_order[half::2]])
-        ratio[judged] = (source[judged] @ weights + bias).exp() \
-            * len(seen) / len(target_order[half::2])
+        ratio[judged] = (
+            (source[judged] @ weights + bias).exp() * len(seen) / len(target_order[half::2])
+        )
     return ratio
 
 
@@ -41,7 +42,7 @@ def _standardised(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     both = torch.cat([source, target]).double()
     spread = both.std(dim=0)
     both = (both - both.mean(dim=0)) / torch.where(spread > 0, spread, 1.0)
-    return both[:len(source)], both[len(source):]
+    return both[: len(source)], both[len(source) :]
 
 
 def _fit(source: Tensor, target: Tensor) -> tuple[Tensor, float]:
@@ -52,5 +53,6 @@ def _fit(source: Tensor, target: Tensor) -> tuple[Tensor, float]:
     features = torch.cat([source, target])
     is_target = [0] * len(source) + [1] * len(target)
     model = LogisticRegression(C=1 / (_DECAY * len(features)), max_iter=1000).fit(
-        features.float().numpy(), is_target)
+        features.float().numpy(), is_target
+    )
     return torch.from_numpy(model.coef_[0]).double(), float(model.intercept_[0])

@@ -31,5 +31,6 @@ def weighted_risk(weights: Tensor, losses: Tensor) -> float:
 
 def source_losses(evaluation: Evaluation) -> Tensor:
     """Cross entropy of each held-out source image, float64, shape ``(N,)``."""
-    return F.cross_entropy(evaluation.source.logits.double(), evaluation.source_labels,
-                           reduction="none")
+    return F.cross_entropy(
+        evaluation.source.logits.double(), evaluation.source_labels, reduction="none"
+    )

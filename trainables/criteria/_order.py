@@ -18,6 +18,7 @@ def own_order(features: Tensor) -> Tensor:
     Returns:
         int64, shape ``(N,)``.
     """
-    direction = torch.randn(features.shape[1], generator=generator(0, "direction"),
-                            dtype=torch.float64)
+    direction = torch.randn(
+        features.shape[1], generator=generator(0, "direction"), dtype=torch.float64
+    )
     return (features.double() @ direction).argsort(stable=True)

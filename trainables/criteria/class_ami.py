@@ -29,8 +29,12 @@ class ClassAMI(Criterion):
         logits, features = evaluation.target.logits, evaluation.target.features
         order = own_order(features)
         clusters = _clusters(F.normalize(features[order]), logits.shape[1])
-        return max(float(adjusted_mutual_info_score(
-            logits.argmax(dim=1)[order].numpy(), clusters.numpy())), -1.0)
+        return max(
+            float(
+                adjusted_mutual_info_score(logits.argmax(dim=1)[order].numpy(), clusters.numpy())
+            ),
+            -1.0,
+        )
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; a score below it counts as -1, which takes tiny samples."""

@@ -15,8 +15,9 @@ class Oracle(LabelReadingCriterion):
 
     def score(self, evaluation: OracleEvaluation) -> float:
         """In ``[0, 1]``."""
-        return classification_metrics(
-            evaluation.target_val.logits, evaluation.target_val_labels)["accuracy"]
+        return classification_metrics(evaluation.target_val.logits, evaluation.target_val_labels)[
+            "accuracy"
+        ]
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`LabelReadingCriterion`."""

@@ -10,8 +10,9 @@ from pydantic import Field, field_validator
 from trainables.criteria.base import CriterionConfig
 
 
-def mean_percentiles(scores: Sequence[Sequence[float]], among: Sequence[Sequence[float]]
-                     ) -> NDArray[np.float64]:
+def mean_percentiles(
+    scores: Sequence[Sequence[float]], among: Sequence[Sequence[float]]
+) -> NDArray[np.float64]:
     """Ranks by each of several criteria, averaged: 0 is the lowest, 1 the highest.
 
     A percentile is the share of ``among`` that has a lower score, with half of those that have

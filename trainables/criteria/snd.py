@@ -29,7 +29,7 @@ def soft_neighbourhood_density(probabilities: Tensor, chunk_size: int = 1024) ->
     unit = F.normalize(probabilities)
     total = unit.new_zeros(())
     for start in range(0, len(unit), chunk_size):
-        rows = unit[start:start + chunk_size]
+        rows = unit[start : start + chunk_size]
         similarities = rows @ unit.T / _TEMPERATURE
         own = torch.arange(len(rows))
         similarities[own, own + start] = -torch.inf

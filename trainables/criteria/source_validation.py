@@ -13,7 +13,8 @@ class SourceValidation(Criterion):
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, 1]``."""
         return classification_metrics(evaluation.source.logits, evaluation.source_labels)[
-            "accuracy"]
+            "accuracy"
+        ]
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`."""

@@ -28,7 +28,8 @@ def hopkins_statistic(features: Tensor, chunk_size: int = 1024) -> float:
     """
     low, high = features.amin(dim=0), features.amax(dim=0)
     uniform = low + (high - low) * torch.rand(
-        features.shape, generator=generator(0, "hopkins"), dtype=features.dtype)
+        features.shape, generator=generator(0, "hopkins"), dtype=features.dtype
+    )
     strangers = neighbours = 0.0
     for start in range(0, len(features), chunk_size):
         rows = slice(start, start + chunk_size)
@@ -71,12 +72,15 @@ class TransferScore(Criterion):
         """In ``[-theta_0², 2]``."""
         target = evaluation.target
         information = mutual_information(target.logits) / math.log(target.logits.shape[1])
-        return hopkins_statistic(target.features.double()) + information - _unevenness(
-            evaluation.class_weights)
+        return (
+            hopkins_statistic(target.features.double())
+            + information
+            - _unevenness(evaluation.class_weights)
+        )
 
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; rounding may take information of 0 a little below."""
-        return -math.acos(-1 / (num_classes - 1))**2 - 1e-3
+        return -(math.acos(-1 / (num_classes - 1)) ** 2) - 1e-3
 
 
 def _unevenness(heads: Sequence[Tensor]) -> float:

@@ -60,8 +60,14 @@ class Method(ABC):
     the classes' vectors, ``(K, D)``, that the transfer score looks at."""
 
     @abstractmethod
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None: ...
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None: ...
 
     @abstractmethod
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:

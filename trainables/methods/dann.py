@@ -48,19 +48,28 @@ class DANN(Method):
     losses_add_up = True
     config: Config
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         assert isinstance(config, DANN.Config)
         self.config = config
         self.classifier = nn.Linear(backbone.feature_dim, num_classes)
         self.discriminator = nn.Linear(backbone.feature_dim, 2)
         self.networks = Networks(
-            backbone, classifier=self.classifier, discriminator=self.discriminator,
+            backbone,
+            classifier=self.classifier,
+            discriminator=self.discriminator,
         ).to(runtime.device)
         self.embed = runtime.wrap(self.networks)
         self.optimizer = make_optimizer(
             backbone=backbone.parameters(),
-            heads=[*self.classifier.parameters(), *self.discriminator.parameters()])
+            heads=[*self.classifier.parameters(), *self.discriminator.parameters()],
+        )
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
@@ -69,8 +78,9 @@ class DANN(Method):
         source, target = self.embed(batch.source_images, batch.target_images)
         classification = F.cross_entropy(self.classifier(source), batch.source_labels)
         strength = ramp_up(progress, self.config.ramp_sharpness)
-        domain = domain_loss(self._discriminate(source, strength),
-                             self._discriminate(target, strength))
+        domain = domain_loss(
+            self._discriminate(source, strength), self._discriminate(target, strength)
+        )
 
         self.optimizer.zero_grad()
         (classification + self.config.domain_weight * domain).backward()

@@ -73,8 +73,14 @@ class DisClusterDA(Method):
 
     config: Config
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         assert isinstance(config, DisClusterDA.Config)
         self.config = config
         self.needs_target_views = config.consistency_weight > 0
@@ -86,7 +92,8 @@ class DisClusterDA(Method):
         self.networks.to(runtime.device)
         self.embed = runtime.wrap(Networks(backbone, classifier=self.classifier))
         self.optimizer = make_optimizer(
-            backbone=backbone.parameters(), heads=self.classifier.parameters())
+            backbone=backbone.parameters(), heads=self.classifier.parameters()
+        )
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
@@ -94,8 +101,8 @@ class DisClusterDA(Method):
         """See :class:`Method`."""
         weight = self.config.adaptation_weight * ramp_up(progress)
         source, target, *views = self.embed(
-            batch.source_images, batch.target_images,
-            *second_views(batch, self.needs_target_views))
+            batch.source_images, batch.target_images, *second_views(batch, self.needs_target_views)
+        )
         target_logits = self.classifier(target)
         guesses = target_logits.argmax(dim=1)
         source_centroids = self._move("source_centroids", source, batch.source_labels)
@@ -107,7 +114,8 @@ class DisClusterDA(Method):
             "target_entropy": filtered_entropy(target_logits),
             "target_to_centroids": filtered_entropy(-squared_distances(target, target_centroids)),
             "source_to_centroids": self._source_to_centroids(
-                source, source_centroids, batch.source_labels),
+                source, source_centroids, batch.source_labels
+            ),
             **self._order("source", source_centroids),
             **self._order("target", target_centroids),
         }
@@ -117,8 +125,7 @@ class DisClusterDA(Method):
             adaptation = adaptation + self.config.consistency_weight * terms["consistency"]
 
         self.optimizer.zero_grad()
-        (classification + weight * adaptation
-         + self.config.balance_weight * imbalance).backward()
+        (classification + weight * adaptation + self.config.balance_weight * imbalance).backward()
         self.optimizer.step()
         terms |= {"classification": classification, "imbalance": imbalance}
         return {name: term.detach() for name, term in terms.items()}
@@ -126,8 +133,9 @@ class DisClusterDA(Method):
     def _move(self, name: str, features: Tensor, labels: Tensor) -> Tensor:
         """Moves a domain's centroids by the global batch and stores them without gradient."""
         stored = self.networks.get_buffer(name)
-        centroids = moved_centroids(stored.clone(), self.all_gather(features),
-                                    self.all_gather(labels), self.config.keep)
+        centroids = moved_centroids(
+            stored.clone(), self.all_gather(features), self.all_gather(labels), self.config.keep
+        )
         stored.copy_(centroids.detach())
         return centroids
 
@@ -143,8 +151,10 @@ class DisClusterDA(Method):
         classes = torch.arange(len(centroids), device=centroids.device)
         logits = self.classifier(centroids) / self.config.temperature
         pairs = -squared_distances(centroids, centroids) / self.config.temperature
-        return {f"{domain}_centroid_classes": F.cross_entropy(logits, classes),
-                f"{domain}_centroid_pairs": F.cross_entropy(pairs, classes)}
+        return {
+            f"{domain}_centroid_classes": F.cross_entropy(logits, classes),
+            f"{domain}_centroid_pairs": F.cross_entropy(pairs, classes),
+        }
 
     def predict(self, images: Tensor) -> Prediction:
         """See :class:`Method`."""

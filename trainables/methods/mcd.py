@@ -33,8 +33,9 @@ def classifier_discrepancy(first: Tensor, second: Tensor) -> Tensor:
         ValueError: The shapes differ.
     """
     if first.shape != second.shape:
-        raise ValueError(f"both classifiers need one shape, got {tuple(first.shape)} and "
-                         f"{tuple(second.shape)}.")
+        raise ValueError(
+            f"both classifiers need one shape, got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
     return (first.softmax(dim=1) - second.softmax(dim=1)).abs().mean()
 
 
@@ -64,18 +65,26 @@ class MCD(Method):
 
     config: Config
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         assert isinstance(config, MCD.Config)
         self.config = config
         self.all_gather = runtime.all_gather
         self.heads = nn.ModuleList(
-            _classifier(backbone.feature_dim, num_classes, config) for _ in range(2))
+            _classifier(backbone.feature_dim, num_classes, config) for _ in range(2)
+        )
         self.networks = Networks(backbone, heads=self.heads).to(runtime.device)
         self.generate = runtime.wrap(Networks(backbone))
         self.classify = runtime.wrap(_Heads(self.heads))
         self.generator_optimizer = make_optimizer(
-            backbone=backbone.parameters(), momentum=config.generator_momentum)
+            backbone=backbone.parameters(), momentum=config.generator_momentum
+        )
         self.head_optimizer = make_optimizer(heads=self.heads.parameters())
         self.optimizers = {"generator": self.generator_optimizer, "heads": self.head_optimizer}
         self.output_layers = [_last_layer(head) for head in self.heads]
@@ -107,22 +116,26 @@ class MCD(Method):
         classification = _classification(source_logits, batch.source_labels)
         imbalance = self._imbalance(target_logits)
         discrepancy = classifier_discrepancy(*target_logits)
-        total = (classification + self.config.balance_weight * imbalance
-                 - self.config.discrepancy_weight * discrepancy)
+        total = (
+            classification
+            + self.config.balance_weight * imbalance
+            - self.config.discrepancy_weight * discrepancy
+        )
 
         self.head_optimizer.zero_grad()
         total.backward()
         self.head_optimizer.step()
-        return {"head_classification": classification.detach(),
-                "head_imbalance": imbalance.detach(),
-                "head_discrepancy": discrepancy.detach()}
+        return {
+            "head_classification": classification.detach(),
+            "head_imbalance": imbalance.detach(),
+            "head_discrepancy": discrepancy.detach(),
+        }
 
     def _train_generator(self, batch: Batch) -> dict[str, Tensor]:
         """Step C: the features move so that the classifiers agree on the target."""
         for _ in range(self.config.num_generator_steps):
             (target,) = self.generate(batch.target_images)
-            discrepancy = classifier_discrepancy(
-                *(frozen(head)(target) for head in self.heads))
+            discrepancy = classifier_discrepancy(*(frozen(head)(target) for head in self.heads))
 
             self.generator_optimizer.zero_grad()
             (self.config.discrepancy_weight * discrepancy).backward()
@@ -130,8 +143,10 @@ class MCD(Method):
         return {"discrepancy": discrepancy.detach()}
 
     def _imbalance(self, logits: Sequence[Tensor]) -> Tensor:
-        return sum((class_imbalance(self.all_gather(each.softmax(dim=1))) for each in logits),
-                   start=logits[0].new_zeros(()))
+        return sum(
+            (class_imbalance(self.all_gather(each.softmax(dim=1))) for each in logits),
+            start=logits[0].new_zeros(()),
+        )
 
     def predict(self, images: Tensor) -> Prediction:
         """See :class:`Method`; the main classifier is the mean of both heads' probabilities."""
@@ -153,16 +168,20 @@ class _Heads(nn.Module):
 
 
 def _classification(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
-    return sum((F.cross_entropy(each, labels) for each in logits),
-               start=logits[0].new_zeros(()))
+    return sum((F.cross_entropy(each, labels) for each in logits), start=logits[0].new_zeros(()))
 
 
 def _classifier(feature_dim: int, num_classes: int, config: MCD.Config) -> nn.Sequential:
     width = config.hidden_dim
     head = nn.Sequential(
-        nn.Dropout(config.dropout), nn.Linear(feature_dim, width), nn.BatchNorm1d(width),
+        nn.Dropout(config.dropout),
+        nn.Linear(feature_dim, width),
+        nn.BatchNorm1d(width),
         nn.ReLU(),
-        nn.Dropout(config.dropout), nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(width, width),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
         nn.Linear(width, num_classes),
     )
     for layer in head:

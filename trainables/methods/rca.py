@@ -33,8 +33,9 @@ class VirtualAdversarialConfig(BaseConfig):
     """Repetitions of that search."""
 
 
-def joint_loss(source_logits: Tensor, source_labels: Tensor, target_logits: Tensor,
-               target_labels: Tensor) -> Tensor:
+def joint_loss(
+    source_logits: Tensor, source_labels: Tensor, target_logits: Tensor, target_labels: Tensor
+) -> Tensor:
     """Cross entropy over pairs of domain and class, summed over the two domains.
 
     Cicek & Soatto, ICCV 2019, arXiv:1905.10885.
@@ -46,12 +47,18 @@ def joint_loss(source_logits: Tensor, source_labels: Tensor, target_logits: Tens
         target_logits: Shape ``(B, 2K)``.
         target_labels: int64 in ``[0, 2K)``, shape ``(B,)``.
     """
-    return (F.cross_entropy(source_logits, source_labels)
-            + F.cross_entropy(target_logits, target_labels))
+    return F.cross_entropy(source_logits, source_labels) + F.cross_entropy(
+        target_logits, target_labels
+    )
 
 
-def adversarial_perturbation(classify: Classify, images: Tensor, logits: Tensor, noise: Tensor,
-                             config: VirtualAdversarialConfig) -> Tensor:
+def adversarial_perturbation(
+    classify: Classify,
+    images: Tensor,
+    logits: Tensor,
+    noise: Tensor,
+    config: VirtualAdversarialConfig,
+) -> Tensor:
     """The perturbation of given length that changes the predictions most.
 
     Miyato et al., TPAMI 2018, arXiv:1704.03976.
@@ -104,8 +111,14 @@ class RCA(Method):
 
     config: Config
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         assert isinstance(config, RCA.Config)
         self.config = config
         self.num_classes = num_classes
@@ -113,12 +126,14 @@ class RCA(Method):
         self.draw_noise: Callable[[Tensor], Tensor] = torch.randn_like
         self.classifier = nn.Linear(backbone.feature_dim, num_classes)
         self.joint = nn.Linear(backbone.feature_dim, 2 * num_classes)
-        self.networks = Networks(
-            backbone, classifier=self.classifier, joint=self.joint).to(runtime.device)
+        self.networks = Networks(backbone, classifier=self.classifier, joint=self.joint).to(
+            runtime.device
+        )
         self.embed = runtime.wrap(self.networks)
         self.optimizer = make_optimizer(
             backbone=backbone.parameters(),
-            heads=[*self.classifier.parameters(), *self.joint.parameters()])
+            heads=[*self.classifier.parameters(), *self.joint.parameters()],
+        )
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
@@ -133,8 +148,9 @@ class RCA(Method):
         target_logits = self.classifier(target.detach())
         guesses = target_logits.argmax(dim=1)
         classification = F.cross_entropy(source_logits, labels)
-        telling = joint_loss(self.joint(source.detach()), labels,
-                             self.joint(target.detach()), guesses + num_classes)
+        telling = joint_loss(
+            self.joint(source.detach()), labels, self.joint(target.detach()), guesses + num_classes
+        )
         imbalance = class_imbalance(self.all_gather(target_logits.softmax(dim=1)))
         heads = classification + weight * telling + self.config.balance_weight * imbalance
 
@@ -142,8 +158,9 @@ class RCA(Method):
         classify, join = frozen(self.classifier), frozen(self.joint)
         confusing = joint_loss(join(source), labels + num_classes, join(target), guesses)
         target_entropy = entropy(classify(target))
-        features = (F.cross_entropy(classify(source), labels)
-                    + weight * (confusing + self.config.entropy_weight * target_entropy))
+        features = F.cross_entropy(classify(source), labels) + weight * (
+            confusing + self.config.entropy_weight * target_entropy
+        )
 
         total = heads + features
         smoothness: dict[str, Tensor] = {}
@@ -154,28 +171,43 @@ class RCA(Method):
         self.optimizer.zero_grad()
         total.backward()
         self.optimizer.step()
-        terms = {"classification": classification, "joint_heads": telling,
-                 "joint_features": confusing, "imbalance": imbalance,
-                 "target_entropy": target_entropy, **smoothness}
+        terms = {
+            "classification": classification,
+            "joint_heads": telling,
+            "joint_features": confusing,
+            "imbalance": imbalance,
+            "target_entropy": target_entropy,
+            **smoothness,
+        }
         return {name: term.detach() for name, term in terms.items()}
 
-    def _smoothness(self, vat: VirtualAdversarialConfig, batch: Batch, source_logits: Tensor,
-                    target_logits: Tensor) -> dict[str, Tensor]:
+    def _smoothness(
+        self,
+        vat: VirtualAdversarialConfig,
+        batch: Batch,
+        source_logits: Tensor,
+        target_logits: Tensor,
+    ) -> dict[str, Tensor]:
         """How much perturbed images change the predictions: the heads' part, the features'."""
         domains = ((batch.source_images, source_logits), (batch.target_images, target_logits))
         losses = {}
         with running_averages_kept(self.networks.backbone):
-            for name, route in (("heads", self._through_heads),
-                                ("features", self._through_features)):
+            for name, route in (
+                ("heads", self._through_heads),
+                ("features", self._through_features),
+            ):
                 losses[f"smoothness_{name}"] = sum(
                     (self._sensitivity(route, images, logits, vat) for images, logits in domains),
-                    start=source_logits.new_zeros(()))
+                    start=source_logits.new_zeros(()),
+                )
         return losses
 
-    def _sensitivity(self, route: Classify, images: Tensor, logits: Tensor,
-                     vat: VirtualAdversarialConfig) -> Tensor:
+    def _sensitivity(
+        self, route: Classify, images: Tensor, logits: Tensor, vat: VirtualAdversarialConfig
+    ) -> Tensor:
         perturbation = adversarial_perturbation(
-            self._through_features, images, logits, self.draw_noise(images), vat)
+            self._through_features, images, logits, self.draw_noise(images), vat
+        )
         return kl_divergence(logits.detach(), route(images + perturbation))
 
     # These call the backbone beside its wrapper, which prepares the backward pass only once.

@@ -71,7 +71,8 @@ class ClusterMemory(nn.Module):
         self.register_buffer("target_labels", torch.empty(0, dtype=torch.int64))
         self.register_buffer("source_weights", torch.empty(0))
         self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
-            _resize_buffers)
+            _resize_buffers
+        )
 
     def get_extra_state(self) -> Tensor:
         """The epoch; outside the buffers because reading those waits for the accelerator."""
@@ -138,8 +139,14 @@ class SRDC(Method):
 
     config: Config
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         assert isinstance(config, SRDC.Config)
         self.config = config
         self.num_classes = num_classes
@@ -148,18 +155,24 @@ class SRDC(Method):
         feature_dim = backbone.feature_dim
         width = config.bottleneck_dim or max(feature_dim // 4, 1)
         self.bottleneck = nn.Sequential(
-            nn.Linear(feature_dim, width), nn.BatchNorm1d(width), nn.ReLU())
+            nn.Linear(feature_dim, width), nn.BatchNorm1d(width), nn.ReLU()
+        )
         self.classifier = nn.Linear(width, num_classes)
         self.centres = nn.ParameterList(
-            torch.zeros(num_classes, dim) for dim in (feature_dim, width))
+            torch.zeros(num_classes, dim) for dim in (feature_dim, width)
+        )
         self.memory = ClusterMemory()
-        trained = {"bottleneck": self.bottleneck, "classifier": self.classifier,
-                   "centres": self.centres}
+        trained = {
+            "bottleneck": self.bottleneck,
+            "classifier": self.classifier,
+            "centres": self.centres,
+        }
         self.networks = Networks(backbone, **trained, memory=self.memory).to(runtime.device)
         self.embed = runtime.wrap(Networks(backbone, **trained))
         self.optimizer = make_optimizer(
             backbone=[*backbone.parameters(), *self.centres.parameters()],
-            heads=[*self.bottleneck.parameters(), *self.classifier.parameters()])
+            heads=[*self.bottleneck.parameters(), *self.classifier.parameters()],
+        )
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
@@ -170,8 +183,8 @@ class SRDC(Method):
         ramp = ramp_up(progress)
         weight = self.config.adaptation_weight * (1.0 if self.memory.epoch == 0 else ramp)
         target, *views, source = self.embed(
-            batch.target_images, *second_views(batch, self.needs_target_views),
-            batch.source_images)
+            batch.target_images, *second_views(batch, self.needs_target_views), batch.source_images
+        )
         target_outputs = self._outputs(target)
         view_logits = [self.classifier(self.bottleneck(view)) for view in views]
         source_outputs = self._outputs(source)
@@ -180,12 +193,16 @@ class SRDC(Method):
         labels = self.memory.target_labels[batch.target_indices]
         weights = self._sample_weights(batch, ramp)
         target_losses = [self._clustering_loss(output, labels) for output in target_outputs]
-        source_losses = [weighted_cross_entropy(output, batch.source_labels, weights)
-                         for output in source_outputs]
+        source_losses = [
+            weighted_cross_entropy(output, batch.source_labels, weights)
+            for output in source_outputs
+        ]
         classification = source_losses[0]
-        terms = {"source_centres": source_losses[1] + source_losses[2],
-                 "target_classes": target_losses[0],
-                 "target_centres": target_losses[1] + target_losses[2]}
+        terms = {
+            "source_centres": source_losses[1] + source_losses[2],
+            "target_classes": target_losses[0],
+            "target_centres": target_losses[1] + target_losses[2],
+        }
         adaptation = sum(terms.values(), start=classification.new_zeros(()))
         for logits in view_logits:
             terms["consistency"] = kl_divergence(target_outputs[0], logits)
@@ -202,7 +219,8 @@ class SRDC(Method):
         levels = (features, self.bottleneck(features))
         return [self.classifier(levels[1])] + [
             student_similarity(level, centres, self.config.alpha)
-            for level, centres in zip(levels, self.centres, strict=True)]
+            for level, centres in zip(levels, self.centres, strict=True)
+        ]
 
     def _clustering_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of the target's predictions with cluster labels and auxiliary ones."""
@@ -239,17 +257,27 @@ class SRDC(Method):
         """
         with self.evaluating():
             target = self._describe_target(views)
-            initial = self._source_means(views) if epoch == 0 else [
-                cluster_centres(level, target.logits.argmax(dim=1), self.num_classes)
-                for level in target.levels]
-            clusters = [self._cluster(level, target.logits, centres)
-                        for level, centres in zip(target.levels, initial, strict=True)]
+            initial = (
+                self._source_means(views)
+                if epoch == 0
+                else [
+                    cluster_centres(level, target.logits.argmax(dim=1), self.num_classes)
+                    for level in target.levels
+                ]
+            )
+            clusters = [
+                self._cluster(level, target.logits, centres)
+                for level, centres in zip(target.levels, initial, strict=True)
+            ]
             labels, centres = clusters[0][0], [found for _, found in clusters]
             weights = self._weigh_source(views, epoch, centres[0], target)
         # Running averages of batch normalisation differ between workers, and so may clusters.
         labels, weights, *centres = (
-            shared.to(self.runtime.device) for shared in self.runtime.share(
-                [tensor.cpu() for tensor in (labels, weights, *centres)]))
+            shared.to(self.runtime.device)
+            for shared in self.runtime.share(
+                [tensor.cpu() for tensor in (labels, weights, *centres)]
+            )
+        )
 
         self.memory.epoch = epoch
         self.memory.target_labels, self.memory.source_weights = labels, weights
@@ -262,8 +290,10 @@ class SRDC(Method):
         return features, self.bottleneck(features)
 
     def _describe_target(self, views: EpochViews) -> _Domain:
-        first, second = (torch.cat(parts) for parts in zip(
-            *(self._levels(images) for images in views.target()), strict=True))
+        first, second = (
+            torch.cat(parts)
+            for parts in zip(*(self._levels(images) for images in views.target()), strict=True)
+        )
         return _Domain((first, second), self.classifier(second))
 
     def _source_means(self, views: EpochViews) -> list[Tensor]:
@@ -277,8 +307,7 @@ class SRDC(Method):
             counts += present
         return [total / counts.clamp(min=1)[:, None] for total in sums]
 
-    def _cluster(self, features: Tensor, logits: Tensor, centres: Tensor
-                 ) -> tuple[Tensor, Tensor]:
+    def _cluster(self, features: Tensor, logits: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
         """Labels ``(N,)`` and centres ``(K, D)`` of one level."""
         iterations = self.config.num_cluster_iterations
         match self.config.clustering:
@@ -287,23 +316,30 @@ class SRDC(Method):
             case "spherical_kmeans":
                 return spherical_kmeans(features, centres, iterations)
             case "kernel_kmeans":
-                return kernel_kmeans(
-                    features, logits.argmax(dim=1), self.num_classes, iterations)
+                return kernel_kmeans(features, logits.argmax(dim=1), self.num_classes, iterations)
 
-    def _weigh_source(self, views: EpochViews, epoch: int, centres: Tensor, target: _Domain
-                      ) -> Tensor:
+    def _weigh_source(
+        self, views: EpochViews, epoch: int, centres: Tensor, target: _Domain
+    ) -> Tensor:
         """Weights of the whole source, shape ``(N,)``; empty where all weigh 1."""
         selection = self.config.source_selection
         if selection == "none" or epoch == 0:
             return centres.new_empty(0)
-        parts = [(closeness(self._levels(images)[0], labels, centres), labels)
-                 for images, labels in views.source()]
+        parts = [
+            (closeness(self._levels(images)[0], labels, centres), labels)
+            for images, labels in views.source()
+        ]
         weights, labels = (torch.cat(column) for column in zip(*parts, strict=True))
         if selection != "hard":
             return weights
-        similarities = torch.cat([student_similarity(part, centres, self.config.alpha)
-                                  for part in target.levels[0].split(256)])
-        discounts = uncertainty_discounts(similarities.softmax(dim=1),
-                                          target.logits.softmax(dim=1))
+        similarities = torch.cat(
+            [
+                student_similarity(part, centres, self.config.alpha)
+                for part in target.levels[0].split(256)
+            ]
+        )
+        discounts = uncertainty_discounts(
+            similarities.softmax(dim=1), target.logits.softmax(dim=1)
+        )
         threshold = selection_threshold(epoch)
         return select_confident(weights, labels, threshold, discounts).to(weights.dtype)

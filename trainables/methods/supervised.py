@@ -19,13 +19,20 @@ class Supervised(Method):
     uses_target = False
     losses_add_up = True
 
-    def __init__(self, config: MethodConfig, backbone: Backbone, num_classes: int,
-                 make_optimizer: MakeOptimizer, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        config: MethodConfig,
+        backbone: Backbone,
+        num_classes: int,
+        make_optimizer: MakeOptimizer,
+        runtime: Runtime,
+    ) -> None:
         self.classifier = nn.Linear(backbone.feature_dim, num_classes)
         self.networks = Networks(backbone, classifier=self.classifier).to(runtime.device)
         self.embed = runtime.wrap(self.networks)
         self.optimizer = make_optimizer(
-            backbone=backbone.parameters(), heads=self.classifier.parameters())
+            backbone=backbone.parameters(), heads=self.classifier.parameters()
+        )
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 

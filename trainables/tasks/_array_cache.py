@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 ItemT = TypeVar("ItemT", bound=np.generic)
 
 
-def cached_array(folder: Path, name: str, origin: Mapping[str, str | int],
-                 make: Callable[[], NDArray[ItemT]]) -> NDArray[ItemT]:
+def cached_array(
+    folder: Path, name: str, origin: Mapping[str, str | int], make: Callable[[], NDArray[ItemT]]
+) -> NDArray[ItemT]:
     """The array that ``make`` returns, read from ``folder`` where it has been made before.
 
     Processes that ask for the same array at once make it once: the others wait.
@@ -42,8 +43,10 @@ def cached_array(folder: Path, name: str, origin: Mapping[str, str | int],
     try:
         array: NDArray[ItemT] = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: must be an array in numpy's format ({error}). "
-                         "Delete it: it will be made again.") from error
+        raise ValueError(
+            f"{path}: must be an array in numpy's format ({error}). "
+            "Delete it: it will be made again."
+        ) from error
     return array
 
 

@@ -22,15 +22,21 @@ class Stream:
 
     def uniform(self, purpose: str, indices: Sequence[int], count: int) -> Tensor:
         """``count`` draws in ``[0, 1)`` for each picture, shape ``(N, count)``."""
-        return torch.stack([
-            torch.rand(count, generator=generator(self.seed, self.name, purpose, index))
-            for index in indices])
+        return torch.stack(
+            [
+                torch.rand(count, generator=generator(self.seed, self.name, purpose, index))
+                for index in indices
+            ]
+        )
 
     def normal(self, purpose: str, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
         """Draws of zero mean and unit variance, shape ``(N, *shape)``."""
-        return torch.stack([
-            torch.randn(shape, generator=generator(self.seed, self.name, purpose, index))
-            for index in indices])
+        return torch.stack(
+            [
+                torch.randn(shape, generator=generator(self.seed, self.name, purpose, index))
+                for index in indices
+            ]
+        )
 
 
 def between(limits: Limits, uniform: Tensor) -> Tensor:

@@ -31,10 +31,13 @@ class ClassList:
         """
         for folder, name in aliases.items():
             if name not in self.names:
-                raise ValueError(f"aliases: '{folder}' stands for '{name}', which is no class."
-                                 f"{nearest(name, list(self.names))}")
-        return replace(self, aliases={**self.aliases, **aliases},
-                       left_out=self.left_out - set(aliases))
+                raise ValueError(
+                    f"aliases: '{folder}' stands for '{name}', which is no class."
+                    f"{nearest(name, list(self.names))}"
+                )
+        return replace(
+            self, aliases={**self.aliases, **aliases}, left_out=self.left_out - set(aliases)
+        )
 
     def label(self, folder: str) -> int | None:
         """The label of a folder's images, :data:`LEFT_OUT`, or ``None`` if it is no class."""
@@ -56,8 +59,11 @@ class ClassList:
         """
         found = {folder: self.label(folder) for folder in folders}
         unknown = sorted(folder for folder, label in found.items() if folder and label is None)
-        present = {self.names[label] for label in found.values()
-                   if label is not None and label != LEFT_OUT}
+        present = {
+            self.names[label]
+            for label in found.values()
+            if label is not None and label != LEFT_OUT
+        }
         expected = set(self.names) if self.required is None else self.required
         missing = sorted(expected - present)
         problems = []
@@ -72,7 +78,8 @@ class ClassList:
             raise ValueError(
                 f"{role}: the folders of {root} must be those of the classes, but "
                 f"{'; '.join(problems)}. Add what is missing; rename folders, or list them in "
-                f"aliases. Classes: {names}{', …' if len(self.names) > 60 else ''}.")
+                f"aliases. Classes: {names}{', …' if len(self.names) > 60 else ''}."
+            )
         return [label for label in found.values() if label is not None]
 
 

@@ -20,7 +20,8 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 Limits = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_ascending)]
 """Lowest and highest value of a uniform draw."""
 PositiveLimits = Annotated[
-    tuple[PositiveFloat, PositiveFloat], Field(strict=False), AfterValidator(_ascending)]
+    tuple[PositiveFloat, PositiveFloat], Field(strict=False), AfterValidator(_ascending)
+]
 """The same, above 0."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Colour = Annotated[tuple[Share, Share, Share], Field(strict=False)]

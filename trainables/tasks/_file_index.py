@@ -77,8 +77,9 @@ class FileIndex:
         starts: Number of the first image of each group, then of all images.
     """
 
-    def __init__(self, root: Path, stem: Path, groups: tuple[str, ...],
-                 starts: tuple[int, ...]) -> None:
+    def __init__(
+        self, root: Path, stem: Path, groups: tuple[str, ...], starts: tuple[int, ...]
+    ) -> None:
         self.root = root
         self.stem = stem
         self.groups = groups
@@ -102,12 +103,14 @@ class FileIndex:
         """Where an image lies, relative to the root."""
         assert 0 <= number < len(self)
         start = int(self._ends[number - 1]) if number else 0
-        return os.fsdecode(self._paths[start:int(self._ends[number])].tobytes())
+        return os.fsdecode(self._paths[start : int(self._ends[number])].tobytes())
 
     def group_sizes(self) -> dict[str, int]:
         """Number of images by group."""
-        return {name: end - start for name, start, end in zip(
-            self.groups, self.starts, self.starts[1:], strict=False)}
+        return {
+            name: end - start
+            for name, start, end in zip(self.groups, self.starts, self.starts[1:], strict=False)
+        }
 
     def spread(self, values: Sequence[int]) -> NDArray[np.int64]:
         """One value for each group as one for each image, shape ``(N,)``."""
@@ -151,8 +154,9 @@ class IndexedImages(Images):
         return os.path.join(listing.root, listing.path(index - self.starts[tree]))
 
 
-def open_index(root: Path, cache: Path,
-               walk: Callable[[Path], Iterable[ListedFolder]] | None = None) -> FileIndex:
+def open_index(
+    root: Path, cache: Path, walk: Callable[[Path], Iterable[ListedFolder]] | None = None
+) -> FileIndex:
     """Opens the index of a tree; lists the tree if that has not been done or it has changed.
 
     Processes that come at once list once: the others wait. A change is noticed by the time of last
@@ -195,8 +199,9 @@ def _current(root: Path, state: Path) -> FileIndex | None:
     try:
         entries = _read(state)
         if entries["version"] != _VERSION or not all(
-                os.stat(os.path.join(root, folder)).st_mtime_ns == modified
-                for folder, modified in entries["folders"]):
+            os.stat(os.path.join(root, folder)).st_mtime_ns == modified
+            for folder, modified in entries["folders"]
+        ):
             return None
         index = _opened(root, state, entries)
         sizes = (len(index._ends), len(index._paths))
@@ -211,8 +216,9 @@ def _read(state: Path) -> _State:
 
 
 def _opened(root: Path, state: Path, entries: _State) -> FileIndex:
-    return FileIndex(root, state.with_name(entries["stem"]), tuple(entries["groups"]),
-                     tuple(entries["starts"]))
+    return FileIndex(
+        root, state.with_name(entries["stem"]), tuple(entries["groups"]), tuple(entries["starts"])
+    )
 
 
 def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -> None:
@@ -237,8 +243,9 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
                 group = os.fsdecode(folder.path.split(b"/")[0])
                 counts[group] = counts.get(group, 0) + len(names)
             settled = folder.modified < now - _RACE_NANOSECONDS
-            listed.append((os.fsdecode(folder.path), folder.modified if settled
-                           else _UNKNOWN_TIME))
+            listed.append(
+                (os.fsdecode(folder.path), folder.modified if settled else _UNKNOWN_TIME)
+            )
     if not counts:
         _paths_file(partial).unlink()
         _ends_file(partial).unlink()
@@ -247,8 +254,13 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
     _paths_file(partial).replace(_paths_file(stem))
     _ends_file(partial).replace(_ends_file(stem))
     entries: _State = {
-        "version": _VERSION, "stem": stem.name, "num_bytes": num_bytes, "groups": list(counts),
-        "starts": [0, *accumulate(counts.values())], "folders": listed}
+        "version": _VERSION,
+        "stem": stem.name,
+        "num_bytes": num_bytes,
+        "groups": list(counts),
+        "starts": [0, *accumulate(counts.values())],
+        "folders": listed,
+    }
     partial.write_text(json.dumps(entries))
     partial.replace(state)
 

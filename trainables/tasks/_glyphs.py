@@ -7,11 +7,25 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 FONTS = (
-    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique",
-    "DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique",
-    "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic",
-    "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
-    "cmr10", "cmb10", "cmss10", "cmtt10",
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSans-BoldOblique",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSansMono-Oblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "DejaVuSerif-BoldItalic",
+    "STIXGeneral",
+    "STIXGeneralBol",
+    "STIXGeneralItalic",
+    "STIXGeneralBolIta",
+    "cmr10",
+    "cmb10",
+    "cmss10",
+    "cmtt10",
 )
 GLYPH_SIZE = 64
 """Side of a glyph's square in pixels."""
@@ -50,7 +64,8 @@ def _coverage(digit: str, font: ImageFont.FreeTypeFont) -> NDArray[np.float32]:
     zoom = _LONGER_SIDE / max(outline.size)
     outline = outline.resize(
         (max(2, round(outline.width * zoom)), max(2, round(outline.height * zoom))),
-        Image.Resampling.LANCZOS)
+        Image.Resampling.LANCZOS,
+    )
     square = Image.new("L", (GLYPH_SIZE, GLYPH_SIZE))
     square.paste(outline, ((GLYPH_SIZE - outline.width) // 2, (GLYPH_SIZE - outline.height) // 2))
     return np.asarray(square).astype(np.float32) / np.float32(255)
@@ -62,5 +77,6 @@ def _rounded_relief(coverage: NDArray[np.float32]) -> NDArray[np.float32]:
 
     distance = distance_transform_edt(coverage > 0.5)
     relief: NDArray[np.float32] = gaussian_filter(
-        np.sqrt(np.minimum(distance / _BEVEL_WIDTH, 1)), 1.0).astype(np.float32)
+        np.sqrt(np.minimum(distance / _BEVEL_WIDTH, 1)), 1.0
+    ).astype(np.float32)
     return relief

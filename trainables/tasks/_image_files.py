@@ -98,8 +98,10 @@ def existing_folder(role: str, path: str | Path) -> Path:
     """
     folder = Path(path).expanduser().resolve()
     if not folder.is_dir():
-        raise ValueError(f"{role}: must be a folder, got {folder}, which "
-                         f"{'is a file' if folder.exists() else 'does not exist'}.")
+        raise ValueError(
+            f"{role}: must be a folder, got {folder}, which "
+            f"{'is a file' if folder.exists() else 'does not exist'}."
+        )
     return folder
 
 
@@ -109,8 +111,11 @@ def find_images(root: Path) -> list[Path]:
     for folder, subfolders, files in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         relative = Path(folder).relative_to(root)
-        found += [relative / name for name in files
-                  if not name.startswith(".") and name.lower().endswith(EXTENSIONS)]
+        found += [
+            relative / name
+            for name in files
+            if not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+        ]
     return sorted(found)
 
 
@@ -149,8 +154,9 @@ def check_images(root: Path, files: Sequence[Path], cache: Path) -> list[str]:
         stale = [file for file in files if not _is_current(root / file, seen.get(str(file)))]
         damages = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            for file, result in zip(stale, pool.map(_inspect, (root / f for f in stale)),
-                                    strict=True):
+            for file, result in zip(
+                stale, pool.map(_inspect, (root / f for f in stale)), strict=True
+            ):
                 if isinstance(result, str):
                     damages.append(result)
                 else:
@@ -203,6 +209,9 @@ def _recall(memory: Path) -> dict[str, _Seen]:
 
 def _remember(memory: Path, seen: dict[str, _Seen]) -> None:
     partial = memory.with_suffix(".partial")
-    partial.write_text(json.dumps(
-        {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}))
+    partial.write_text(
+        json.dumps(
+            {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}
+        )
+    )
     partial.replace(memory)

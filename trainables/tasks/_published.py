@@ -133,12 +133,17 @@ class PublishedTask(Task):
         if target:
             assert isinstance(config, AdaptationConfig)
             target_train, target_val, test_sets[TARGET_TEST] = _split_target(
-                target, layout.test_share, config, cache)
+                target, layout.test_share, config, cache
+            )
         return Domains(
             classes=layout.classes,
             geometry=photograph_geometry(config.image_size),
-            source_train=train, source_val=val, target_train=target_train, target_val=target_val,
-            test_sets=test_sets)
+            source_train=train,
+            source_val=val,
+            target_train=target_train,
+            target_val=target_val,
+            test_sets=test_sets,
+        )
 
 
 def data_root(config: PublishedConfig) -> Path:
@@ -149,9 +154,11 @@ def data_root(config: PublishedConfig) -> Path:
     """
     root = config.root or os.environ.get(DATA_VARIABLE)
     if not root:
-        raise ValueError("root: must name the folder of the downloads. Give it in the task's "
-                         f"settings, by --data DIR, or in the environment variable "
-                         f"{DATA_VARIABLE}.")
+        raise ValueError(
+            "root: must name the folder of the downloads. Give it in the task's "
+            f"settings, by --data DIR, or in the environment variable "
+            f"{DATA_VARIABLE}."
+        )
     return existing_folder("root" if config.root else DATA_VARIABLE, root)
 
 
@@ -170,8 +177,11 @@ def using_data_folder(folder: Path | None) -> Iterator[None]:
     if folder is None and not before:
         yield
         return
-    os.environ[DATA_VARIABLE] = str(existing_folder("--data", folder)) if folder is not None \
+    os.environ[DATA_VARIABLE] = (
+        str(existing_folder("--data", folder))
+        if folder is not None
         else absolute_path(before or "", os.getcwd())
+    )
     try:
         yield
     finally:
@@ -215,7 +225,8 @@ class _Opened:
         if missing:
             raise ValueError(
                 f"{part.role}: {index.root} must hold all images that {part.split.find()} lists; "
-                f"{len(missing)} are missing:\n{first_of(missing)}")
+                f"{len(missing)} are missing:\n{first_of(missing)}"
+            )
         return _Opened(part.role, index, labels, numbers)
 
     def kept(self) -> Numbers:
@@ -234,14 +245,17 @@ class _Opened:
         return ImageSubset(IndexedImages([self.index]), torch.from_numpy(numbers))
 
 
-def _split_source(parts: list[_Opened], config: PublishedConfig, cache: Path) -> tuple[
-    LabelledImages, LabelledImages
-]:
+def _split_source(
+    parts: list[_Opened], config: PublishedConfig, cache: Path
+) -> tuple[LabelledImages, LabelledImages]:
     """Training images and hold-out; which they are is kept on disk, mapped by all processes."""
     origin: dict[str, str | int] = {
-        "version": 1, "seed": config.seed, "holdout": str(config.holdout),
+        "version": 1,
+        "seed": config.seed,
+        "holdout": str(config.holdout),
         "num_source": config.num_source or 0,
-        "trees": str([(part.index.id, part.labels) for part in parts])}
+        "trees": str([(part.index.id, part.labels) for part in parts]),
+    }
     images = IndexedImages([part.index for part in parts])
     draw = once(lambda: _draw(parts, config))
     train = cached_array(cache, "source-train", origin, lambda: draw()[0])
@@ -260,16 +274,26 @@ def _draw(parts: list[_Opened], config: PublishedConfig) -> tuple[Numbers, Numbe
     place = str(parts[0].index.root)
     every = torch.from_numpy(np.concatenate([p.index.spread(p.labels) for p in parts]))
     kept = (every != LEFT_OUT).nonzero()[:, 0]
-    train, val = split_or_complain(every[kept], config.holdout, generator(
-        config.seed, "source", "holdout"), parts[0].role, place)
+    train, val = split_or_complain(
+        every[kept],
+        config.holdout,
+        generator(config.seed, "source", "holdout"),
+        parts[0].role,
+        place,
+    )
     train, val = kept[train], kept[val]
     if config.num_source is not None:
         if config.num_source > len(train):
-            raise ValueError(f"num_source: must be at most {len(train)}, the images of {place} "
-                             f"without the hold-out, got {config.num_source}.")
+            raise ValueError(
+                f"num_source: must be at most {len(train)}, the images of {place} "
+                f"without the hold-out, got {config.num_source}."
+            )
         if config.num_source < len(train):
-            _, chosen = stratified_split(every[train], config.num_source / len(train),
-                                         generator(config.seed, "source", "num_source"))
+            _, chosen = stratified_split(
+                every[train],
+                config.num_source / len(train),
+                generator(config.seed, "source", "num_source"),
+            )
             train = train[chosen]
     return torch.stack([train, every[train]]).numpy(), torch.stack([val, every[val]]).numpy()
 
@@ -292,8 +316,9 @@ def _by_content(part: _Opened, numbers: Numbers, cache: Path) -> Numbers:
     return cached_array(cache, "target-order", {"tree": part.index.id, "images": which}, order)
 
 
-def _split_target(parts: list[_Opened], test_share: float, config: AdaptationConfig,
-                  cache: Path) -> tuple[UnlabelledImages, LabelledImages, LabelledImages]:
+def _split_target(
+    parts: list[_Opened], test_share: float, config: AdaptationConfig, cache: Path
+) -> tuple[UnlabelledImages, LabelledImages, LabelledImages]:
     """Images to adapt on, val part and test part, each in the order of their content.
 
     Args:
@@ -304,8 +329,10 @@ def _split_target(parts: list[_Opened], test_share: float, config: AdaptationCon
     """
     whole, kept = parts[0], np.concatenate([part.kept() for part in parts])
     if len(np.unique(kept)) < len(kept):
-        raise ValueError(f"splits: {parts[0].role} and {parts[1].role} must share no image. Fetch "
-                         f"the files anew from {PUBLISHED_AT}.")
+        raise ValueError(
+            f"splits: {parts[0].role} and {parts[1].role} must share no image. Fetch "
+            f"the files anew from {PUBLISHED_AT}."
+        )
     order = _by_content(whole, kept, cache)
     if len(parts) == 2:
         val, test = (order[np.isin(order, part.kept())] for part in parts)
@@ -313,7 +340,9 @@ def _split_target(parts: list[_Opened], test_share: float, config: AdaptationCon
         num_test = round(test_share * len(order))
         test, val = order[:num_test], order[num_test:]
     if not len(test) or not len(val):
-        raise ValueError(f"{whole.role}: {whole.index.root} must hold more images to be split in "
-                         f"two, got {len(order)}.")
+        raise ValueError(
+            f"{whole.role}: {whole.index.root} must hold more images to be split in "
+            f"two, got {len(order)}."
+        )
     train = order if config.target_train == "all" else val
     return UnlabelledImages(whole.images(train)), whole.labelled(val), whole.labelled(test)

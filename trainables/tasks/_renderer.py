@@ -112,8 +112,9 @@ def _view(stream: Stream, indices: Sequence[int], scale: Scale, viewpoint: Viewp
     return torch.stack([x / depth, y / depth], dim=-1) + _deformation(stream, indices)
 
 
-def _projection(stream: Stream, indices: Sequence[int], scale: Scale,
-                viewpoint: Viewpoint) -> Tensor:
+def _projection(
+    stream: Stream, indices: Sequence[int], scale: Scale, viewpoint: Viewpoint
+) -> Tensor:
     """Maps homogeneous points of the glyph to those of the image, float64 ``(N, 3, 3)``.
 
     In double precision, like all small computations here: the last bit of a float may depend on
@@ -125,8 +126,9 @@ def _projection(stream: Stream, indices: Sequence[int], scale: Scale,
     pose = torch.zeros(len(indices), 5, dtype=torch.float64)
     if viewpoint.randomize:
         pose = 2 * stream.uniform("viewpoint", indices, 5).double() - 1
-    limits = pose.new_tensor([
-        viewpoint.azimuth_limit, viewpoint.elevation_limit, viewpoint.roll_limit])
+    limits = pose.new_tensor(
+        [viewpoint.azimuth_limit, viewpoint.elevation_limit, viewpoint.roll_limit]
+    )
     azimuth, elevation, roll = (pose[:, :3] * limits * math.pi / 180).unbind(dim=1)
     shift = pose[:, 3:] * viewpoint.shift_limit
     turn = _rotation(roll, 0, 1) @ _rotation(elevation, 1, 2) @ _rotation(azimuth, 2, 0)
@@ -148,5 +150,6 @@ def _deformation(stream: Stream, indices: Sequence[int]) -> Tensor:
     """Smooth displacements, shape ``(N, 64, 64, 2)``: no two prints of a digit are equal."""
     coarse = _WOBBLE * stream.normal("deformation", indices, (2, 4, 4))
     fine = F.interpolate(
-        coarse, size=(CANVAS_SIZE, CANVAS_SIZE), mode="bicubic", align_corners=True)
+        coarse, size=(CANVAS_SIZE, CANVAS_SIZE), mode="bicubic", align_corners=True
+    )
     return fine.permute(0, 2, 3, 1)

@@ -56,20 +56,24 @@ def _pattern(stream: Stream, purpose: str, indices: Sequence[int]) -> Tensor:
     """Plain, gradient, clouds, stripes or checks, between 0 and 1, shape ``(N, 1, 64, 64)``."""
     axis = torch.linspace(-1, 1, CANVAS_SIZE)
     down, right = torch.meshgrid(axis, axis, indexing="ij")
-    angle, frequency, phase, kind = \
-        stream.uniform(f"{purpose} pattern", indices, 4)[..., None, None].unbind(dim=1)
+    angle, frequency, phase, kind = stream.uniform(f"{purpose} pattern", indices, 4)[
+        ..., None, None
+    ].unbind(dim=1)
     angle = 2 * math.pi * angle.double()
     cos, sin = angle.cos().float(), angle.sin().float()
     along, across = right * cos + down * sin, -right * sin + down * cos
     frequency, phase = between((3, 12), frequency), between((0, 6.28), phase)
     wave = torch.sin(frequency * along + phase)
-    patterns = torch.stack([
-        torch.zeros_like(along),
-        (along + 1.4) / 2.8,
-        _clouds(stream.uniform(f"{purpose} clouds", indices, sum(n * n for n in _OCTAVES))),
-        torch.sigmoid(6 * wave),
-        torch.sigmoid(8 * wave * torch.sin(frequency * across + phase)),
-    ], dim=1)
+    patterns = torch.stack(
+        [
+            torch.zeros_like(along),
+            (along + 1.4) / 2.8,
+            _clouds(stream.uniform(f"{purpose} clouds", indices, sum(n * n for n in _OCTAVES))),
+            torch.sigmoid(6 * wave),
+            torch.sigmoid(8 * wave * torch.sin(frequency * across + phase)),
+        ],
+        dim=1,
+    )
     chosen = (kind[:, 0, 0] * patterns.shape[1]).long()
     return patterns[torch.arange(len(indices)), chosen][:, None]
 
@@ -79,8 +83,12 @@ def _clouds(uniform: Tensor) -> Tensor:
     grids = uniform.split([n * n for n in _OCTAVES], dim=1)
     clouds = torch.zeros(len(uniform), 1, CANVAS_SIZE, CANVAS_SIZE)
     for octave, (n, grid) in enumerate(zip(_OCTAVES, grids, strict=True)):
-        fine = F.interpolate(grid.view(-1, 1, n, n), size=(CANVAS_SIZE, CANVAS_SIZE),
-                             mode="bilinear", align_corners=True)
+        fine = F.interpolate(
+            grid.view(-1, 1, n, n),
+            size=(CANVAS_SIZE, CANVAS_SIZE),
+            mode="bilinear",
+            align_corners=True,
+        )
         clouds = clouds + _OCTAVE_DECAY**octave * fine
     low, high = clouds.amin((2, 3), keepdim=True), clouds.amax((2, 3), keepdim=True)
     return ((clouds - low) / (high - low + 1e-6))[:, 0]
@@ -89,19 +97,32 @@ def _clouds(uniform: Tensor) -> Tensor:
 def draw_light(stream: Stream, indices: Sequence[int], illumination: Illumination) -> Light:
     """The light of each picture; fixed light is white and has no fall-off."""
     if not illumination.randomize:
-        fixed = torch.tensor([
-            illumination.fixed_direction, illumination.fixed_elevation,
-            illumination.fixed_ambient, illumination.fixed_intensity, 0.0], dtype=torch.float64)
+        fixed = torch.tensor(
+            [
+                illumination.fixed_direction,
+                illumination.fixed_elevation,
+                illumination.fixed_ambient,
+                illumination.fixed_intensity,
+                0.0,
+            ],
+            dtype=torch.float64,
+        )
         return _light(fixed.expand(len(indices), -1), torch.ones(1, 3))
     draws = stream.uniform("illumination", indices, 8).double()
     angle, elevation, ambient, intensity, falloff = draws[:, :5].unbind(dim=1)
-    return _light(torch.stack([
-        between((0, 2 * math.pi), angle),
-        between(illumination.elevation_limits, elevation),
-        between(illumination.ambient_limits, ambient),
-        between(illumination.intensity_limits, intensity),
-        between(illumination.falloff_limits, falloff),
-    ], dim=1), 1 + between(illumination.tint_limits, draws[:, 5:]))
+    return _light(
+        torch.stack(
+            [
+                between((0, 2 * math.pi), angle),
+                between(illumination.elevation_limits, elevation),
+                between(illumination.ambient_limits, ambient),
+                between(illumination.intensity_limits, intensity),
+                between(illumination.falloff_limits, falloff),
+            ],
+            dim=1,
+        ),
+        1 + between(illumination.tint_limits, draws[:, 5:]),
+    )
 
 
 def _light(numbers: Tensor, tint: Tensor) -> Light:
@@ -112,7 +133,11 @@ def _light(numbers: Tensor, tint: Tensor) -> Light:
     return Light(
         ((right * in_plane).float(), (down * in_plane).float(), front.float()),
         (right.float(), down.float()),
-        ambient.float(), intensity.float(), falloff.float(), tint.float()[..., None, None])
+        ambient.float(),
+        intensity.float(),
+        falloff.float(),
+        tint.float()[..., None, None],
+    )
 
 
 def _brightness(light: Light, diffuse: Tensor) -> Tensor:
@@ -122,8 +147,9 @@ def _brightness(light: Light, diffuse: Tensor) -> Tensor:
     return (light.ambient + light.intensity * diffuse) * falloff * light.tint
 
 
-def draw_surface(stream: Stream, indices: Sequence[int], texture: Texture, height: Tensor,
-                 light: Light) -> Tensor:
+def draw_surface(
+    stream: Stream, indices: Sequence[int], texture: Texture, height: Tensor, light: Light
+) -> Tensor:
     """The lit object, by Lambert's law and Blinn's highlight.
 
     Args:
@@ -155,15 +181,18 @@ def _texture(stream: Stream, indices: Sequence[int], texture: Texture) -> tuple[
     if not texture.randomize:
         return _plain(texture.fixed_colour), torch.tensor(texture.fixed_shininess)
     shininess = stream.uniform("shininess", indices, 1)[..., None, None]
-    return (_material(stream, "texture", indices),
-            between(texture.shininess_limits, shininess))
+    return (_material(stream, "texture", indices), between(texture.shininess_limits, shininess))
 
 
-def draw_background(stream: Stream, indices: Sequence[int], background: Background,
-                    light: Light) -> Tensor:
+def draw_background(
+    stream: Stream, indices: Sequence[int], background: Background, light: Light
+) -> Tensor:
     """The lit plane behind the object, shape ``(N, 3, 64, 64)``."""
-    albedo = _material(stream, "background", indices) if background.randomize \
+    albedo = (
+        _material(stream, "background", indices)
+        if background.randomize
         else _plain(background.fixed_colour)
+    )
     return albedo * _brightness(light, light.direction[2])
 
 
@@ -187,8 +216,9 @@ def stand_out(surface: Tensor, coverage: Tensor, behind: Tensor) -> Tensor:
     """
     luminance = surface.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
     weighted = (surface * luminance).sum(1, keepdim=True) * coverage
-    of_object = weighted.sum((2, 3), keepdim=True) \
-        / coverage.sum((2, 3), keepdim=True).clamp(min=1)
+    of_object = weighted.sum((2, 3), keepdim=True) / coverage.sum((2, 3), keepdim=True).clamp(
+        min=1
+    )
     of_background = (behind * luminance).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     contrast = of_object - of_background
     # Darker on bright backgrounds, brighter on dark ones, else to the side where the object is.

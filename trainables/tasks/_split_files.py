@@ -35,7 +35,8 @@ class SplitFile:
         raise ValueError(
             f"splits: must be a folder that holds {' or '.join(self.names)}; looked in "
             f"{', '.join(map(str, self.folders))}. The split files are published apart from the "
-            f"images, at {PUBLISHED_AT} in new_benchmark/<data set>/splits.")
+            f"images, at {PUBLISHED_AT} in new_benchmark/<data set>/splits."
+        )
 
     def read(self, classes: ClassList) -> list[str]:
         """Its lines, relative to the folder of the real half.
@@ -52,11 +53,15 @@ class SplitFile:
         seen = set[str]()
         for number, line in enumerate(lines, start=1):
             for problem in _problems(line, classes):
-                raise ValueError(f"{file}, line {number}: {problem}, got {line!r}. Fetch the file "
-                                 f"anew from {PUBLISHED_AT}.")
+                raise ValueError(
+                    f"{file}, line {number}: {problem}, got {line!r}. Fetch the file "
+                    f"anew from {PUBLISHED_AT}."
+                )
             if line in seen:
-                raise ValueError(f"{file}, line {number}: must name an image once, got {line!r} "
-                                 "again. Remove the line.")
+                raise ValueError(
+                    f"{file}, line {number}: must name an image once, got {line!r} "
+                    "again. Remove the line."
+                )
             seen.add(line)
         return [line.removeprefix(f"{REAL}/") for line in lines]
 

@@ -6,8 +6,9 @@ from torch import Tensor
 from trainables.images import stratified_split
 
 
-def split_or_complain(labels: Tensor, fraction: float, rng: torch.Generator, role: str,
-                      place: str) -> tuple[Tensor, Tensor]:
+def split_or_complain(
+    labels: Tensor, fraction: float, rng: torch.Generator, role: str, place: str
+) -> tuple[Tensor, Tensor]:
     """See :func:`stratified_split`.
 
     Args:
@@ -22,6 +23,7 @@ def split_or_complain(labels: Tensor, fraction: float, rng: torch.Generator, rol
     """
     first, second = stratified_split(labels, fraction, rng)
     if not len(first) or not len(second):
-        raise ValueError(f"{role}: {place} must hold at least two images of a class, to be split "
-                         "in two.")
+        raise ValueError(
+            f"{role}: {place} must hold at least two images of a class, to be split in two."
+        )
     return first, second

@@ -22,5 +22,9 @@ SUBIMAGENET = {
 TEN_CLASSES = ClassList(
     names=tuple(SUBIMAGENET),
     # VisDA-2017's spelling, and ImageNet's folders in published mixtures.
-    aliases={"aeroplane": "airplane", "motorcycle": "motorbike",
-             **{folder: name for name, folders in SUBIMAGENET.items() for folder in folders}})
+    aliases={
+        "aeroplane": "airplane",
+        "motorcycle": "motorbike",
+        **{folder: name for name, folders in SUBIMAGENET.items() for folder in folders},
+    },
+)

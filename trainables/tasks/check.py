@@ -84,11 +84,14 @@ def inspect(part: Part, advance: Advance, decode: bool = False) -> Finding:
             advance(0 if decode else len(chosen))
     _compare(finding, root, sorted(groups))
     if missing:
-        finding.problems.append(f"{part.role}: {len(missing)} listed images are missing from "
-                                f"{root}:\n{first_of(sorted(missing))}")
+        finding.problems.append(
+            f"{part.role}: {len(missing)} listed images are missing from "
+            f"{root}:\n{first_of(sorted(missing))}"
+        )
     if unlisted:
-        finding.remarks.append(f"{part.role}: {unlisted} images of {root} are in other lists or "
-                               "in none.")
+        finding.remarks.append(
+            f"{part.role}: {unlisted} images of {root} are in other lists or in none."
+        )
     if damages:
         finding.problems.append(first_of(damages))
     return finding
@@ -108,14 +111,17 @@ def _compare(finding: Finding, root: Path, groups: list[str]) -> None:
         finding.problems.append(str(error))
     wrong = sum(finding.counts[name] != count for name, count in finding.expected.items())
     if wrong:
-        finding.problems.append(f"{part.role}: {wrong} classes have another number of images than "
-                                "is published: see the table.")
+        finding.problems.append(
+            f"{part.role}: {wrong} classes have another number of images than "
+            "is published: see the table."
+        )
     # A list must itself be the published one.
     total = sum((finding.counts if part.split is None else finding.expected).values())
     if part.published_total not in (None, total):
         what = root if part.split is None else part.split.find()
-        finding.problems.append(f"{part.role}: {what} must hold {part.published_total} images, "
-                                f"got {total}.")
+        finding.problems.append(
+            f"{part.role}: {what} must hold {part.published_total} images, got {total}."
+        )
 
 
 def _damages(root: Path, paths: list[str], advance: Advance) -> list[str]:
@@ -123,7 +129,7 @@ def _damages(root: Path, paths: list[str], advance: Advance) -> list[str]:
     damages = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), _CHUNK):
-            chunk = [root / path for path in paths[start:start + _CHUNK]]
+            chunk = [root / path for path in paths[start : start + _CHUNK]]
             damages += [damage for damage in pool.map(damage_of, chunk) if damage is not None]
             advance(len(chunk))
     return damages
@@ -134,14 +140,21 @@ def table_of(findings: Sequence[Finding]) -> Table:
     table = Table("class", title="images found")
     for finding in findings:
         table.add_column(finding.part.role, justify="right")
-    names = dict.fromkeys(name for finding in findings for name in finding.part.classes.names
-                          if finding.counts[name] or finding.expected[name])
+    names = dict.fromkeys(
+        name
+        for finding in findings
+        for name in finding.part.classes.names
+        if finding.counts[name] or finding.expected[name]
+    )
     for name in names:
-        table.add_row(name, *(_cell(finding.counts[name], finding.expected.get(name))
-                              for finding in findings))
+        table.add_row(
+            name,
+            *(_cell(finding.counts[name], finding.expected.get(name)) for finding in findings),
+        )
     table.add_section()
-    table.add_row("all", *(_cell(sum(finding.counts.values()), _total(finding))
-                           for finding in findings))
+    table.add_row(
+        "all", *(_cell(sum(finding.counts.values()), _total(finding)) for finding in findings)
+    )
     return table
 
 
@@ -176,8 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(problem, style="red", markup=False, highlight=False)
     if any(finding.problems for finding in findings):
         return DIFFERENT
-    console.print("All that is published is there." if all(map(_total, findings)) else
-                  "All classes are there. Columns without colour have no published numbers.")
+    console.print(
+        "All that is published is there."
+        if all(map(_total, findings))
+        else "All classes are there. Columns without colour have no published numbers."
+    )
     return AS_PUBLISHED
 
 
@@ -190,12 +206,19 @@ def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]
     if len(settings) < len(options.set):
         raise ValueError(f"--set: must be NAME=VALUE, got {' '.join(options.set)}.")
     try:
-        config = validate(entry.Config, settings | ({"root": options.data} if options.data
-                                                    else {}))
+        config = validate(
+            entry.Config, settings | ({"root": options.data} if options.data else {})
+        )
     except InvalidConfig as error:
         raise ValueError(str(error)) from error
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TimeElapsedColumn(), console=console, transient=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
     findings = []
     with bar:
         for part in entry.layout(config).parts():
@@ -214,13 +237,21 @@ def _advance(bar: Progress, row: TaskID) -> Advance:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m trainables.tasks.check", description=__doc__.split(":")[0] + ".",
-        epilog="Exit code: 0 as published, 1 something missing or different, 2 could not check.")
+        prog="python -m trainables.tasks.check",
+        description=__doc__.split(":")[0] + ".",
+        epilog="Exit code: 0 as published, 1 something missing or different, 2 could not check.",
+    )
     parser.add_argument("--task", required=True, help="name of the task, for instance s2rda49")
-    parser.add_argument("--data", metavar="DIR",
-                        help="data root; else the environment variable SYN2REAL_DATA")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                        help="a setting of the task, for instance splits=DIR or source=synthetic")
+    parser.add_argument(
+        "--data", metavar="DIR", help="data root; else the environment variable SYN2REAL_DATA"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the task, for instance splits=DIR or source=synthetic",
+    )
     parser.add_argument("--decode", action="store_true", help="read every image, too")
     return parser
 

@@ -55,18 +55,26 @@ class _PictureBook:
         """The pictures at ``indices`` of a stream, in memory."""
         places: list[int] = indices.tolist()
         images = cached_array(
-            self.cache, f"digits-{stream}", _origin() | {
-                "seed": self.seed, "stream": stream, "indices": str(places),
+            self.cache,
+            f"digits-{stream}",
+            _origin()
+            | {
+                "seed": self.seed,
+                "stream": stream,
+                "indices": str(places),
                 "factors": factors.model_dump_json(include=set(Factors.model_fields)),
-            }, lambda: self._render(stream, places, factors))
+            },
+            lambda: self._render(stream, places, factors),
+        )
         return LabelledImages(TensorImages(torch.from_numpy(images)), digits_at(indices))
 
     def _render(self, stream: str, indices: Sequence[int], factors: Factors) -> NDArray[np.uint8]:
         glyphs = self.glyphs()
-        chunks = [indices[i:i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
+        chunks = [indices[i : i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
         with _one_thread():
-            return torch.cat([render(glyphs, Stream(self.seed, stream), chunk, factors)
-                              for chunk in chunks]).numpy()
+            return torch.cat(
+                [render(glyphs, Stream(self.seed, stream), chunk, factors) for chunk in chunks]
+            ).numpy()
 
     def glyphs(self) -> Tensor:
         """See :func:`draw_glyphs`."""
@@ -135,7 +143,8 @@ class Digits(Task):
             classes=tuple(str(digit) for digit in range(NUM_CLASSES)),
             # A mirrored digit is another sign, so no flips.
             geometry=Geometry(
-                crop_size=IMAGE_SIZE, resize_size=IMAGE_SIZE, padding=4, mirror=False),
+                crop_size=IMAGE_SIZE, resize_size=IMAGE_SIZE, padding=4, mirror=False
+            ),
             source_train=source_train,
             source_val=source_val,
             target_train=target_train.without_labels(),
@@ -152,27 +161,31 @@ def _source(config: "Digits.Config", book: _PictureBook) -> tuple[LabelledImages
     """Training pictures and hold-out."""
     digits = digits_at(torch.arange(config.num_source))
     train, val = stratified_split(
-        digits, config.holdout, generator(config.seed, "digits", "holdout"))
+        digits, config.holdout, generator(config.seed, "digits", "holdout")
+    )
     source_val = book.pictures("source", val, config)
     if config.repeat:
         return book.pictures("source", train, config), source_val
     endless = RenderedImages(
-        book.glyphs(), Stream(config.seed, "source"), config, config.num_source)
+        book.glyphs(), Stream(config.seed, "source"), config, config.num_source
+    )
     return LabelledImages(endless, digits).subset(train), source_val
 
 
-def _target(imbalance: float, cache: Path) -> tuple[
-    LabelledImages, LabelledImages, LabelledImages
-]:
+def _target(
+    imbalance: float, cache: Path
+) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     """Scans for training, validation and test.
 
     The split is the same whatever the seed: figures on the test set compare.
     """
     scans = _scans(cache)
     rest, test = stratified_split(
-        scans.labels, NUM_TARGET_TEST / len(scans), generator(0, "digits", "target_test"))
+        scans.labels, NUM_TARGET_TEST / len(scans), generator(0, "digits", "target_test")
+    )
     train, val = stratified_split(
-        scans.labels[rest], NUM_TARGET_VAL / len(rest), generator(0, "digits", "target_val"))
+        scans.labels[rest], NUM_TARGET_VAL / len(rest), generator(0, "digits", "target_val")
+    )
     kept = _long_tail(scans.labels[rest[train]], imbalance)
     return scans.subset(rest[train[kept]]), scans.subset(rest[val]), scans.subset(test)
 
@@ -192,15 +205,18 @@ def _long_tail(labels: Tensor, imbalance: float) -> Tensor:
         members = (labels == label).nonzero()[:, 0]
         share = imbalance ** (-label / (NUM_CLASSES - 1))
         order = torch.randperm(len(members), generator=generator(0, "digits", "tail", label))
-        kept.append(members[order[:max(1, round(share * len(members)))]])
+        kept.append(members[order[: max(1, round(share * len(members)))]])
     return torch.cat(kept).sort().values
 
 
 def _scans(cache: Path) -> LabelledImages:
     """All of scikit-learn's scans in its order."""
     origin: dict[str, str | int] = {
-        "version": 1, "size": IMAGE_SIZE, "scan_size": _SCAN_SIZE,
-        "scikit-learn": version("scikit-learn"), "torch": version("torch"),
+        "version": 1,
+        "size": IMAGE_SIZE,
+        "scan_size": _SCAN_SIZE,
+        "scikit-learn": version("scikit-learn"),
+        "torch": version("torch"),
     }
     images = torch.from_numpy(cached_array(cache, "scans", origin, _enlarged_scans))
     labels = torch.from_numpy(cached_array(cache, "scan-labels", origin, _scan_labels))
@@ -213,7 +229,8 @@ def _enlarged_scans() -> NDArray[np.uint8]:
 
     scans = torch.from_numpy(load_digits().images).float()[:, None] / 16
     scans = F.interpolate(
-        scans, size=(_SCAN_SIZE, _SCAN_SIZE), mode="bicubic", align_corners=False).clamp(0, 1)
+        scans, size=(_SCAN_SIZE, _SCAN_SIZE), mode="bicubic", align_corners=False
+    ).clamp(0, 1)
     scans = F.pad(scans, [(IMAGE_SIZE - _SCAN_SIZE) // 2] * 4)
     return (scans * 255).round().to(torch.uint8).numpy()
 

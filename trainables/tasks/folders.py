@@ -58,8 +58,10 @@ class Folders(Task):
         @model_validator(mode="after")
         def _check(self) -> Self:
             if TARGET_TEST in self.test_sets:
-                raise ValueError(f"test_sets must not name a set '{TARGET_TEST}': that is split "
-                                 "off the target. Choose another name.")
+                raise ValueError(
+                    f"test_sets must not name a set '{TARGET_TEST}': that is split "
+                    "off the target. Choose another name."
+                )
             if self.classes is not None and len(set(self.classes)) < len(self.classes):
                 raise ValueError(f"classes must differ, got {', '.join(self.classes)}.")
             return self
@@ -70,8 +72,9 @@ class Folders(Task):
         assert isinstance(config, Folders.Config)
         source = _Tree.open("source", config.source)
         target = _Tree.open("target", config.target)
-        tests = {name: _Tree.open(f"test_sets/{name}", path)
-                 for name, path in config.test_sets.items()}
+        tests = {
+            name: _Tree.open(f"test_sets/{name}", path) for name, path in config.test_sets.items()
+        }
         naming = _naming(source, config)
 
         # All folders are compared with the classes before any image is read.
@@ -81,15 +84,23 @@ class Folders(Task):
 
         source_train, source_val = _split(
             LabelledImages(source.images(cache), source_labels),
-            config.holdout, generator(config.seed, "folders", "holdout"), source)
-        test_sets = {name: LabelledImages(tree.images(cache), test_labels[name])
-                     for name, tree in tests.items()}
+            config.holdout,
+            generator(config.seed, "folders", "holdout"),
+            source,
+        )
+        test_sets = {
+            name: LabelledImages(tree.images(cache), test_labels[name])
+            for name, tree in tests.items()
+        }
         target_images, order = target.images_by_content(cache)
         target_val = None
         if target_labels is not None:
             target_val, test_sets[TARGET_TEST] = _split(
                 LabelledImages(target_images, target_labels[order]),
-                config.target_test_fraction, generator(config.seed, "folders", "target"), target)
+                config.target_test_fraction,
+                generator(config.seed, "folders", "target"),
+                target,
+            )
         return Domains(
             classes=naming.classes,
             geometry=photograph_geometry(config.image_size, mirror=config.mirror),
@@ -117,8 +128,9 @@ class _Tree:
         root = existing_folder(role, path)
         files = find_images(root)
         if not files:
-            raise ValueError(f"{role}: folder {root} holds no images. Images end in "
-                             f"{', '.join(EXTENSIONS)}.")
+            raise ValueError(
+                f"{role}: folder {root} holds no images. Images end in {', '.join(EXTENSIONS)}."
+            )
         return _Tree(role, root, files)
 
     @property
@@ -145,15 +157,18 @@ class _Tree:
         """
         for file in self.files:
             if len(file.parts) == 1:
-                raise ValueError(f"{self.role}: image {self.root / file} must lie in the "
-                                 "folder of its class. Only a target without any class folders "
-                                 "may hold images directly.")
+                raise ValueError(
+                    f"{self.role}: image {self.root / file} must lie in the "
+                    "folder of its class. Only a target without any class folders "
+                    "may hold images directly."
+                )
         names = [file.parts[0] for file in self.files]
         present = set(names)
         for folder in sorted(self.root.iterdir()):
             if folder.is_dir() and not folder.name.startswith(".") and folder.name not in present:
-                raise ValueError(f"{self.role}: class folder {folder} holds no images. Fill it "
-                                 "or remove it.")
+                raise ValueError(
+                    f"{self.role}: class folder {folder} holds no images. Fill it or remove it."
+                )
         return names
 
 
@@ -178,7 +193,8 @@ class _Naming:
             if self.aliases.get(folder, folder) not in positions:
                 raise ValueError(
                     f"{tree.role}: folder '{folder}' of {tree.root} is no class of {self.origin}."
-                    f"{nearest(folder, list(self.classes))} Rename it or list it in aliases.")
+                    f"{nearest(folder, list(self.classes))} Rename it or list it in aliases."
+                )
         return torch.tensor([positions[self.aliases.get(f, f)] for f in folders])
 
 
@@ -195,22 +211,27 @@ def _naming(source: _Tree, config: Folders.Config) -> _Naming:
     if config.classes is not None:
         classes, origin = config.classes, "the setting `classes`"
     if len(classes) < 2:
-        raise ValueError(f"source: must have at least two classes, got {', '.join(classes)} "
-                         f"from {origin}.")
+        raise ValueError(
+            f"source: must have at least two classes, got {', '.join(classes)} from {origin}."
+        )
     for name in classes:
         if name not in named:
-            raise ValueError(f"classes: '{name}' has no folder in the source {source.root}."
-                             f"{nearest(name, folders)} Rename the folder or list it in aliases.")
+            raise ValueError(
+                f"classes: '{name}' has no folder in the source {source.root}."
+                f"{nearest(name, folders)} Rename the folder or list it in aliases."
+            )
     for folder, name in config.aliases.items():
         if name not in classes:
-            raise ValueError(f"aliases: '{folder}' stands for '{name}', which is no class of "
-                             f"{origin}.{nearest(name, list(classes))}")
+            raise ValueError(
+                f"aliases: '{folder}' stands for '{name}', which is no class of "
+                f"{origin}.{nearest(name, list(classes))}"
+            )
     return _Naming(classes, config.aliases, origin)
 
 
-def _split(samples: LabelledImages, fraction: float, rng: torch.Generator, tree: _Tree) -> tuple[
-    LabelledImages, LabelledImages
-]:
+def _split(
+    samples: LabelledImages, fraction: float, rng: torch.Generator, tree: _Tree
+) -> tuple[LabelledImages, LabelledImages]:
     """See :func:`split_or_complain`."""
     first, second = split_or_complain(samples.labels, fraction, rng, tree.role, str(tree.root))
     return samples.subset(first), samples.subset(second)

@@ -37,18 +37,30 @@ class ImageNet(PublishedTask):
         """See :class:`PublishedTask`."""
         assert isinstance(config, ImageNet.Config)
         if config.synthetic is not None and config.subset == "imagenet":
-            raise ValueError("synthetic: must be null for the subset 'imagenet', whose classes "
-                             f"are finer than the renders' ones, got '{config.synthetic}'.")
+            raise ValueError(
+                "synthetic: must be null for the subset 'imagenet', whose classes "
+                f"are finer than the renders' ones, got '{config.synthetic}'."
+            )
         root = data_root(config)
         photographs, renders = (
-            classes.with_aliases(config.aliases) for classes in _classes(config.subset))
-        parts = [Part("source", partial(existing_folder, "source", root / config.source),
-                      photographs, published_total=None if config.subset == "subimagenet"
-                      else _NUM_IMAGES)]
+            classes.with_aliases(config.aliases) for classes in _classes(config.subset)
+        )
+        parts = [
+            Part(
+                "source",
+                partial(existing_folder, "source", root / config.source),
+                photographs,
+                published_total=None if config.subset == "subimagenet" else _NUM_IMAGES,
+            )
+        ]
         if config.synthetic is not None:
-            parts.append(Part(
-                "synthetic", partial(existing_folder, "synthetic", root / config.synthetic),
-                renders))
+            parts.append(
+                Part(
+                    "synthetic",
+                    partial(existing_folder, "synthetic", root / config.synthetic),
+                    renders,
+                )
+            )
         return Layout(photographs.names, tuple(parts))
 
 
@@ -61,10 +73,15 @@ def _classes(subset: str) -> tuple[ClassList, ClassList]:
     if subset == "subimagenet":
         used = {folder for merged in SUBIMAGENET.values() for folder in merged}
         return replace(TEN_CLASSES, left_out=frozenset(folders) - used), TEN_CLASSES
-    merged = {} if subset == "imagenet" else {
-        folder: first for first, *others in SUBIMAGENET.values() for folder in others}
+    merged = (
+        {}
+        if subset == "imagenet"
+        else {folder: first for first, *others in SUBIMAGENET.values() for folder in others}
+    )
     names = tuple(folder for folder in folders if folder not in merged)
     first = {name: folders[0] for name, folders in SUBIMAGENET.items()}
     spellings = {folder: first[name] for folder, name in TEN_CLASSES.aliases.items()}
-    return (ClassList(names, merged),
-            ClassList(names, {**first, **spellings}, required=frozenset(first.values())))
+    return (
+        ClassList(names, merged),
+        ClassList(names, {**first, **spellings}, required=frozenset(first.values())),
+    )

@@ -6,8 +6,18 @@ from trainables.tasks._published import Layout, PublishedTask
 from trainables.tasks._s2rda import S2RDA_49, S2RDAConfig, s2rda_layout
 from trainables.tasks.base import TaskConfig
 
-_ABSENT = {"birdhouse", "cap", "filecabinet", "flowerpot", "guitar", "mailbox", "microphone",
-           "piano", "rifle", "washer"}
+_ABSENT = {
+    "birdhouse",
+    "cap",
+    "filecabinet",
+    "flowerpot",
+    "guitar",
+    "mailbox",
+    "microphone",
+    "piano",
+    "rifle",
+    "washer",
+}
 """Classes of S2RDA-49 that MetaShift has no photographs of."""
 S2RDA_MS_39 = tuple(name for name in S2RDA_49 if name not in _ABSENT)
 

@@ -21,12 +21,28 @@ from trainables.tasks.base import TaskConfig
 _FOLDERS = ("VisDA-2017", "visda-2017", "VisDA2017", "visda", "SubVisDA-10", "subvisda")
 """Names of the data set's folder in a root that holds several."""
 _TRAIN = {
-    "airplane": 14_309, "bicycle": 7_365, "bus": 16_640, "car": 12_800, "knife": 14_240,
-    "motorbike": 17_360, "plant": 10_731, "skateboard": 11_680, "train": 16_000, "truck": 9_600,
+    "airplane": 14_309,
+    "bicycle": 7_365,
+    "bus": 16_640,
+    "car": 12_800,
+    "knife": 14_240,
+    "motorbike": 17_360,
+    "plant": 10_731,
+    "skateboard": 11_680,
+    "train": 16_000,
+    "truck": 9_600,
 }
 _VALIDATION = {
-    "airplane": 3_646, "bicycle": 3_475, "bus": 4_690, "car": 10_401, "knife": 2_075,
-    "motorbike": 5_796, "plant": 4_549, "skateboard": 2_281, "train": 4_236, "truck": 5_548,
+    "airplane": 3_646,
+    "bicycle": 3_475,
+    "bus": 4_690,
+    "car": 10_401,
+    "knife": 2_075,
+    "motorbike": 5_796,
+    "plant": 4_549,
+    "skateboard": 2_281,
+    "train": 4_236,
+    "truck": 5_548,
 }
 
 
@@ -54,10 +70,14 @@ class SubVisDA10(PublishedTask):
         """See :class:`PublishedTask`."""
         assert isinstance(config, SubVisDA10.Config)
         root = folder_with(data_root(config), config.source, _FOLDERS)
-        classes = ClassList(TEN_CLASSES.names, TEN_CLASSES.aliases,
-                            left_out=frozenset({"horse", "person"})).with_aliases(config.aliases)
+        classes = ClassList(
+            TEN_CLASSES.names, TEN_CLASSES.aliases, left_out=frozenset({"horse", "person"})
+        ).with_aliases(config.aliases)
         source, target = (
             Part(role, partial(existing_folder, role, root / tree), classes, published=published)
-            for role, tree, published in (("source", config.source, _TRAIN),
-                                          ("target", config.target, _VALIDATION)))
+            for role, tree, published in (
+                ("source", config.source, _TRAIN),
+                ("target", config.target, _VALIDATION),
+            )
+        )
         return Layout(classes.names, (source,), (target,), test_share=config.target_test_fraction)

@@ -37,11 +37,26 @@ class SynSL(PublishedTask):
         """See :class:`PublishedTask`."""
         assert isinstance(config, SynSL.Config)
         root, classes = data_root(config), TEN_CLASSES.with_aliases(config.aliases)
-        published = dict.fromkeys(classes.names, _PER_CLASS[config.source]) \
-            if config.source in _PER_CLASS else {}
-        source = Part("source", partial(existing_folder, "source", root / config.source), classes,
-                      published=published)
-        return Layout(classes.names, (source,), test_sets={
-            name: Part(f"test_sets/{name}",
-                       partial(existing_folder, f"test_sets/{name}", root / tree), classes)
-            for name, tree in config.test_sets.items()})
+        published = (
+            dict.fromkeys(classes.names, _PER_CLASS[config.source])
+            if config.source in _PER_CLASS
+            else {}
+        )
+        source = Part(
+            "source",
+            partial(existing_folder, "source", root / config.source),
+            classes,
+            published=published,
+        )
+        return Layout(
+            classes.names,
+            (source,),
+            test_sets={
+                name: Part(
+                    f"test_sets/{name}",
+                    partial(existing_folder, f"test_sets/{name}", root / tree),
+                    classes,
+                )
+                for name, tree in config.test_sets.items()
+            },
+        )
