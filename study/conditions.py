@@ -69,7 +69,8 @@ class Conditions:
                         Problem(
                             ("compare_by",),
                             (
-                                f"must give each condition a name of its own, and there are two '{name}'. "
+                                f"must give each condition a name of its own, and there are two "
+                                f"'{name}'. "
                                 "Rename an option."
                             ),
                         )

@@ -190,7 +190,8 @@ class StudyConfig(BaseConfig):
                     Problem(
                         ("tasks", i),
                         (
-                            f"'{names[i]}' is given twice; another study of it takes a space of its own."
+                            f"'{names[i]}' is given twice; another study of it takes a space of "
+                            f"its own."
                         ),
                     )
                     for i in again
@@ -208,7 +209,8 @@ class StudyConfig(BaseConfig):
                 Problem(
                     ("joint",),
                     (
-                        f"{self.joint} is over tasks, and needs at least two of them: tasks: [s2rda49, "
+                        f"{self.joint} is over tasks, and needs at least two of them: tasks: "
+                        f"[s2rda49, "
                         "s2rda_ms39]."
                     ),
                 )
@@ -218,7 +220,8 @@ class StudyConfig(BaseConfig):
                 Problem(
                     ("cost",),
                     (
-                        "is of one task and has no meaning where the search is joint. Leave out cost or "
+                        "is of one task and has no meaning where the search is joint. Leave out "
+                        "cost or "
                         "joint."
                     ),
                 )
@@ -445,7 +448,8 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
         raise ValueError(
             "\n".join(
                 dict.fromkeys(
-                    f"{_where(problem.place, changed, file)}: {join(problem.place)}: {problem.message}"
+                    f"{_where(problem.place, changed, file)}: {join(problem.place)}: "
+                    f"{problem.message}"
                     for problem in problems
                 )
             )

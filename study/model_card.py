@@ -144,8 +144,10 @@ def _uses(config: TrialConfig, description: ModelDescription) -> str:
             _wrapped(f"Classifies an image as one of: {classes}."),
             "## Bias, Risks, and Limitations",
             _wrapped(
-                "It knows these classes alone: an image of anything else gets one of them, perhaps "
-                "with high probability. Probabilities are a softmax and not calibrated. Figures below "
+                "It knows these classes alone: an image of anything else gets one of them, "
+                "perhaps "
+                "with high probability. Probabilities are a softmax and not calibrated. Figures "
+                "below "
                 "hold for images like those of the task: " + _first_paragraph(task.__doc__)
             ),
         )
@@ -190,7 +192,8 @@ def _training(winner: TrialRecord, config: TrialConfig, description: ModelDescri
             "### Preprocessing",
             "",
             _wrapped(
-                f"At test time the short side is scaled to {transform.resize_size} pixels (bilinear, "
+                f"At test time the short side is scaled to {transform.resize_size} pixels "
+                f"(bilinear, "
                 f"antialiased), {transform.crop_size} × {transform.crop_size} are cut from the "
                 f"centre, values are scaled to 0…1, and channels are normalised to mean "
                 f"{_channels(transform.mean)} and deviation {_channels(transform.std)} "

@@ -36,9 +36,8 @@ def print_plan(space: str, overrides: list[str], console: Console) -> None:
             scale = " (log)" if getattr(distribution, "log", False) else ""
             table.add_row(
                 name,
-                f"{getattr(distribution, 'low')} … "  # noqa: B009
-                f"{getattr(distribution, 'high')}{scale}",
-            )  # noqa: B009
+                f"{getattr(distribution, 'low')} … {getattr(distribution, 'high')}{scale}",  # noqa: B009
+            )
         else:
             table.add_row(name, ", ".join(str(value) for value in values))
     console.print(table)

@@ -214,7 +214,8 @@ def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
         if relative:
             raise ValueError(
                 "\n".join(
-                    f"{place}: must be absolute on a cluster, as its machines see it, got {text}. Or "
+                    f"{place}: must be absolute on a cluster, as its machines see it, got "
+                    f"{text}. Or "
                     "give its folder: --set directory=/FOLDER."
                     for place, text in relative.items()
                 )

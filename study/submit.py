@@ -233,7 +233,7 @@ class Tunnel:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.said = tempfile.TemporaryFile()
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the tunnel
         self.process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -83,7 +83,7 @@ class SourceOnly(Task):
         return replace(Digits.load(config, cache), target_train=None, target_val=None)
 
 
-class Touched(Exception):
+class TouchedError(Exception):
     """A test set was read."""
 
 
@@ -95,7 +95,7 @@ class _Forbidden(Images):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        raise Touched
+        raise TouchedError
 
 
 class ForbiddenTests(Task):

@@ -197,7 +197,8 @@ def test_without_a_network_there_is_one_clear_message(
         pytest.raises(
             ValueError,
             match=(
-                r"^the ImageNet weights of .* cannot be downloaded \(.*not known.*\)\. Fetch them .*"
+                r"^the ImageNet weights of .* cannot be downloaded \(.*not known.*\)\. Fetch "
+                r"them .*"
                 r"checkpoint: \{path: …\}"
             ),
         ),

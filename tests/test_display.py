@@ -50,7 +50,7 @@ class Shown:
         return trial
 
     def report(self, trial: LiveTrial, evaluation: int, **changes: object) -> Report:
-        report = replace(training_report(trial.config, evaluation), **changes)  # type: ignore
+        report = replace(training_report(trial.config, evaluation), **changes)  # type: ignore[arg-type]
         self.session.on_report(trial.id, report)
         return report
 

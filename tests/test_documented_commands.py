@@ -272,7 +272,8 @@ TABLE: dict[str, Entry] = {
             "ray up cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
             "ray down": "cluster_e2e/test_on_aws.py",
             "ray down cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
-            "RAY_UP_enable_autoscaler_v2=0 ray up cluster/onprem.yaml": "cluster_e2e/test_by_ssh.py",
+            "RAY_UP_enable_autoscaler_v2=0 ray up "
+            "cluster/onprem.yaml": "cluster_e2e/test_by_ssh.py",
             "python -m study.run --space s2rda49 --cluster cluster/cluster.yaml --storage "
             "s3://my-studies/runs": "cluster_e2e/test_on_aws.py",
             "ray dashboard cluster/cluster.yaml": "cluster_e2e/test_on_aws.py",
@@ -424,7 +425,7 @@ def _run_here(words: list[str]) -> str:
         with contextlib.redirect_stdout(printed):
             runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        assert end.code == 0, printed.getvalue()
+        assert end.code == 0, printed.getvalue()  # noqa: PT017 - it may also not be raised
     finally:
         sys.argv = arguments
         torch.set_num_threads(threads)

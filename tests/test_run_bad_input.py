@@ -135,13 +135,15 @@ def test_what_is_no_space(place: Place, text: str, line: str) -> None:
         (
             "[1.0e-4, 1.0e-2]",
             "[1.0e-2, 1.0e-4]",
-            "space.yaml:9: search/optimizer/learning_rate/log_uniform: must be [low, high] with low < "
+            "space.yaml:9: search/optimizer/learning_rate/log_uniform: must be [low, high] with "
+            "low < "
             "high, got [0.01, 0.0001].",
         ),
         (
             "[1.0e-4, 1.0e-2]",
             "[1e-4, 1.0e-2]",
-            "space.yaml:9: search/optimizer/learning_rate/log_uniform/0: must be a number, got '1e-4'. "
+            "space.yaml:9: search/optimizer/learning_rate/log_uniform/0: must be a number, got "
+            "'1e-4'. "
             "YAML reads 1e-4 as text: write 1.0e-4.",
         ),
         (
@@ -166,13 +168,15 @@ def test_a_mistake_in_the_space(place: Place, old: str, new: str, line: str) -> 
         (["--workers", "0"], "--set: fixed/resources/workers: must be greater than 0, got 0."),
         (
             ["--set", "fixed.optimizer.weight_decay=1e-4"],
-            "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML reads 1e-4 as "
+            "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML "
+            "reads 1e-4 as "
             "text: write 1.0e-4, without quotes.",
         ),
         (
             ["--set", "fixed.schedule.num_epoch=3"],
             "--set: fixed/schedule/num_epoch: unknown key 'num_epoch'. Did you mean 'num_epochs'? "
-            "Known: decay, decay_epochs, decay_factor, decay_interval, num_epochs, num_steps, per, "
+            "Known: decay, decay_epochs, decay_factor, decay_interval, num_epochs, num_steps, "
+            "per, "
             "warmup_steps.",
         ),
         (["--name", "a/b"], "--name: must be the plain name of a folder, got 'a/b'."),

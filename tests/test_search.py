@@ -185,7 +185,7 @@ def test_the_random_start_lasts_until_enough_trials_have_finished(
     ],
 )
 def test_what_auto_is(search: dict[str, object], num_trials: int, settings: object) -> None:
-    study, space = make_study(search=search)
+    _, space = make_study(search=search)
     auto = Choice[BaseConfig]("auto", AutoConfig())
     assert resolve(auto, space, num_trials) == settings
 

@@ -170,7 +170,8 @@ def test_probes_try_every_option_and_both_ends() -> None:
                     }
                 }
             },
-            "search/method/choice/dann/domain_weight: must be greater than or equal to 0, got -1.0.",
+            "search/method/choice/dann/domain_weight: must be greater than or equal to 0, got "
+            "-1.0.",
         ),
         (
             {"augmentation": {"choice": ["weak", "wek"]}},
@@ -184,7 +185,8 @@ def test_probes_try_every_option_and_both_ends() -> None:
         ),
         (
             {"method": {"choice": {"mcd": {"hiden_dim": 3}}}},
-            "search/method/choice/mcd/hiden_dim: unknown key 'hiden_dim'. Did you mean 'hidden_dim'? "
+            "search/method/choice/mcd/hiden_dim: unknown key 'hiden_dim'. Did you mean "
+            "'hidden_dim'? "
             f"Known: {', '.join(sorted(MCD.Config.model_fields))}.",
         ),
         (
@@ -410,11 +412,13 @@ def test_cases_beside_other_keys_add_to_them() -> None:
     [
         (
             {"task": {"digits": {"cases": []}}},
-            "search/task/digits/cases: must be a mapping of at least one label to settings, got [].",
+            "search/task/digits/cases: must be a mapping of at least one label to settings, got "
+            "[].",
         ),
         (
             {"task": {"digits": {"cases": {}}}},
-            "search/task/digits/cases: must be a mapping of at least one label to settings, got {}.",
+            "search/task/digits/cases: must be a mapping of at least one label to settings, got "
+            "{}.",
         ),
         (
             {"task": {"digits": {"cases": {"a": {}, "b": {"scale": {"fixd": 1.0}}}}}},

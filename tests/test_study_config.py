@@ -213,12 +213,14 @@ def test_a_value_is_overridden(file: Path) -> None:
         ),
         (
             "fixed.optimizer.weight_decay=1e-4",
-            "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML reads 1e-4 "
+            "--set: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML "
+            "reads 1e-4 "
             "as text: write 1.0e-4, without quotes.",
         ),
         (
             "search.method.choice.dann.domain_weight={uniform: [-1.0, 1.0]}",
-            "--set: search/method/choice/dann/domain_weight: must be greater than or equal to 0, got "
+            "--set: search/method/choice/dann/domain_weight: must be greater than or equal to "
+            "0, got "
             "-1.0.",
         ),
         ("time_limit=2", "--set: time_limit: must be a time such as 90m, 2h or 1d12h, got 2."),
@@ -283,12 +285,14 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("num_trials: 6", "sampler: tpp"),
-            "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: auto, cma_es, gp, "
+            "space.yaml:4: sampler: unknown sampler 'tpp'. Did you mean 'tpe'? Known: auto, "
+            "cma_es, gp, "
             "random, tpe.",
         ),
         (
             changed("num_trials: 6", "pruner: {asha: {reduction_factor: 1}}"),
-            "space.yaml:4: pruner/asha/reduction_factor: must be greater than or equal to 2, got 1.",
+            "space.yaml:4: pruner/asha/reduction_factor: must be greater than or equal to 2, "
+            "got 1.",
         ),
         (
             changed("criterion: entropy", "criterion: entrophy"),
@@ -302,7 +306,8 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits", "task: 3"),
-            "space.yaml:2: task: must be the name of a task, or one name with its settings, got 3.",
+            "space.yaml:2: task: must be the name of a task, or one name with its settings, got "
+            "3.",
         ),
         (
             changed("task: digits", "task:\n  digits:\n    num_source: 3"),
@@ -326,11 +331,13 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits", "tasks:\n- digits\n- 3"),
-            "space.yaml:4: tasks/1: must be the name of a task, or one name with its settings, got 3.",
+            "space.yaml:4: tasks/1: must be the name of a task, or one name with its settings, "
+            "got 3.",
         ),
         (
             changed("task: digits", "tasks:\n- digits\n- digits: {num_source: 50}"),
-            "space.yaml:4: tasks/1: 'digits' is given twice; another study of it takes a space of its "
+            "space.yaml:4: tasks/1: 'digits' is given twice; another study of it takes a space "
+            "of its "
             "own.",
         ),
         (
@@ -344,7 +351,8 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits", "tasks: [digits, synsl]").replace("[0.5, 1.0]", "[-0.5, 1.0]"),
-            "space.yaml:19: search/method/choice/dann/domain_weight: must be greater than or equal to "
+            "space.yaml:19: search/method/choice/dann/domain_weight: must be greater than or "
+            "equal to "
             "0, got -0.5.",
         ),
         (SPACE[: SPACE.index("search:")], "space.yaml: search: is required and missing."),
@@ -360,17 +368,20 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("[1.0e-4, 1.0e-2]", "[1.0e-2, 1.0e-4]"),
-            "space.yaml:10: search/optimizer/learning_rate/log_uniform: must be [low, high] with low < "
+            "space.yaml:10: search/optimizer/learning_rate/log_uniform: must be [low, high] "
+            "with low < "
             "high, got [0.01, 0.0001].",
         ),
         (
             changed("[1.0e-4, 1.0e-2]", "[1e-4, 1.0e-2]"),
-            "space.yaml:10: search/optimizer/learning_rate/log_uniform/0: must be a number, got '1e-4'. "
+            "space.yaml:10: search/optimizer/learning_rate/log_uniform/0: must be a number, got "
+            "'1e-4'. "
             "YAML reads 1e-4 as text: write 1.0e-4.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "optimizer: {weight_decay: 1e-4}"),
-            "space.yaml:7: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. YAML reads "
+            "space.yaml:7: fixed/optimizer/weight_decay: must be a valid number, got '1e-4'. "
+            "YAML reads "
             "1e-4 as text: write 1.0e-4, without quotes.",
         ),
         (
@@ -383,7 +394,8 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("[0.5, 1.0]", "[-0.5, 1.0]"),
-            "space.yaml:19: search/method/choice/dann/domain_weight: must be greater than or equal to "
+            "space.yaml:19: search/method/choice/dann/domain_weight: must be greater than or "
+            "equal to "
             "0, got -0.5.",
         ),
         (
@@ -400,11 +412,13 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: {criterion: oracle}"),
-            "space.yaml:7: fixed/selection/criterion: is set by 'criterion' at the top of a space.",
+            "space.yaml:7: fixed/selection/criterion: is set by 'criterion' at the top of a "
+            "space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: bnm"),
-            "space.yaml:7: fixed/selection: must be a valid dictionary or instance of SelectionConfig, "
+            "space.yaml:7: fixed/selection: must be a valid dictionary or instance of "
+            "SelectionConfig, "
             "got 'bnm'.",
         ),
         (

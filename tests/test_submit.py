@@ -109,7 +109,8 @@ def test_records_of_an_earlier_study_go_along(tmp_path: Path) -> None:
     [
         (
             ["--storage", "runs"],
-            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the absolute path of a "
+            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the absolute "
+            "path of a "
             "folder that all its machines see, got runs.",
         ),
         (["--address", "http://127.0.0.1:1"], "--cluster and --address: give one of them."),
@@ -140,7 +141,8 @@ def test_a_mistake_shows_before_anything_is_sent(
             "ssh: connect to host 10.0.0.1 port 22: Connection timed out",
         ),
         (
-            "Traceback:\njsonschema.exceptions.ValidationError: 'resources' is a required property\n\n"
+            "Traceback:\njsonschema.exceptions.ValidationError: 'resources' is a required "
+            "property\n\n"
             "On instance['x']:\n    {'Encrypted': True}\nError: Failed to forward dashboard.\n",
             "jsonschema.exceptions.ValidationError: 'resources' is a required property",
         ),

@@ -19,7 +19,7 @@ from torch import Tensor
 from study.live_trial import LiveTrial, make_record
 from study.records import RecordFile
 from tests.image_files import write_tree
-from tests.spy_tasks import Touched, timeless, tiny
+from tests.spy_tasks import TouchedError, timeless, tiny
 from trainables import trial as trial_module
 from trainables.checkpoint import TrialFolder, load_tensors, save_tensors
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
@@ -351,13 +351,15 @@ def test_a_tree_of_target_images_trains_as_a_flat_folder_of_them(tmp_path: Path)
         (
             "Unlabelled",
             {"selection": {"criterion": "oracle"}},
-            "criterion 'oracle' needs target labels, which task 'tests.spy_tasks.Unlabelled' does not "
+            "criterion 'oracle' needs target labels, which task 'tests.spy_tasks.Unlabelled' "
+            "does not "
             "have.",
         ),
         (
             "SourceOnly",
             {"selection": {"criterion": "bnm"}},
-            "criterion 'bnm' needs a target, which task 'tests.spy_tasks.SourceOnly' does not have.",
+            "criterion 'bnm' needs a target, which task 'tests.spy_tasks.SourceOnly' does not "
+            "have.",
         ),
         (
             "SourceOnly",
@@ -452,7 +454,7 @@ def test_test_sets_are_not_read_by_a_search_s_trial(tmp_path: Path, cache: Path)
 def test_test_sets_are_read_where_the_configuration_says_so(tmp_path: Path, cache: Path) -> None:
     config = tiny("tests.spy_tasks.ForbiddenTests", evaluation={"test": True, "max_images": 50})
     reports = []
-    with pytest.raises(Touched):
+    with pytest.raises(TouchedError):
         for report in run_trial(config, tmp_path, cache):
             reports.append(report)
     assert [(report.phase, report.finished) for report in reports] == [("training", False)] * 2

@@ -22,7 +22,7 @@ def _unchanged(value: Any) -> Any:
 class Runtime:
     """A trial's place among its workers; the default is one process on the CPU."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - cannot be changed
     rank: int = 0
     world_size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = _unchanged

@@ -287,7 +287,7 @@ class Life:
             )
         self.course.leaks += [
             key
-            for key in self.bucket.keys()
+            for key in self.bucket.keys()  # noqa: SIM118 - a bucket is no mapping
             if any(secret.encode() in (self.bucket.read(key) or b"") for secret in self.secrets)
         ]
         self.course.leaks += [
