@@ -335,7 +335,9 @@ class _Training:
                 )
         scores = {}
         for name, criterion in self.criteria.items():
-            if isinstance(criterion, Criterion) or isinstance(evaluation, OracleEvaluation):
+            if isinstance(criterion, Criterion):  # noqa: SIM114 - what each may see differs
+                scores[f"criterion/{name}"] = criterion.score(evaluation)
+            elif isinstance(evaluation, OracleEvaluation):
                 scores[f"criterion/{name}"] = criterion.score(evaluation)
         for name, score in scores.items():
             if not math.isfinite(score):
