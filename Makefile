@@ -5,7 +5,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-CLUSTER_TESTS = tests/cluster tests/cluster_e2e tests/test_submit.py
+CLUSTER_TESTS = tests/cluster tests/cluster_e2e tests/study/jobs/test_submit.py
 
 .PHONY: study test cluster-test lint bench
 

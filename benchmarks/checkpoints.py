@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.checkpoint import TrialFolder
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
+from trainables.configuration.schema import validate
 from trainables.methods import METHODS
-from trainables.schema import validate
-from trainables.trial import run_trial
+from trainables.training.trial import run_trial
 
 IMAGES = 4
 """In each class of each domain."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from trainables.images import LabelledImages
+from trainables.data.images import LabelledImages
 from trainables.tasks import Digits, Domains
 
 ZOOM = 2

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 
 from trainables.config import TrialConfig
+from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
-from trainables.evaluation import OracleEvaluation
-from trainables.measuring import Meter
-from trainables.schema import validate
-from trainables.trained import load_trained
-from trainables.trial import open_domains, run_trial
+from trainables.data.evaluation import OracleEvaluation
+from trainables.inference.trained_method import load_trained
+from trainables.training.evaluator import Meter
+from trainables.training.trial import open_domains, run_trial
 
 
 def trial(method: str) -> TrialConfig:

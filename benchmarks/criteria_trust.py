@@ -20,7 +20,7 @@ from rich.table import Table
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from benchmarks.record_curves import TABLE
-from study.curves import read_curves
+from study.analysis.learning_curves import read_curves
 
 Floats = NDArray[np.float64]
 

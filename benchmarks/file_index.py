@@ -15,11 +15,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainables.images import ImageSubset
-from trainables.schema import validate
+from trainables.configuration.schema import validate
+from trainables.data.file_index import ListedFolder, open_index
+from trainables.data.images import ImageSubset
 from trainables.tasks import SynSL
-from trainables.tasks._file_index import ListedFolder, open_index
-from trainables.tasks._ten_classes import TEN_CLASSES
+from trainables.tasks.published._ten_classes import TEN_CLASSES
 
 NUM_READS = 100_000
 """Paths that are looked up at random, as training does."""

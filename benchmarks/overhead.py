@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from study.records import read_records
+from study.trials.records import read_records
 
 SPACE = """
 task: {digits: {num_source: 400, num_test: 50}}

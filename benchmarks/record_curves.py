@@ -15,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from study import run_study
-from study.curves import read_curves
+from study.analysis.learning_curves import read_curves
 
 TABLE = Path(__file__).parent / "digits_curves.csv.gz"
 FIRST_SEED = 1000

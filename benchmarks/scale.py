@@ -29,20 +29,20 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-import study.tuner
-from study.config import StudyConfig, read_studies
-from study.display import Display, LogBook
-from study.layout import Layout
-from study.live_trial import LiveTrial
-from study.ray_host import own_ray
-from study.records import TrialRecord
-from study.session import Session
-from study.tensorboard import TensorBoard
-from trainables.checkpoint import TrialFolder
+import study.execution.tuner
+from study.config.study_config import StudyConfig, read_studies
+from study.execution.local_ray import own_ray
+from study.reporting.progress import Display, LogBook
+from study.reporting.tensorboard import TensorBoard
+from study.session.session import Session
+from study.storage.study_folder import Layout
+from study.trials.records import TrialRecord
+from study.trials.running_trial import LiveTrial
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
+from trainables.configuration.schema import validate
 from trainables.ray_trainable import Assignment, TrialTrainable
-from trainables.schema import validate
-from trainables.trial import Report
+from trainables.training.trial import Report
 
 SPACE = """
 task: digits
@@ -129,15 +129,15 @@ class Meter:
         """Trials that had ended, and what had been used; a window lies between two of them."""
 
     def on_start(self, trial: LiveTrial) -> None:
-        """See :class:`study.session.Observer`."""
+        """See :class:`study.session.session.Observer`."""
         if not self.marks:  # what comes before, Ray's start for one, does not count
             self.marks.append((0, Use.now()))
 
     def on_report(self, trial: LiveTrial, report: Report) -> None:
-        """See :class:`study.session.Observer`."""
+        """See :class:`study.session.session.Observer`."""
 
     def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
-        """See :class:`study.session.Observer`."""
+        """See :class:`study.session.session.Observer`."""
         self.num_ended += 1
         if self.num_ended in EDGES:
             self.mark()
@@ -213,11 +213,11 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     """Runs a session's trials as a study does."""
     root = session.layout.root
     resources = next(session.study.space().probe_configs()).resources
-    setattr(study.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
+    setattr(study.execution.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
     with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
-        with study.tuner.Interruption() as interruption:
-            study.tuner.run(
+        with study.execution.tuner.Interruption() as interruption:
+            study.execution.tuner.run(
                 session, resources, concurrency, root / "cache", root / SCRATCH, interruption
             )
 

@@ -3,7 +3,7 @@
 python -m benchmarks.search_efficiency [--seeds N] [--trials N] [--curves FILE|STUDY]
 
 Reference: random search at full length. Others: the samplers with and without early stopping, all
-through the code that studies use (:mod:`study.simulate`).
+through the code that studies use (:mod:`study.analysis.simulation`).
 """
 
 import argparse
@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.record_curves import TABLE
-from study.config import read_study
-from study.curves import read_curves
-from study.pruners import PRUNERS
-from study.samplers import SAMPLERS, TPEConfig
-from study.simulate import Surrogate, efficiencies, efficiency_table
-from trainables.schema import Choice, default_choice
+from study.analysis.learning_curves import read_curves
+from study.analysis.simulation import Surrogate, efficiencies, efficiency_table
+from study.config.study_config import read_study
+from study.search.pruners import PRUNERS
+from study.search.samplers import SAMPLERS, TPEConfig
+from trainables.configuration.schema import Choice, default_choice
 
 
 def main() -> None:

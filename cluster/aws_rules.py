@@ -7,7 +7,7 @@ import botocore.session
 from botocore.model import ListShape, Shape, StringShape, StructureShape
 
 from cluster.findings import TO_FILL, Finding, Tree, at
-from trainables.schema import Place, nearest
+from trainables.configuration.schema import Place, nearest
 
 RAYS_OWN = ("SubnetIds",)
 """Keys of a node_config that are Ray's and not AWS's."""

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from cluster.findings import Finding, Tree
-from study.yaml_file import YamlFile, read_yaml
-from trainables.schema import join
+from trainables.configuration.schema import join
+from trainables.configuration.yaml_file import YamlFile, read_yaml
 
 USAGE = "python -m cluster.check"
 

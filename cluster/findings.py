@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.schema import Place, shorten
+from trainables.configuration.schema import Place, shorten
 
 Tree = dict[str, Any]
 """A file's content."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned
 from trainables.config import SLOT
-from trainables.schema import Place
+from trainables.configuration.schema import Place
 
 CLUSTER: Place = ("spec", "rayClusterSpec")
 

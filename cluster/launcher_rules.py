@@ -17,7 +17,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned, texts
 from trainables.config import SLOT
-from trainables.schema import Place
+from trainables.configuration.schema import Place
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

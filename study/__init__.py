@@ -8,7 +8,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from study.launch import StudyFailed, StudyResult, run_study
+    from study.execution.launch import StudyFailed, StudyResult, run_study
 
 __all__ = ["StudyFailed", "StudyResult", "run_study"]
 
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> object:
     """Imports on demand: parts of this package do without torch and Ray."""
     if name not in __all__:
         raise AttributeError(f"module 'study' has no attribute '{name}'")
-    from study import launch
+    from study.execution import launch
 
     return {
         "StudyFailed": launch.StudyFailed,

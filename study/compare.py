@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.published import Published
-from study.storage import local_copies
-from study.stored import StoredStudy, read_all
-from study.tabular import WIDTH, as_csv, as_json_text, as_latex, terminal
-from trainables.checkpoint import write_atomically
-from trainables.store import StoreFailed
+from study.analysis.published import Published
+from study.analysis.stored_study import StoredStudy, read_all
+from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, terminal
+from study.storage.locations import local_copies
+from trainables.checkpointing.object_store import StoreFailed
+from trainables.checkpointing.trial_folder import write_atomically
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
@@ -85,7 +85,7 @@ def _write(
     studies: list[StoredStudy], published: Published | None, form: str, out: Path | None
 ) -> None:
     if form == "html":
-        from study.html import as_html  # plotly takes a second to import
+        from study.reporting.html.page import as_html  # plotly takes a second to import
 
         out = out or Path(HTML)
         _save(out, as_html(studies, published))

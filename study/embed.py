@@ -17,19 +17,19 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from study.conditions import file_name
-from study.layout import Layout
-from study.records import TrialRecord, by_task
-from study.storage import local_copies
-from study.stored import read_finals
+from study.analysis.stored_study import read_finals
+from study.spaces.conditions import file_name
+from study.storage.locations import local_copies
+from study.storage.study_folder import Layout
+from study.trials.records import TrialRecord, by_task
+from trainables.checkpointing.object_store import StoreFailed
 from trainables.config import TrialConfig
-from trainables.images import Images, ImageSubset
-from trainables.measuring import Meter
-from trainables.randomness import generator
-from trainables.schema import validate
-from trainables.store import StoreFailed
-from trainables.trained import load_trained
-from trainables.trial import open_domains
+from trainables.configuration.schema import validate
+from trainables.data.images import Images, ImageSubset
+from trainables.inference.trained_method import load_trained
+from trainables.runtime.randomness import generator
+from trainables.training.evaluator import Meter
+from trainables.training.trial import open_domains
 
 MAX_IMAGES = 1000
 """Of each domain, drawn at random with the seed of the trial: t-SNE's time grows fast."""

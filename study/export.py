@@ -12,18 +12,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from study.layout import Layout
-from study.model_card import model_card
-from study.ranks import worth_among
-from study.records import TrialRecord, by_task
-from study.storage import local_copies
-from study.stored import read_finals
+from study.analysis.stored_study import read_finals
+from study.reporting.model_card import model_card
+from study.storage.locations import local_copies
+from study.storage.study_folder import Layout
+from study.trials.ranking import worth_among
+from study.trials.records import TrialRecord, by_task
 from trainables.augmentations import Geometry
-from trainables.checkpoint import load_tensors, make_writable, write_atomically
-from trainables.classifier import ModelFolder, save_model
+from trainables.checkpointing.object_store import StoreFailed, is_uri
+from trainables.checkpointing.trial_folder import load_tensors, make_writable, write_atomically
 from trainables.config import TrialConfig
-from trainables.schema import nearest, validate
-from trainables.store import StoreFailed, is_uri
+from trainables.configuration.schema import nearest, validate
+from trainables.inference.classifier import ModelFolder, save_model
 
 
 def export(

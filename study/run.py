@@ -7,19 +7,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.config import StudyConfig, read_studies, read_study
-from study.launch import StudyFailed, run_study
-from study.layout import Layout
-from study.mirror import StorageFailed
-from study.plan import print_plan, print_spaces
-from study.report import print_summary
-from study.space import SearchSpace
-from study.storage import OUT
-from study.stored import read_all
-from study.tables import across
-from study.tabular import side_by_side
-from trainables.paths import is_relative
-from trainables.store import StoreFailed, is_uri
+from study.analysis.stored_study import read_all
+from study.analysis.study_tables import across
+from study.config.study_config import StudyConfig, read_studies, read_study
+from study.execution.launch import StudyFailed, run_study
+from study.reporting.dry_run import print_plan, print_spaces
+from study.reporting.exports import side_by_side
+from study.reporting.summary import print_summary
+from study.spaces.search_space import SearchSpace
+from study.storage.locations import OUT
+from study.storage.study_folder import Layout
+from study.storage.sync import StorageFailed
+from trainables.checkpointing.object_store import StoreFailed, is_uri
+from trainables.configuration.paths import is_relative
 
 CLUSTER = Path("cluster/cluster.yaml")
 
@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
             print_plan(options.space, overrides, console)
             return 0
         if options.simulate is not None:
-            from study.simulate import print_simulation  # slow to import, and seldom needed
+            from study.analysis.simulation import (
+                print_simulation,  # slow to import, and seldom needed
+            )
 
             print_simulation(*read_study(options.space, overrides), options.simulate, console)
             return 0
@@ -185,7 +187,7 @@ def _check_storage(place: str | None) -> None:
 
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the study as a job of a cluster."""
-    from study.submit import Submission, submit
+    from study.jobs.submit import Submission, submit
 
     if options.cluster and options.address:
         raise ValueError("--cluster and --address: give one of them.")

@@ -11,59 +11,35 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("methods", "tasks", "backbones", "augmentations", "criteria")
-"""Of entries that configuration chooses by name."""
+
+TABLES = ("augmentations", "backbones", "criteria", "methods", "tasks")
+"""Packages of entries that configuration chooses by name."""
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("trainables.*",),  # what has no place below: networks, losses, loading, checkpoint, …
-    tuple(f"trainables.{package}" for package in PACKAGES),
+    ("trainables.configuration",),
+    ("trainables.runtime",),
+    ("trainables.checkpointing",),
+    ("trainables.data",),
+    ("trainables.nn",),
+    tuple(f"trainables.{table}" for table in TABLES),
     ("trainables.config",),
-    ("trainables.accumulation", "trainables.measuring", "trainables.selection"),
-    ("trainables.trial", "trainables.trained"),
-    ("trainables.checks", "trainables.classifier"),
-    ("trainables", "trainables.run", "trainables.predict", "trainables.ray_trainable"),
-    (
-        "study.tree",
-        "study.entry",
-        "study.yaml_file",
-        "study.quiet",
-        "study.environment",
-        "study.keeper",
-        "study.lease",
-        "study.appended",
-        "study.lines",
-        "study.layout",
-    ),
-    ("study.notation",),
-    ("study.space",),
-    ("study.conditions", "study.samplers", "study.pruners"),
-    ("study.config",),
-    ("study.records",),
-    ("study.search",),
-    ("study.live_trial",),
-    (
-        "study.ranks",
-        "study.agreement",
-        "study.budget",
-        "study.curves",
-        "study.paired",
-        "study.shared_records",
-    ),
-    ("study.finals", "study.pareto"),
-    ("study.session", "study.placement"),
-    ("study.mirror",),
+    ("trainables.training",),
+    ("trainables.inference",),
+    ("trainables",),  # commands, and what Ray is handed
     ("study.storage",),
-    ("study.comparison",),
-    ("study.published", "study.stored"),
-    ("study.cards", "study.pictures", "study.tables"),
-    ("study.report",),
-    ("study.model_card",),
-    ("study.*",),  # what has no place elsewhere: display, export, tensorboard, tuner, …
-    ("study.html", "study.tabular"),
-    ("study.launch", "study.compare", "study.submit"),
-    ("study", "study.run"),
+    ("study.spaces",),
+    ("study.search",),
+    ("study.config",),
+    ("study.trials",),
+    ("study.session",),
+    ("study.analysis",),
+    ("study.reporting",),
+    ("study.execution",),
+    ("study.jobs",),
+    ("study",),  # commands
 )
-"""From the lowest to the highest. Modules import lower layers only; a package's, its base too."""
+"""From the lowest to the highest. A module imports lower layers and its own package. The two
+topmost of each tree are its modules that are in no package; they do not import one another."""
 
 EXCEPTIONS = {
     # the second view is a weak augmentation, and then some
@@ -74,7 +50,7 @@ EXCEPTIONS = {
 }
 """Further imports: from a module or package, of a module or package."""
 
-RAY = ("study.tuner", "study.ray_host", "study.submit", "trainables.ray_trainable", "cluster")
+RAY = ("study.execution", "study.jobs", "trainables.ray_trainable", "cluster")
 """Who may name Ray."""
 
 MUTABLE = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
@@ -125,30 +101,40 @@ def within(name: str, whole: str) -> bool:
 
 
 def layer_of(name: str) -> int:
-    """The layer that names the module or its package, else the one of the rest."""
+    """The layer that names the module's package, else that of the tree's own modules."""
     for number, names in enumerate(LAYERS):
-        if name in names or package_of(name) in names:
+        if any("." in package and within(name, package) for package in names):
             return number
-    return next(
-        number for number, names in enumerate(LAYERS) if f"{name.split('.')[0]}.*" in names
-    )
+    return LAYERS.index((name.split(".")[0],))
 
 
-def package_of(name: str) -> str | None:
-    packages = (f"trainables.{package}" for package in PACKAGES)
-    return next((package for package in packages if within(name, package)), None)
+def package_of(name: str) -> str:
+    """The package below the tree's root that a module is in; itself if it is in none."""
+    return ".".join(name.split(".")[:2])
+
+
+def table_of(name: str) -> str | None:
+    tables = (f"trainables.{table}" for table in TABLES)
+    return next((table for table in tables if within(name, table)), None)
 
 
 def may_import(name: str, other: str) -> bool:
     if any(within(name, a) and within(other, b) for a, b in EXCEPTIONS):
         return True
-    package = package_of(name)
-    if package is not None and package == package_of(other):
-        last = other.split(".")[-1]
-        return name == package or (other != package and (last == "base" or last.startswith("_")))
+    table = table_of(name)
+    if table is not None and table == table_of(other):
+        return within(other, name) or is_shared_by_entries(other, table)
     if layer_of(name) == layer_of(other):
-        return layer_of(name) == 0 or name in ("trainables", "study")
+        return table is None and (
+            name in ("trainables", "study") or package_of(name) == package_of(other)
+        )
     return layer_of(other) < layer_of(name)
+
+
+def is_shared_by_entries(name: str, table: str) -> bool:
+    """Whether entries may import it: the table's base, and modules of its own."""
+    last = name.split(".")[-1]
+    return name != table and (last == "base" or last.startswith("_"))
 
 
 OWN = {
@@ -176,14 +162,16 @@ def test_imports_point_one_way() -> None:
         ("trainables.methods.dann", "trainables.tasks"),
         ("trainables.methods.base", "trainables.config"),
         ("trainables.criteria.bnm", "trainables.augmentations"),
-        ("trainables.networks", "trainables.methods.base"),
-        ("trainables.config", "trainables.trial"),
-        ("trainables.measuring", "trainables.trial"),
-        ("trainables.trial", "trainables.ray_trainable"),
-        ("trainables.trial", "study.records"),
-        ("study.search", "study.session"),
-        ("study.comparison", "study.report"),
-        ("study.display", "study.tensorboard"),
+        ("trainables.nn.networks", "trainables.methods.base"),
+        ("trainables.config", "trainables.training.trial"),
+        ("trainables.data.loading", "trainables.nn.networks"),
+        ("trainables.tasks.published.s2rda49", "trainables.tasks.folders"),
+        ("trainables.training.trial", "trainables.ray_trainable"),
+        ("trainables.training.trial", "study.trials.records"),
+        ("study.session.ask_tell", "study.analysis.comparison"),
+        ("study.analysis.comparison", "study.reporting.summary"),
+        ("study.reporting.progress", "study.execution.tuner"),
+        ("study.run", "study.compare"),
     ],
 )
 def test_the_rule_forbids(name: str, other: str) -> None:
@@ -222,7 +210,7 @@ def test_exceptions_are_needed() -> None:
 def test_ray_is_named_only_in_its_place() -> None:
     naming = {name for name in FILES if any(within(other, "ray") for other in imports_of(name))}
     assert {name for name in naming if not any(within(name, place) for place in RAY)} == set()
-    assert {"study.tuner", "trainables.ray_trainable"} <= naming
+    assert {"study.execution.tuner", "study.jobs.submit", "trainables.ray_trainable"} <= naming
 
 
 def test_trainables_know_nothing_of_searching() -> None:

@@ -22,10 +22,10 @@ import pytest
 import torch
 import yaml
 
-from study.config import parse_studies
-from study.yaml_file import read_yaml
-from tests.image_files import write_image, write_tree
-from tests.studies import overrides, run_without_ray
+from study.config.study_config import parse_studies
+from tests.support.image_files import write_image, write_tree
+from tests.support.studies import overrides, run_without_ray
+from trainables.configuration.yaml_file import read_yaml
 
 pytestmark = [
     pytest.mark.slow,
@@ -166,8 +166,8 @@ TABLE: dict[str, Entry] = {
         "comparison.html", "python -m study.compare runs/first --format html", (FIRST,)
     ),
     # CONTRIBUTING
-    'make test ARGS="tests/test_session.py -k winners"': Make(
-        "python -m pytest tests/test_session.py -k winners"
+    'make test ARGS="tests/study/session/test_session.py -k winners"': Make(
+        "python -m pytest tests/study/session/test_session.py -k winners"
     ),
     "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md

@@ -6,10 +6,10 @@
 ...     print(report.epoch, report.metrics)
 """
 
-from trainables.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.config import TrialConfig, read_trial_config
-from trainables.runtime import Runtime
-from trainables.trial import Report, TrialFailed, run_trial
+from trainables.inference.classifier import Classified, Classifier, Unreadable, load_model
+from trainables.runtime.distributed import Runtime
+from trainables.training.trial import Report, TrialFailed, run_trial
 
 __all__ = [
     "Classified",

@@ -17,11 +17,18 @@ from pydantic import (
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.configuration.paths import PathText
+from trainables.configuration.schema import (
+    BaseConfig,
+    Choice,
+    OneOf,
+    default_choice,
+    look_up,
+    validate,
+)
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
 from trainables.methods import METHODS, MethodConfig
-from trainables.optimization import OptimizerConfig, ScheduleConfig
-from trainables.paths import PathText
-from trainables.schema import BaseConfig, Choice, OneOf, default_choice, look_up, validate
+from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
 from trainables.tasks import TASKS, TaskConfig
 
 TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]

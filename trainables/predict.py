@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from trainables.classifier import Classified, Classifier, load_model
+from trainables.inference.classifier import Classified, Classifier, load_model
 from trainables.tasks import find_images
 
 

@@ -26,12 +26,12 @@ from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.queue import Queue
 
-from trainables.checkpoint import TrialFolder
+from trainables.checkpointing.object_store import Store, StoreFailed, Stores
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import SLOT, TrialConfig
-from trainables.runtime import Runtime, current_runtime, is_lost_connection
-from trainables.schema import validate
-from trainables.store import Store, StoreFailed, Stores
-from trainables.trial import Report, run_trial
+from trainables.configuration.schema import validate
+from trainables.runtime.distributed import Runtime, current_runtime, is_lost_connection
+from trainables.training.trial import Report, run_trial
 
 log = logging.getLogger(__name__)
 

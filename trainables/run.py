@@ -21,13 +21,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainables.checkpoint import make_writable
-from trainables.checks import check_trials
+from trainables.checkpointing.trial_folder import make_writable
 from trainables.config import TrialConfig, read_trial_config
-from trainables.runtime import Runtime, current_runtime
-from trainables.schema import validate
+from trainables.configuration.schema import validate
+from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
-from trainables.trial import Report, TrialFailed, run_trial
+from trainables.training.checks import check_trials
+from trainables.training.trial import Report, TrialFailed, run_trial
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 ``python -m tests.cluster.losing_a_node FOLDER WORKERS`` prints what became of it as JSON.
 """
 
-import study.quiet  # noqa: F401 - before Ray
+import study.execution.ray_settings  # noqa: F401 - before Ray
 
 # isort: split
 import json
@@ -18,12 +18,12 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from study.config import read_study
-from study.layout import Layout
-from study.session import Session
-from study.tuner import Interruption, run
-from tests.studies import TINY
-from trainables.checkpoint import load_tensors
+from study.config.study_config import read_study
+from study.execution.tuner import Interruption, run
+from study.session.session import Session
+from study.storage.study_folder import Layout
+from tests.support.studies import TINY
+from trainables.checkpointing.trial_folder import load_tensors
 from trainables.config import ResourcesConfig
 
 DEADLINE_SECONDS = 240.0

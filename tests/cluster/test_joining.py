@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study.records import read_records
-from tests.ray_head import RayHead
-from tests.studies import TINY, overrides
+from study.trials.records import read_records
+from tests.support.ray_head import RayHead
+from tests.support.studies import TINY, overrides
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from study.appended import read_parts
-from study.mirror import parts_of
-from study.records import TrialRecord
+from study.storage.remote_log import read_parts
+from study.storage.sync import parts_of
+from study.trials.records import TrialRecord
 from tests.cluster.clouds import BUCKET
 from tests.cluster_e2e.leaks import wait_for
-from trainables.store import Store
+from trainables.checkpointing.object_store import Store
 
 STORAGE = f"s3://{BUCKET}/runs"
 NAME = "study"

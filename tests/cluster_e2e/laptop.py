@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster.files import ROOT
-from tests.ray_head import answer_of
+from tests.support.ray_head import answer_of
 
 PORT = 18265
 """Of the tunnel to the dashboard."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from study.records import TrialRecord, read_records
+from study.trials.records import TrialRecord, read_records
 from tests.cluster.files import filled
 from tests.cluster_e2e.hosts import PREFIX, Hosts, run
 from tests.cluster_e2e.laptop import SECONDS, Laptop, status
@@ -67,7 +67,7 @@ def live(folder: Path, laptop: Laptop) -> Course:
             "-m",
             "study.run",
             "--space",
-            "tests/spaces/tiny.yaml",
+            "tests/support/spaces/tiny.yaml",
             "--cluster",
             str(cluster),
             "--storage",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from study.records import TrialRecord
+from study.trials.records import TrialRecord
 from tests.cluster.clouds import REGION, set_up_account
 from tests.cluster.files import filled
 from tests.cluster_e2e.bucket import NAME, STORAGE, Bucket
@@ -167,7 +167,7 @@ class Life:
             "-m",
             "study.run",
             "--space",
-            "tests/spaces/tiny.yaml",
+            "tests/support/spaces/tiny.yaml",
             "--cluster",
             str(cluster),
             "--storage",

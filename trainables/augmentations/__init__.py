@@ -14,7 +14,7 @@ from trainables.augmentations.randaugment import RandAugment
 from trainables.augmentations.strong import StrongAugmentation
 from trainables.augmentations.trivialaugment import TrivialAugment
 from trainables.augmentations.weak import WeakAugmentation
-from trainables.geometry import Geometry
+from trainables.data.geometry import Geometry
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "none": NoAugmentation,

@@ -8,8 +8,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from trainables.geometry import Geometry
-from trainables.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig
+from trainables.data.geometry import Geometry
 
 
 class AugmentationConfig(BaseConfig):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from trainables.augmentations.base import AugmentationConfig
 from trainables.augmentations.weak import WeakAugmentation
-from trainables.geometry import Geometry
+from trainables.data.geometry import Geometry
 
 
 class RandomAffine(nn.Module):

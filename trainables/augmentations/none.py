@@ -5,7 +5,7 @@ from typing import final
 from torch import nn
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, evaluation_transform
-from trainables.geometry import Geometry
+from trainables.data.geometry import Geometry
 
 
 @final

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
-from trainables.geometry import Geometry
+from trainables.data.geometry import Geometry
 
 
 @final

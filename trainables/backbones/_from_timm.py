@@ -7,7 +7,7 @@ import timm
 from torch import Tensor, nn
 
 from trainables.backbones.base import no_download
-from trainables.schema import nearest
+from trainables.configuration.schema import nearest
 
 
 def create(name: str, imagenet: bool, settings: Mapping[str, Any]) -> nn.Module:

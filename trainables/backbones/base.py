@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 
-from trainables.networks import Backbone
-from trainables.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig
+from trainables.nn.networks import Backbone
 
 
 class BackboneConfig(BaseConfig):

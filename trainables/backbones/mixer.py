@@ -7,7 +7,7 @@ from timm.models.mlp_mixer import MlpMixer
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
-from trainables.networks import Backbone
+from trainables.nn.networks import Backbone
 
 
 @final

@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from trainables.backbones.base import Architecture, BackboneConfig, no_download
-from trainables.networks import Backbone
+from trainables.nn.networks import Backbone
 
 
 @final

@@ -6,7 +6,7 @@ from pydantic import PositiveInt
 from torch import nn
 
 from trainables.backbones.base import Architecture, BackboneConfig
-from trainables.networks import Backbone
+from trainables.nn.networks import Backbone
 
 
 @final

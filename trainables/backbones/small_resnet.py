@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from trainables.backbones.base import Architecture, BackboneConfig
-from trainables.networks import Backbone
+from trainables.nn.networks import Backbone
 
 
 @final

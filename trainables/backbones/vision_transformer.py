@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
-from trainables.networks import Backbone
+from trainables.nn.networks import Backbone
 
 
 @final

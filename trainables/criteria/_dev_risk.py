@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 LEAST_SCORE = -100.0
 """What a risk of 100 or more counts as. Cross entropy has no bound and weights have none; a

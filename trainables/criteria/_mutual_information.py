@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trainables.losses import entropy
+from trainables.nn.losses import entropy
 
 
 def mutual_information(logits: Tensor) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from trainables.randomness import generator
+from trainables.runtime.randomness import generator
 
 
 def own_order(features: Tensor) -> Tensor:

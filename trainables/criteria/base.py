@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from trainables.evaluation import Evaluation, OracleEvaluation
-from trainables.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig
+from trainables.data.evaluation import Evaluation, OracleEvaluation
 
 
 class CriterionConfig(BaseConfig):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from trainables.criteria._order import own_order
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 
 @final

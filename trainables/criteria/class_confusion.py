@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 _TEMPERATURE = 2.5
 """The paper's."""

@@ -5,7 +5,7 @@ from typing import final
 from trainables.criteria._density_ratio import density_ratio
 from trainables.criteria._dev_risk import LEAST_SCORE, source_losses, weighted_risk
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 
 @final

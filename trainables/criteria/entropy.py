@@ -4,8 +4,8 @@ import math
 from typing import final
 
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
-from trainables.losses import entropy
+from trainables.data.evaluation import Evaluation
+from trainables.nn.losses import entropy
 
 
 @final

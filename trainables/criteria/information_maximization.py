@@ -5,7 +5,7 @@ from typing import final
 
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 
 @final

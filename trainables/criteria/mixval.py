@@ -5,7 +5,7 @@ from typing import final
 from torch import Tensor
 
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
+from trainables.data.evaluation import Evaluation
 
 
 @final

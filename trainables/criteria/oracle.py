@@ -3,7 +3,7 @@
 from typing import final
 
 from trainables.criteria.base import LabelReadingCriterion
-from trainables.evaluation import OracleEvaluation, classification_metrics
+from trainables.data.evaluation import OracleEvaluation, classification_metrics
 
 
 @final

@@ -3,7 +3,7 @@
 from typing import final
 
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation, classification_metrics
+from trainables.data.evaluation import Evaluation, classification_metrics
 
 
 @final

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
-from trainables.evaluation import Evaluation
-from trainables.randomness import generator
+from trainables.data.evaluation import Evaluation
+from trainables.runtime.randomness import generator
 
 
 def hopkins_statistic(features: Tensor, chunk_size: int = 1024) -> float:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainables.batch import Batch, EpochViews
-from trainables.networks import Backbone, Networks, Prediction
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
-from trainables.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig
+from trainables.data.batch import Batch, EpochViews
+from trainables.nn.networks import Backbone, Networks, Prediction
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 class MethodConfig(BaseConfig):

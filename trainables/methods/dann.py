@@ -7,12 +7,12 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch
-from trainables.losses import ramp_up
+from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
-from trainables.networks import Backbone, Networks, Prediction, reverse_gradient
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
+from trainables.nn.losses import ramp_up
+from trainables.nn.networks import Backbone, Networks, Prediction, reverse_gradient
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 def domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:

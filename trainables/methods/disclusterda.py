@@ -7,13 +7,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch
-from trainables.clustering import class_sums
-from trainables.losses import class_imbalance, kl_divergence, ramp_up, squared_distances
+from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig, second_views
-from trainables.networks import Backbone, Networks, Prediction
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
+from trainables.nn.clustering import class_sums
+from trainables.nn.losses import class_imbalance, kl_divergence, ramp_up, squared_distances
+from trainables.nn.networks import Backbone, Networks, Prediction
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 def filtered_entropy(logits: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch
-from trainables.losses import class_imbalance
+from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
-from trainables.networks import Backbone, Networks, Prediction, frozen
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
+from trainables.nn.losses import class_imbalance
+from trainables.nn.networks import Backbone, Networks, Prediction, frozen
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 def classifier_discrepancy(first: Tensor, second: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch
-from trainables.losses import class_imbalance, entropy, kl_divergence, ramp_up
+from trainables.configuration.schema import BaseConfig
+from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
-from trainables.networks import Backbone, Networks, Prediction, frozen, running_averages_kept
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
-from trainables.schema import BaseConfig
+from trainables.nn.losses import class_imbalance, entropy, kl_divergence, ramp_up
+from trainables.nn.networks import Backbone, Networks, Prediction, frozen, running_averages_kept
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 Classify = Callable[[Tensor], Tensor]
 

@@ -9,8 +9,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch, EpochViews
-from trainables.clustering import (
+from trainables.data.batch import Batch, EpochViews
+from trainables.methods.base import Method, MethodConfig, second_views
+from trainables.nn.clustering import (
     class_sums,
     closeness,
     cluster_centres,
@@ -22,11 +23,10 @@ from trainables.clustering import (
     student_similarity,
     uncertainty_discounts,
 )
-from trainables.losses import kl_divergence, ramp_up
-from trainables.methods.base import Method, MethodConfig, second_views
-from trainables.networks import Backbone, Networks, Prediction
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
+from trainables.nn.losses import kl_divergence, ramp_up
+from trainables.nn.networks import Backbone, Networks, Prediction
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 def auxiliary_distribution(probabilities: Tensor, frequencies: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from typing import final
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainables.batch import Batch
+from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
-from trainables.networks import Backbone, Networks, Prediction
-from trainables.optimization import MakeOptimizer
-from trainables.runtime import Runtime
+from trainables.nn.networks import Backbone, Networks, Prediction
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 
 @final

@@ -1,15 +1,15 @@
 """Tasks by name. A new one is a file here and a line in the table."""
 
-from trainables.tasks._image_files import find_images, read_image
-from trainables.tasks._published import DATA_VARIABLE, using_data_folder
+from trainables.data.image_files import find_images, read_image
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
-from trainables.tasks.imagenet import ImageNet
-from trainables.tasks.s2rda49 import S2RDA49
-from trainables.tasks.s2rda_ms39 import S2RDAMS39
-from trainables.tasks.subvisda10 import SubVisDA10
-from trainables.tasks.synsl import SynSL
+from trainables.tasks.published.base import DATA_VARIABLE, using_data_folder
+from trainables.tasks.published.imagenet import ImageNet
+from trainables.tasks.published.s2rda49 import S2RDA49
+from trainables.tasks.published.s2rda_ms39 import S2RDAMS39
+from trainables.tasks.published.subvisda10 import SubVisDA10
+from trainables.tasks.published.synsl import SynSL
 
 TASKS: dict[str, type[Task]] = {
     "digits": Digits,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from trainables.geometry import Geometry
-from trainables.images import LabelledImages, UnlabelledImages
-from trainables.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig
+from trainables.data.geometry import Geometry
+from trainables.data.images import LabelledImages, UnlabelledImages
 
 TARGET_TEST = "target_test"
 """The test set of a target that is split into parts."""

@@ -19,12 +19,12 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trainables.schema import InvalidConfig, look_up, validate
+from trainables.configuration.schema import InvalidConfig, look_up, validate
+from trainables.data.file_index import walk_images
+from trainables.data.image_files import damage_of, first_of
 from trainables.tasks import TASKS
-from trainables.tasks._class_list import LEFT_OUT
-from trainables.tasks._file_index import walk_images
-from trainables.tasks._image_files import damage_of, first_of
-from trainables.tasks._published import Part, PublishedTask
+from trainables.tasks.published._class_list import LEFT_OUT
+from trainables.tasks.published.base import Part, PublishedTask
 
 AS_PUBLISHED, DIFFERENT, CANNOT_CHECK = 0, 1, 2
 """Exit codes."""

@@ -8,11 +8,9 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
-from trainables.images import LabelledImages, UnlabelledImages
-from trainables.paths import PathText
-from trainables.randomness import generator
-from trainables.schema import nearest
-from trainables.tasks._image_files import (
+from trainables.configuration.paths import PathText
+from trainables.configuration.schema import nearest
+from trainables.data.image_files import (
     EXTENSIONS,
     FileImages,
     check_images,
@@ -20,7 +18,9 @@ from trainables.tasks._image_files import (
     find_images,
     photograph_geometry,
 )
-from trainables.tasks._splitting import split_or_complain
+from trainables.data.images import LabelledImages, UnlabelledImages
+from trainables.data.splitting import split_or_complain
+from trainables.runtime.randomness import generator
 from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 
 

@@ -1,0 +1,67 @@
+"""Learning curves of trials as one table: of studies' records, or of a file that ships."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from study.trials.records import TrialRecord, by_task, read_records
+
+FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", "source_val/accuracy")
+"""Those that are neither searched values nor criteria."""
+
+
+def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
+    """One row an evaluation of the trials of searches.
+
+    Columns: ``seed``, ``trial``, ``evaluation``, ``objective`` (of the best checkpoint so far),
+    ``source_val/accuracy``, the searched values by path, and ``criterion/<name>``.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "seed": record.seed,
+                "trial": record.id,
+                "evaluation": evaluation.evaluation,
+                "objective": evaluation.objective,
+                "source_val/accuracy": evaluation.metrics["source_val/accuracy"],
+                **record.params,
+                **{
+                    name: value
+                    for name, value in evaluation.metrics.items()
+                    if name.startswith("criterion/")
+                },
+            }
+            for record in records
+            if record.stage == "search"
+            for evaluation in record.evaluations
+        ]
+    )
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """The curves of a study's folder, or of a CSV file (compressed or not) made of such.
+
+    Raises:
+        ValueError: There is no such thing, or it holds no trial.
+    """
+    if path.is_dir():
+        records = read_records(path / "records.jsonl")
+        tasks = list(by_task(records))
+        if len(tasks) > 1:
+            raise ValueError(
+                f"{path}: holds trials on {', '.join(tasks)}, and learning curves "
+                "must be of a single task."
+            )
+        table = curves_of(records)
+    elif path.exists():
+        try:
+            table = pd.read_csv(path, dtype={"trial": str})
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: not a table of learning curves ({error}).") from error
+    else:
+        raise ValueError(f"{path}: neither a study's folder nor a table of learning curves.")
+    missing = [name for name in FIXED_COLUMNS if name not in table.columns]
+    if table.empty or missing:
+        raise ValueError(f"{path}: holds no trials with evaluations.")
+    return table

@@ -1,0 +1,94 @@
+"""The figures of Tang & Jia, CVPR 2023, for columns beside ours; not measured by this project.
+
+They were obtained by the paper's protocol: the checkpoint with the best *target label* accuracy
+was kept. That is selection by an oracle, and wherever the figures are shown, that word is.
+"""
+
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from study.trials.records import TrialRecord
+
+HEADING = "paper (oracle)"
+"""Of every column that shows them."""
+
+NOTE = (
+    "paper (oracle): Tang & Jia, CVPR 2023, with checkpoints selected by an ORACLE, that is "
+    "by target labels; not measured here."
+)
+
+BACKBONES = {"resnet50": "resnet50", "vit_base": "vit_b16", "mixer_base": "mixer_b16"}
+"""The paper's names of ours."""
+FIXED = {"SynSL-120K/train": True, "SynSL": False}
+"""Whether the paper calls a source a fixed data set; the other one's images do not repeat."""
+SYNSL_METRICS = {
+    "test_IID/accuracy": "iid",
+    "test_IID/mean_class_accuracy": "iid",
+    "test_IID_wo_BG/accuracy": "iid_without_background",
+    "test_IID_wo_BG/mean_class_accuracy": "iid_without_background",
+    "test_OOD/accuracy": "ood_accuracy",
+    "test_OOD/mean_class_accuracy": "ood_mean",
+}
+"""Columns of Table 1 by metric; on the balanced sets accuracy and mean are the same."""
+S2RDA_METRICS = {"target_test/accuracy": "accuracy", "target_test/mean_class_accuracy": "mean"}
+"""Columns of Table 4 by metric."""
+TABLE_1_STEPS = 200_000
+
+
+class Published:
+    """The paper's tables.
+
+    Args:
+        tables: As in ``published_results.yaml``, in percent.
+    """
+
+    def __init__(self, tables: dict[str, Any]) -> None:
+        self.tables = tables
+
+    @classmethod
+    def read(cls) -> "Published":
+        """Those that come with the project."""
+        text = resources.files("study.analysis").joinpath("published_results.yaml").read_text()
+        return cls(yaml.safe_load(text))
+
+    def figure(self, run: TrialRecord, metric: str) -> float | None:
+        """The paper's figure for what a run is, as a fraction; ``None`` where it has none.
+
+        Args:
+            run: A final run; its configuration says which of the paper's it corresponds to.
+            metric: ``<test set>/<metric>``.
+        """
+        task, settings = next(iter(run.config["task"].items()))
+        if task == "synsl":
+            percent = self._supervised(run.config, settings, SYNSL_METRICS.get(metric))
+        else:
+            percent = self._adapted(str(task), run.config, S2RDA_METRICS.get(metric))
+        return None if percent is None else percent / 100
+
+    def _adapted(self, task: str, config: dict[str, Any], column: str | None) -> float | None:
+        """Table 4: ResNet-50 on S2RDA."""
+        table = self.tables["table4_s2rda"]
+        values = table.get(task, {}).get(next(iter(config["method"])))
+        if column is None or values is None or "resnet50" not in config["backbone"]:
+            return None
+        return float(values[table["columns"].index(column)])
+
+    def _supervised(
+        self, config: dict[str, Any], task: dict[str, Any], column: str | None
+    ) -> float | None:
+        """Table 1: networks trained on SynSL from scratch."""
+        table = self.tables["table1_supervised"]
+        columns = table["columns"]
+        wanted = ["synsl", FIXED.get(task["source"]), next(iter(config["augmentation"]))]
+        if (
+            column is None
+            or config["schedule"]["num_steps"] != TABLE_1_STEPS
+            or "none" not in config["initialization"]
+        ):
+            return None
+        for row in table.get(BACKBONES.get(next(iter(config["backbone"])), ""), ()):
+            if row[:3] == wanted:
+                return float(row[columns.index(column)])
+        return None

@@ -1,0 +1,303 @@
+"""Searches over a model of trials that were run before: chooses samplers and pruners.
+
+``python -m study.run --space NAME|FILE --simulate CURVES`` replays the space's search, through the
+code that real studies use, on learning curves that a random forest predicts from the searched
+values. No cluster is needed. Evaluations are the cost: a trial that is stopped early costs those
+that it had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from study.analysis.learning_curves import read_curves
+from study.config.study_config import StudyConfig
+from study.search.pruners import PRUNERS
+from study.search.samplers import SAMPLERS
+from study.session.ask_tell import Search, Suggestion
+from study.spaces.search_space import SearchSpace
+from trainables.configuration.schema import default_choice
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well curves of trials are predicted that the model has not seen."""
+
+    r2: float
+    """Share of the variance of the last objective that is explained."""
+    spearman: float
+    """Rank correlation of predicted and real last objectives."""
+    mean_absolute_error: float
+    """Of the objective, over all evaluations."""
+
+
+class Surrogate:
+    """Objectives after each evaluation, as a function of the searched values.
+
+    A random forest of scikit-learn with one output an evaluation.
+
+    Args:
+        table: Curves as of :mod:`study.analysis.learning_curves`.
+        space: Whose values they are.
+
+    Raises:
+        ValueError: The trials have other values than the space searches, or are too few.
+    """
+
+    def __init__(self, table: pd.DataFrame, space: SearchSpace) -> None:
+        self.parameters = space.tree.parameters()
+        missing = [name for name in self.parameters if name not in table.columns]
+        if missing:
+            raise ValueError(f"the curves say nothing about {', '.join(missing)}.")
+        num_evaluations = int(table["evaluation"].max())
+        whole = table.groupby(["seed", "trial"]).filter(lambda t: len(t) == num_evaluations)
+        whole = whole.sort_values(["seed", "trial", "evaluation"])
+        first = whole[whole["evaluation"] == 1]
+        if len(first) < 2 * NUM_FOLDS:
+            raise ValueError(
+                f"at least {2 * NUM_FOLDS} trials of full length are needed, got {len(first)}."
+            )
+        self.features = [_features(row, self.parameters) for row in first.to_dict("records")]
+        self.curves: NDArray[np.float64] = (
+            whole["objective"].to_numpy().reshape(-1, num_evaluations)
+        )
+        self.model = _model().fit(self.features, self.curves)
+
+    def curve(self, params: Mapping[str, Value]) -> list[float]:
+        """The objective after each evaluation; never falls."""
+        predicted = self.model.predict([_features(params, self.parameters)])[0]
+        return [float(value) for value in np.maximum.accumulate(predicted)]
+
+    def held_out(self) -> HeldOut:
+        """The error on trials left out of the fit, fold by fold."""
+        folds = KFold(NUM_FOLDS, shuffle=True, random_state=0)
+        predicted = cross_val_predict(_model(), self.features, self.curves, cv=folds)
+        last, real = predicted[:, -1], self.curves[:, -1]
+        return HeldOut(
+            r2=float(1 - np.sum((last - real) ** 2) / np.sum((real - real.mean()) ** 2)),
+            spearman=float(spearmanr(last, real).statistic),
+            mean_absolute_error=float(np.abs(predicted - self.curves).mean()),
+        )
+
+
+NUM_FOLDS = 5
+"""Of the held-out error."""
+
+
+def _model() -> Pipeline:
+    return make_pipeline(
+        DictVectorizer(sparse=False),
+        RandomForestRegressor(n_estimators=50, min_samples_leaf=2, random_state=0),
+    )
+
+
+def _features(
+    values: Mapping[str, Value], parameters: Mapping[str, BaseDistribution]
+) -> dict[str, str | float]:
+    """Numbers on the scale on which they are drawn; what a trial does not have is left out."""
+    features: dict[str, str | float] = {}
+    for name, distribution in parameters.items():
+        value = values.get(name)
+        if value is None or value != value:
+            continue
+        if hasattr(distribution, "choices") or isinstance(value, str):
+            features[name] = str(value)
+        else:
+            number = float(value)
+            is_log = getattr(distribution, "log", False)
+            features[name] = float(np.log(number)) if is_log else number
+    return features
+
+
+def simulate(
+    study: StudyConfig,
+    space: SearchSpace,
+    surrogate: Surrogate,
+    num_evaluations: int,
+    concurrency: int = 2,
+) -> NDArray[np.float64]:
+    """One search over the surrogate.
+
+    Args:
+        study: Sampler, pruner, seed, and what is compared.
+        space: What is searched.
+        surrogate: Answers instead of trials.
+        num_evaluations: The budget.
+        concurrency: Trials at a time; each evaluation takes as long as any other.
+
+    Returns:
+        The best objective of all trials after each evaluation, shape ``(num_evaluations,)``.
+    """
+    best = np.full(num_evaluations, -np.inf)
+    search = Search(study, space, None, "simulation")
+    running: list[tuple[Suggestion, list[float], int]] = []
+    for spent in range(num_evaluations):
+        while len(running) < concurrency:
+            suggestion = search.ask()
+            running.append((suggestion, surrogate.curve(suggestion.params), 0))
+        suggestion, curve, done = running.pop(0)
+        objective = curve[done]
+        best[spent] = objective
+        stops = search.report(suggestion.number, done + 1, objective)
+        if done + 1 == len(curve):
+            search.finish(suggestion.number, "complete", objective, None)
+        elif stops:
+            search.finish(suggestion.number, "stopped", objective, None)
+        else:
+            running.append((suggestion, curve, done + 1))
+    return np.maximum.accumulate(best)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What a search costs to be as good as random search at full length."""
+
+    name: str
+    needed: tuple[float, ...]
+    """Evaluations of each seed until the reference was reached; infinite where it was not."""
+    reference: int
+    """Evaluations of the random search."""
+
+    @property
+    def median(self) -> float:
+        """Over the seeds."""
+        return float(np.median(self.needed))
+
+    @property
+    def reached(self) -> float:
+        """The share of the seeds that reached it within the budget."""
+        return float(np.isfinite(self.needed).mean())
+
+
+def efficiencies(
+    study: StudyConfig,
+    space: SearchSpace,
+    surrogate: Surrogate,
+    searches: Mapping[str, StudyConfig],
+    num_seeds: int,
+    num_trials: int,
+) -> list[Efficiency]:
+    """Evaluations that searches need to reach what random search reaches.
+
+    The reference is the median, over the seeds, of the best objective of ``num_trials`` random
+    trials of full length. Each search may spend as many evaluations as they.
+
+    Args:
+        study: The study whose space it is.
+        space: What is searched.
+        surrogate: Answers instead of trials.
+        searches: Studies with other samplers and pruners, by name.
+        num_seeds: Simulations of each.
+        num_trials: Of the random search.
+    """
+    budget = num_trials * surrogate.curves.shape[1]
+    random = study.model_copy(
+        update={
+            "sampler": default_choice(SAMPLERS, "random"),
+            "pruner": default_choice(PRUNERS, "none"),
+        }
+    )
+    all_searches = {"random, full length": random, **searches}
+    courses = {
+        name: _courses(one, space, surrogate, budget, num_seeds)
+        for name, one in all_searches.items()
+    }
+    target = np.median(courses["random, full length"][:, -1])
+    return [
+        Efficiency(name, tuple(_needed(course, float(target)) for course in several), budget)
+        for name, several in courses.items()
+    ]
+
+
+def _courses(
+    study: StudyConfig, space: SearchSpace, surrogate: Surrogate, budget: int, num_seeds: int
+) -> NDArray[np.float64]:
+    """The courses of one search on several seeds, shape ``(num_seeds, budget)``."""
+    seeds: Sequence[StudyConfig] = [
+        study.model_copy(update={"seed": study.seed + i}) for i in range(num_seeds)
+    ]
+    return np.stack(
+        Parallel(n_jobs=-1)(delayed(simulate)(one, space, surrogate, budget) for one in seeds)
+    )
+
+
+def _needed(course: NDArray[np.float64], target: float) -> float:
+    reached = np.flatnonzero(course >= target)
+    return float(reached[0] + 1) if len(reached) else float("inf")
+
+
+def efficiency_table(found: Sequence[Efficiency], held_out: HeldOut) -> Table:
+    """The figures for a terminal of 80 columns."""
+    table = Table(
+        title=f"Evaluations until random search's result of {found[0].reference}",
+        title_justify="left",
+        header_style="bold",
+        caption_justify="left",
+        caption="Median and quartiles over seeds that need not all have reached it. "
+        f"The model of trials, on trials it has not seen: R² "
+        f"{held_out.r2:.2f}, rank correlation {held_out.spearman:.2f}, mean "
+        f"absolute error {held_out.mean_absolute_error:.2g}.",
+    )
+    table.add_column("search")
+    for heading in ("median", "quartiles", "share of reference", "reached"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        low, high = np.quantile(one.needed, [0.25, 0.75], method="nearest")
+        table.add_row(
+            one.name,
+            f"{one.median:.0f}",
+            f"{low:.0f} – {high:.0f}",
+            f"{one.median / one.reference:.2f}",
+            f"{100 * one.reached:.0f} %",
+        )
+    return table
+
+
+SEEDS = 20
+"""Simulations of each search by the command."""
+
+
+def print_simulation(
+    study: StudyConfig, space: SearchSpace, curves: Path, console: Console
+) -> None:
+    """Prints what a study's sampler and pruner save, beside random search of as many trials.
+
+    Args:
+        study: The study.
+        space: What it searches.
+        curves: A study's folder or a table of learning curves.
+        console: Where to.
+
+    Raises:
+        ValueError: The curves are not there or not of this space.
+    """
+    if study.joint is not None:
+        raise ValueError(
+            f"{curves}: learning curves are of a single task. Choose one by --set "
+            f"joint=null --set tasks=[{study.task_names[0]}]."
+        )
+    if study.cost is not None:
+        raise ValueError(f"{curves}: learning curves say nothing about cost. Add --set cost=null.")
+    try:
+        surrogate = Surrogate(read_curves(curves), space)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(curves)) else f"{curves}: {text}") from error
+    name = f"{study.sampler.name}, {study.pruner.name}"
+    found = efficiencies(study, space, surrogate, {name: study}, SEEDS, study.num_trials)
+    console.print(efficiency_table(found, surrogate.held_out()))

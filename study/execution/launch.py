@@ -1,0 +1,392 @@
+"""Runs a study from Python: :func:`run_study` plans it, starts Ray and conducts its session."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+import yaml
+from rich.console import Console
+from torch import Tensor
+
+from study.analysis.comparison import Comparison, compare_tasks
+from study.config.study_config import StudyConfig, read_studies
+from study.execution.environment import available_cpus, environment
+from study.execution.placement import (
+    Cluster,
+    common_resources,
+    concurrency_of,
+    in_words,
+    this_machine,
+)
+from study.execution.preparation import (
+    check_data,
+    check_same_study,
+    choose_folders,
+    only_one,
+    remove_empty,
+)
+from study.reporting.summary import as_json
+from study.session.session import Observer, Session
+from study.session.warm_start import WarmStart, best_params, known_trials
+from study.spaces.search_space import SearchSpace
+from study.storage.locations import check_copy, keeping, local_copies, open_storage
+from study.storage.persistence import Keeper
+from study.storage.study_folder import Layout
+from study.trials.shared_records import SharedRecords
+from trainables.checkpointing.trial_folder import make_writable, write_atomically
+from trainables.config import ResourcesConfig, TrialConfig
+from trainables.tasks import using_data_folder
+
+log = logging.getLogger(__name__)
+
+
+class StudyFailed(RuntimeError):  # noqa: N818 - names what happened
+    """No trial of the study came to a result."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """Where a study's files are and what it found."""
+
+    name: str
+    """What it goes on by: ``run_study(space, name=name, resume=True)``."""
+    folder: Path
+    place: str
+    """Where they are kept, should that folder be gone: the folder itself, or a URI."""
+    task: str
+    """Whose figures these are."""
+    comparison: Comparison
+    interrupted: bool
+    """It, or the last of the others, was ended early and can go on."""
+    others: tuple["StudyResult", ...] = ()
+    """Of the space's further tasks, in their order, as far as they were begun. Those of a joint
+    search have the same folder."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A study that may begin."""
+
+    study: StudyConfig
+    space: SearchSpace
+    layout: Layout
+    beginning: WarmStart
+    resources: ResourcesConfig
+    concurrency: int
+    room: str
+    """Where that many trials find room."""
+
+    def probe_configs(self) -> list[TrialConfig]:
+        """Trials on all tasks; see :meth:`study.spaces.search_space.SearchSpace.probe_configs`."""
+        return [
+            run.config
+            for config in self.space.probe_configs()
+            for run in self.study.on_each_task(config)
+        ]
+
+
+class Host(Protocol):
+    """The Ray that trials run on."""
+
+    cluster: Cluster
+    """The machines that it has, or may get."""
+
+    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
+        """Starts it, for so many trials of several workers at a time; yields what waits for it."""
+
+    def call(
+        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
+    ) -> None:
+        """Calls a function where trials run that occupy such resources."""
+
+
+class _OwnRay:
+    """One that begins and ends with the study, on this machine; see :class:`Host`."""
+
+    def __init__(self) -> None:
+        self.cluster = this_machine()
+
+    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
+        from study.execution.local_ray import own_ray
+
+        return own_ray(available_cpus(), num_slots)
+
+    def call(
+        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
+    ) -> None:
+        function(*arguments)
+
+
+def _ray_of(
+    address: str | None, data: Path | None, console: Console
+) -> AbstractContextManager[Host]:
+    if address is None:
+        return nullcontext(_OwnRay())
+    from study.execution.local_ray import joined_ray
+
+    return joined_ray(
+        address,
+        data,
+        lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
+
+
+def run_study(
+    space: str | Path,
+    *,
+    out: Path | None = None,
+    storage: str | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    data: Path | None = None,
+    warm_start: str | Path | None = None,
+    warm_start_best: int = 3,
+    known_results: str | Path | None = None,
+    address: str | None = None,
+    console: Console | None = None,
+) -> StudyResult:
+    """Runs a study to its end, or that of each task of a space one after the other.
+
+    Where the space's search is joint, one study is of all tasks.
+
+    Args:
+        space: The name of a shipped space or the path of a YAML file.
+        out: The folder that holds studies and their cache; ``runs`` if ``None``.
+        storage: The same, for several machines: a folder that all of them see, instead of
+            ``out``, or that of an object store, ``s3://bucket/prefix``; ``out`` then holds
+            working copies, on each machine's own disk.
+        name: The study's own folder in ``out``; the space's name if ``None``, with a number
+            where that is taken. Of several tasks, each one's study has a folder
+            ``name-task``, unless the search is joint.
+        resume: Go on with a study that was interrupted, and with the tasks after it.
+        overrides: ``section.key=value``, as of ``--set``.
+        data: The folder of downloads, for tasks that name none; goes before the environment
+            variable SYN2REAL_DATA.
+        warm_start: The folder, or URI, of an earlier study whose best configurations are tried
+            first.
+        warm_start_best: How many of each of its conditions.
+        known_results: The folder, or URI, of an earlier study of the same task and fixed
+            settings whose results are told to the sampler.
+        address: Of the Ray cluster that this machine is part of, to run trials on: ``auto`` or
+            ``HOST:PORT``; ``None``: on this machine alone, by a Ray of its own.
+        console: Where to show progress; nowhere if ``None``.
+
+    Returns:
+        The figures, also those of an interrupted study; of several tasks, the first one's, which
+        has the others'.
+
+    Raises:
+        ValueError: Something about the input is wrong; one line a problem. Nothing was made.
+        StudyFailed: Every trial failed.
+        StorageFailed: The storage could no longer be reached; what is there can be resumed.
+    """
+    console = console or Console(quiet=True)
+    studies = [
+        (study.located(search_space), search_space)
+        for study, search_space in read_studies(str(space), list(overrides))
+    ]
+    place = open_storage(storage, out)
+    chosen, layouts = choose_folders(
+        place,
+        name or Path(space).stem,
+        [study for study, _ in studies],
+        resume,
+        fresh=name is None,
+    )
+    plans: list[_Plan] = []
+    with (
+        _ray_of(address, data, console) as host,
+        local_copies([warm_start] if warm_start else []) as tried,
+        local_copies([known_results] if known_results else []) as known,
+    ):
+        for (study, search_space), layout in zip(studies, layouts, strict=True):
+            check_copy(layout)
+            if layout.description() is not None:
+                check_same_study(layout, study)
+            resources = common_resources(search_space)
+            beginning = WarmStart(
+                best_params(tried[0], warm_start_best, search_space) if tried else (),
+                known_trials(known[0], study, search_space) if known else (),
+            )
+            concurrency = concurrency_of(study, resources, host.cluster)
+            room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
+            plans.append(
+                _Plan(study, search_space, layout, beginning, resources, concurrency, room)
+            )
+        return _run_plans(plans, host, chosen, str(space), place.out, data, console)
+
+
+def _run_plans(
+    plans: Sequence[_Plan],
+    host: Host,
+    name: str,
+    space: str,
+    out: Path,
+    data: Path | None,
+    console: Console,
+) -> StudyResult:
+    """One after the other; what is interrupted, or fails, ends all."""
+    results: list[StudyResult] = []
+    for index, plan in enumerate(plans):
+        if len(plans) > 1:
+            console.print(
+                f"Task {index + 1} of {len(plans)}: {plan.study.task_names[0]}",
+                markup=False,
+                highlight=False,
+            )
+        try:
+            results += _run_plan(plans[index:], host, name, space, out, data, console)
+            interrupted = results[-1].interrupted
+        except KeyboardInterrupt:  # before its first trial
+            if not results:
+                raise
+            interrupted = True
+        if interrupted:
+            break
+    return replace(results[0], interrupted=interrupted, others=tuple(results[1:]))
+
+
+def _run_plan(
+    plans: Sequence[_Plan],
+    host: Host,
+    name: str,
+    space: str,
+    out: Path,
+    data: Path | None,
+    console: Console,
+) -> list[StudyResult]:
+    """The first, on each of its tasks; the data of all are opened before."""
+    plan = plans[0]
+    layout, cache = plan.layout, out / "cache"
+    made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(using_data_folder(data))
+            make_writable(layout.root)
+            make_writable(cache)
+            stack.enter_context(only_one(layout))
+            keeper = stack.enter_context(keeping(layout))
+            stack.enter_context(_logging_to(layout.log))
+            with console.status("Opening data and starting Ray …"):
+                wait_for_ray = stack.enter_context(host.running(plan.concurrency))
+                host.call(
+                    plan.resources,
+                    check_data,
+                    [config for each in plans for config in each.probe_configs()],
+                    cache.absolute(),
+                )
+        except (ValueError, KeyboardInterrupt):
+            stack.close()
+            remove_empty(made)
+            raise
+        _write_description(layout, plan.study, space)
+        keeper.begin()
+        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray, keeper)
+        return [
+            StudyResult(name, layout.root, layout.place, task, comparison, interrupted)
+            for task, comparison in comparisons.items()
+        ]
+
+
+def _conduct(
+    plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None], keeper: Keeper
+) -> tuple[dict[str, Comparison], bool]:
+    """Runs the session under Ray with everyone watching.
+
+    Returns:
+        The figures by task, and whether it was interrupted.
+    """
+    from study.execution.tuner import Interruption, Waiting, run
+    from study.reporting.progress import Display, LogBook
+    from study.reporting.tensorboard import TensorBoard
+
+    study, space, layout = plan.study, plan.space, plan.layout
+    tensorboard = TensorBoard(layout, list(space.tree.parameters()))
+    with Display(console, study.criterion.name, plan.concurrency) as display:
+        observers: list[Observer] = [tensorboard, display, LogBook()]
+        shared = (
+            SharedRecords(layout.root.parent, layout.root.name, environment())
+            if study.share_records
+            else None
+        )
+        session = Session(study, space, layout, observers, shared, keeper=keeper)
+        plan.beginning.apply(session.search)
+        display.session = session
+        tensorboard.describe(layout.space.read_text(), lambda: _pictures(plan, cache))
+        tensorboard.catch_up(session.records)
+        if not session.is_over:
+            console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
+            wait_for_ray()
+            with Interruption(keeper.check, Waiting(display.on_wait).look) as interruption:
+                run(
+                    session,
+                    plan.resources,
+                    plan.concurrency,
+                    cache,
+                    layout.root / ".tune",
+                    interruption,
+                )
+    tensorboard.close()
+    if session.is_over:
+        keeper.sweep(
+            path for record in session.records for path in session.spent(record.id, record.stage)
+        )
+    comparisons = compare_tasks(session.records, study)
+    result = {task: as_json(comparison) for task, comparison in comparisons.items()}
+    write_atomically(
+        layout.result,
+        json.dumps(result if study.joint else result[study.task_names[0]], indent=1).encode(),
+    )
+    if session.is_over and all(record.outcome == "failed" for record in session.records):
+        raise StudyFailed(
+            f"all {len(session.records)} trials failed; the first: {session.records[0].reason}"
+        )
+    return comparisons, not session.is_over
+
+
+def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
+    """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
+    from study.reporting.images import batch_pictures
+
+    try:
+        return batch_pictures(plan.probe_configs(), cache)
+    except ValueError as error:
+        log.warning("no pictures of the data: %s", error)
+        return {}
+
+
+def _write_description(layout: Layout, study: StudyConfig, space: str) -> None:
+    if not layout.space.exists():
+        head = f"# The space '{space}' with its defaults filled in.\n"
+        text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
+        write_atomically(layout.space, (head + text).encode())
+    runs = json.loads(layout.environment.read_text()) if layout.environment.exists() else []
+    runs.append(environment())
+    write_atomically(layout.environment, json.dumps(runs, indent=1).encode())
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Inside, everything that libraries say goes to a file instead of the terminal."""
+    root = logging.getLogger()
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

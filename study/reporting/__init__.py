@@ -1,0 +1,1 @@
+"""What people see: tables, progress, TensorBoard, model cards and pages."""

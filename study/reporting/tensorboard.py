@@ -1,0 +1,182 @@
+"""A study for TensorBoard: one folder of events a trial, the HParams tab filled from records."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from study.analysis.comparison import TARGET
+from study.reporting.images import confusion_picture
+from study.storage.study_folder import Layout
+from study.trials.records import TrialRecord
+from study.trials.running_trial import LiveTrial
+from trainables.training.trial import Report
+
+STATUS = {
+    "complete": api_pb2.STATUS_SUCCESS,
+    "stopped": api_pb2.STATUS_SUCCESS,
+    "failed": api_pb2.STATUS_FAILURE,
+}
+"""TensorBoard has no word for stopped early: the column ``outcome`` says it."""
+
+METRICS = {
+    "selected/objective": "criterion",
+    "selected/source_val_accuracy": "source acc.",
+    "selected/oracle_target_val_accuracy": "oracle: target-val acc.",
+    f"selected/{TARGET}_accuracy": "target-test acc.",
+}
+"""Tags of the HParams tab's figures, all of the selected checkpoint, and their headings."""
+
+
+STUDY = "study"
+"""The folder of what concerns no single trial."""
+
+
+class TensorBoard:
+    """Writes what a session reports; an observer of it.
+
+    Args:
+        layout: The study's folder.
+        params: Names of the searched values, which become columns.
+    """
+
+    def __init__(self, layout: Layout, params: Sequence[str]) -> None:
+        self.layout = layout
+        self.root = root = layout.tensorboard
+        self.writers: dict[str, SummaryWriter] = {}
+        if not any(root.glob("events.*")):
+            columns = [
+                "method",
+                *(name for name in params if name != "method"),
+                "stage",
+                "seed",
+                "outcome",
+            ]
+            experiment = hparams_config_pb(
+                [HParam(name) for name in columns],
+                [Metric(tag, display_name=heading) for tag, heading in METRICS.items()],
+            )
+            with SummaryWriter(str(root)) as writer:
+                writer._get_file_writer().add_summary(experiment)
+
+    def describe(self, description: str, pictures: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Writes what there is to know of the study before it starts, once.
+
+        Args:
+            description: Its configuration, YAML.
+            pictures: Makes images ``(3, H, W)`` by name; not called when they are there.
+        """
+        if self._marker(STUDY).exists():
+            return
+        made = pictures()
+        with SummaryWriter(str(self.root / STUDY)) as writer:
+            writer.add_text("configuration", f"```yaml\n{description}```", 0)
+            for name, picture in made.items():
+                writer.add_image(f"batch/{name}", picture, 0)
+        self._marker(STUDY).touch()
+
+    def catch_up(self, records: list[TrialRecord]) -> None:
+        """Writes the trials that ended without their last events having been written."""
+        for record in records:
+            if not self._marker(record.id).exists():
+                self._write_record(self._writer(record.id), record)
+
+    def on_start(self, trial: LiveTrial) -> None:
+        """See :class:`study.session.session.Observer`."""
+        writer = self._writer(trial.id)
+        writer.add_text("configuration", f"```yaml\n{trial.config.to_yaml()}```", 0)
+
+    def on_report(self, trial: LiveTrial, report: Report) -> None:
+        """See :class:`study.session.session.Observer`."""
+        if report.phase == "training":
+            self._add(self.writers[trial.id], report.metrics, report.evaluation)
+
+    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+        """See :class:`study.session.session.Observer`."""
+        if record.same_as is None:
+            self._write_end(self.writers[trial.id], record)
+        else:  # nothing was reported
+            self._write_record(self.writers[trial.id], record)
+
+    def close(self) -> None:
+        """Flushes the trials that are under way."""
+        for writer in self.writers.values():
+            writer.close()
+
+    def _writer(self, trial_id: str) -> SummaryWriter:
+        """A writer whose events replace those of an interrupted run of the trial."""
+        self.writers[trial_id] = SummaryWriter(str(self.root / trial_id), purge_step=0)
+        return self.writers[trial_id]
+
+    def _marker(self, trial_id: str) -> Path:
+        return self.root / trial_id / "complete"
+
+    def _write_record(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        for evaluation in record.evaluations:
+            self._add(writer, evaluation.metrics, evaluation.evaluation)
+        self._write_end(writer, record)
+
+    def _write_end(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        figures = final_figures(record)
+        self._add(writer, figures, record.best_evaluation)
+        columns = {
+            name: value if isinstance(value, (bool, int, float)) else str(value)
+            for name, value in record.params.items()
+        }
+        columns.update(
+            method=record.method, seed=str(record.seed), stage=record.stage, outcome=record.outcome
+        )
+        self._add_confusion(writer, record)
+        file_writer = writer._get_file_writer()
+        file_writer.add_summary(hparams_pb(columns, trial_id=record.id))
+        file_writer.add_summary(_session_end(STATUS[record.outcome]))
+        writer.close()
+        del self.writers[record.id]
+        self._marker(record.id).touch()
+
+    def _add_confusion(self, writer: SummaryWriter, record: TrialRecord) -> None:
+        """Draws the confusion matrices that a final run has left."""
+        for name in record.test_sets():
+            found = self.layout.files(record.id).read_confusion(name)
+            if found is not None:
+                picture = confusion_picture(*found, f"{record.id} on {name}: images")
+                writer.add_image(
+                    f"confusion/{name}", picture, record.best_evaluation, dataformats="HWC"
+                )
+
+    @staticmethod
+    def _add(writer: SummaryWriter, metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
+
+
+def final_figures(record: TrialRecord) -> dict[str, float]:
+    """The figures of a trial's selected checkpoint, by the tags of :data:`METRICS`."""
+    selected = record.selected()
+    values = (
+        record.objective,
+        selected.get("source_val/accuracy"),
+        selected.get("criterion/oracle"),
+        record.test.get(f"{TARGET}/accuracy"),
+    )
+    return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}
+
+
+def _session_end(status: int) -> Summary:
+    """What ends a trial in the HParams tab."""
+    content = plugin_data_pb2.HParamsPluginData(
+        session_end_info=plugin_data_pb2.SessionEndInfo(status=status),
+        version=metadata.PLUGIN_DATA_VERSION,
+    )
+    return Summary(
+        value=[
+            Summary.Value(
+                tag=metadata.SESSION_END_INFO_TAG,
+                metadata=metadata.create_summary_metadata(content),
+            )
+        ]
+    )

@@ -1,0 +1,239 @@
+"""Optuna's side of a study: what to try next, and whether to go on with it. No Ray.
+
+Everything that the search knows is in Optuna's storage, so a search that is opened again, by the
+same study resumed or by Optuna's own tools, knows what the first one did: what was drawn, the
+rungs that trials reached, and how each ended.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from study.config.study_config import StudyConfig
+from study.search.pruners import Rivals
+from study.search.samplers import make_sampler, resolve
+from study.spaces.conditions import Key
+from study.spaces.search_space import SearchSpace
+from study.storage.lines import cut_torn_line
+from study.trials.records import Outcome
+from trainables.config import TrialConfig
+from trainables.configuration.schema import validate
+from trainables.runtime.randomness import derive_seed
+
+STATES: dict[Outcome, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+"""What Optuna calls them."""
+
+DECIDED = "decided"
+"""Attribute of a trial in Optuna's storage: the last evaluation after which it may go on."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial that the search wants to be run."""
+
+    number: int
+    """Optuna's."""
+    config: TrialConfig
+    """With paths as they were written."""
+    params: dict[str, str | int | float | bool | None]
+    """The open values that were drawn, by path."""
+
+
+class Search:
+    """A search in an Optuna storage; opening it again goes on with it.
+
+    All trials are read once, then and when some are added. What every draw and report asks of them
+    is kept beside the storage, so that neither costs more the more trials there are.
+
+    Args:
+        study: Sampler, pruner and seed.
+        space: What is searched.
+        journal: The storage's file; ``None``: in memory, for simulations.
+        name: The study's name in the storage.
+    """
+
+    def __init__(
+        self, study: StudyConfig, space: SearchSpace, journal: Path | None, name: str
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.config = study
+        self.space = space
+        self.conditions = study.conditions(space)
+        self.sampler = resolve(study.sampler, space, study.num_trials)
+        self.storage = _storage(journal)
+        self.optuna_study = optuna.create_study(
+            storage=self.storage,
+            study_name=name,
+            load_if_exists=True,
+            directions=["maximize"] if study.cost is None else ["maximize", "minimize"],
+        )
+        for trial in self._trials(TrialState.RUNNING):
+            if "config" not in trial.user_attrs:  # killed between drawing and noting
+                self._tell(trial.number, TrialState.FAIL)
+        self._count_trials()
+
+    def _count_trials(self) -> None:
+        self.drawn: Counter[Key] = Counter()
+        """Trials drawn of each condition, whatever became of them."""
+        self.num_queued = len(self._trials(TrialState.WAITING))
+        """By this study or, when it was killed right after, its earlier life; and by nobody else:
+        a study's folder has one owner."""
+        self.rivals = Rivals(self.config.pruner.config, self.config.seed)
+        for trial in self._trials():
+            condition = self.conditions.key(trial.params)
+            if "config" in trial.user_attrs:
+                self.drawn[condition] += 1
+            for evaluation, value in trial.intermediate_values.items():
+                self.rivals.on_report(condition, trial.number, evaluation, value)
+            self.rivals.on_end(condition, trial)
+
+    def add(self, trials: Iterable[FrozenTrial]) -> None:
+        """Takes in trials that ended elsewhere; they do not count as drawn."""
+        self.optuna_study.add_trials(trials)
+        self._count_trials()
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Has some values drawn next, after those that were queued before."""
+        self.optuna_study.enqueue_trial(dict(params))
+        self.num_queued += 1
+
+    def ask(self) -> Suggestion:
+        """Draws a trial.
+
+        Each draw starts from a seed of its own, so that a resumed search draws what an
+        uninterrupted one would have.
+        """
+        self.optuna_study.sampler = make_sampler(
+            self.sampler, derive_seed(self.config.seed, "sampler", self.num_asked())
+        )
+        if self.config.equal_budget and not self.num_queued:
+            self.enqueue(
+                min(
+                    self.conditions.combinations,
+                    key=lambda params: self.drawn[self.conditions.key(params)],
+                )
+            )
+        trial = self.optuna_study.ask()
+        self.num_queued = max(self.num_queued - 1, 0)
+        config = self.space.sample(trial)
+        trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
+        self.drawn[self.conditions.key(trial.params)] += 1
+        return Suggestion(trial.number, config, dict(trial.params))
+
+    def num_asked(self) -> int:
+        """Trials drawn so far, whatever became of them."""
+        return self.drawn.total()
+
+    def noted(self, key: str, default: Any) -> Any:
+        """What was kept under a key."""
+        return self.optuna_study.user_attrs.get(key, default)
+
+    def note(self, key: str, value: Any) -> None:
+        """Keeps something with the search."""
+        self.optuna_study.set_user_attr(key, value)
+
+    def unfinished(self) -> list[Suggestion]:
+        """Trials that were drawn and not told: what a resumed study goes on with."""
+        return [
+            Suggestion(
+                trial.number,
+                validate(TrialConfig, json.loads(trial.user_attrs["config"])),
+                dict(trial.params),
+            )
+            for trial in self._trials(TrialState.RUNNING)
+        ]
+
+    def report(self, number: int, evaluation: int, objective: float) -> bool:
+        """Notes the value of an evaluation; says whether the trial should stop.
+
+        A report that is known from before an interruption changes nothing, unless the study was
+        killed before it had decided about it. Optuna keeps none beside a second objective, where
+        nothing is stopped.
+        """
+        if self.config.cost is not None:
+            return False
+        frozen = self._trial(number)
+        if evaluation <= frozen.user_attrs.get(DECIDED, 0):
+            return False
+        # Methods learn at different speeds; stopping the slower one early would decide between
+        # methods rather than between the settings of each.
+        condition = self.conditions.key(frozen.params)
+        # An optuna.Trial, made for a trial under way, would have the sampler look at all trials.
+        if evaluation not in frozen.intermediate_values:
+            self.storage.set_trial_intermediate_value(frozen._trial_id, evaluation, objective)
+            self.rivals.on_report(condition, number, evaluation, objective)
+        if self.rivals.stop(condition, number, evaluation, objective):
+            return True
+        self.storage.set_trial_user_attr(frozen._trial_id, DECIDED, evaluation)
+        return False
+
+    def finish(
+        self,
+        number: int,
+        outcome: Outcome,
+        objective: float | None,
+        reason: str | None,
+        cost: float | None = None,
+    ) -> None:
+        """Notes how a trial ended; a second telling is ignored.
+
+        Args:
+            number: Optuna's.
+            outcome: How.
+            objective: The criterion; ``None`` if the trial failed before it had one.
+            reason: Why it failed.
+            cost: Where the study minimises one.
+        """
+        frozen = self._trial(number)
+        if frozen.state.is_finished():
+            return
+        if reason is not None:
+            self.storage.set_trial_user_attr(frozen._trial_id, "reason", reason)
+        values = [value for value in (objective, cost) if value is not None]
+        self._tell(number, STATES[outcome], values)
+        self.rivals.on_end(self.conditions.key(frozen.params), self._trial(number))
+
+    def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
+        self.optuna_study.tell(
+            number, values if state == TrialState.COMPLETE else None, state=state
+        )
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.storage.get_trial(
+            self.storage.get_trial_id_from_study_id_trial_number(
+                self.optuna_study._study_id, number
+            )
+        )
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.optuna_study.get_trials(deepcopy=False, states=states or None)
+
+
+def _storage(journal: Path | None) -> BaseStorage:
+    if journal is None:
+        return InMemoryStorage()
+    _repair(journal)
+    return JournalStorage(JournalFileBackend(str(journal)))
+
+
+def _repair(journal: Path) -> None:
+    """Removes what a killed process left: a line cut short, and its lock.
+
+    Optuna would read no further than the line and wait half a minute for the lock. A study's
+    folder has one owner at a time, who is about to open it.
+    """
+    journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
+    if journal.exists():
+        cut_torn_line(journal)

@@ -1,0 +1,181 @@
+"""What an earlier study found, for a new one to begin with.
+
+Its best configurations are tried first, also those of another task: a value that the new space
+does not have, or not allow, is left out, and what is then open is drawn. Results of the same task
+and fixed settings can also be told to the sampler without running anything.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from study.config.study_config import StudyConfig, read_config, read_study
+from study.session.ask_tell import Search
+from study.spaces.nodes import Params, Scalar
+from study.spaces.search_space import SearchSpace
+from study.storage.study_folder import Layout
+from study.trials.ranking import standings
+from study.trials.records import TrialRecord, read_records
+from trainables.criteria import RankAverage
+
+KNOWN = "known from"
+"""Attribute of a trial in Optuna's storage that did not run: whose result it is."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a new study begins with."""
+
+    params: tuple[Params, ...] = ()
+    """Values that its first trials are given."""
+    known: tuple[FrozenTrial, ...] = ()
+    """Results that its sampler is told."""
+
+    def apply(self, search: Search) -> None:
+        """Does so, once in the life of a search."""
+        if search.noted("warm start", False):
+            return
+        for params in self.params:
+            search.optuna_study.enqueue_trial(dict(params), skip_if_exists=True)
+        there = {trial.user_attrs.get(KNOWN) for trial in search.optuna_study.trials}
+        search.add(trial for trial in self.known if trial.user_attrs[KNOWN] not in there)
+        search.note("warm start", True)
+
+
+def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, ...]:
+    """Values of an earlier study's best trials, ``count`` of each of its conditions.
+
+    Conditions take turns, the best of each first.
+
+    Raises:
+        ValueError: There are no such trials, or none has a value that ``space`` allows.
+    """
+    if count < 1:
+        raise ValueError(f"--warm-start-best: must be above 0, got {count}.")
+    parameters = space.tree.parameters()
+    places: list[tuple[int, TrialRecord]] = []
+    seen: dict[str, int] = {}
+    finished = _finished(folder)
+    earlier = read_config(Layout(folder))
+    standing = standings(finished, earlier.joint, len(earlier.task_names))
+    trials = {record.trial: record for record in finished if record.id in standing}
+    for record in sorted(trials.values(), key=lambda r: standing[r.id], reverse=True):
+        places.append((seen.setdefault(record.condition, 0), record))
+        seen[record.condition] += 1
+    chosen: list[Params] = []
+    for place, record in sorted(places, key=lambda item: item[0]):
+        params = {
+            name: value
+            for name, value in record.params.items()
+            if name in parameters and _allows(parameters[name], value)
+        }
+        if place < count and params and params not in chosen:
+            chosen.append(params)
+    if not chosen:
+        raise ValueError(
+            f"{folder}: none of its trials has a value that this space searches and allows."
+        )
+    return tuple(chosen)
+
+
+def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[FrozenTrial, ...]:
+    """Results of an earlier study of the same task, criterion and fixed settings.
+
+    Raises:
+        ValueError: It is of something else, or has no trial that this space could have drawn.
+    """
+    if isinstance(study.criterion.config, RankAverage.Config):
+        raise ValueError(
+            f"{folder}: ranks are among the trials of one study, so its results say "
+            "nothing here. Its configurations can be tried: --warm-start."
+        )
+    if study.joint is not None:
+        raise ValueError(
+            f"{folder}: what a trial is worth on several tasks is not in its results "
+            "on each. Its configurations can be tried: --warm-start."
+        )
+    if study.cost is not None:
+        raise ValueError(
+            f"{folder}: seconds there were measured under another load, so its "
+            "results say nothing here. Its configurations can be tried: "
+            "--warm-start."
+        )
+    finished = _finished(folder)
+    earlier, _ = read_study(str(Layout(folder).space), [])
+    different = [
+        key
+        for key in ("task", "joint", "criterion", "seed", "directory", "fixed")
+        if earlier.model_dump()[key] != study.model_dump()[key]
+    ]
+    if different:
+        raise ValueError(
+            f"{folder}: its results are of another study; it differs in "
+            f"{', '.join(different)}. Its configurations can be tried: --warm-start."
+        )
+    trials = tuple(_known(folder.name, finished, study, space))
+    if not trials:
+        raise ValueError(f"{folder}: none of its trials could have been drawn from this space.")
+    return trials
+
+
+def _known(
+    name: str, records: Sequence[TrialRecord], study: StudyConfig, space: SearchSpace
+) -> Iterator[FrozenTrial]:
+    parameters = space.tree.parameters()
+    for record in records:
+        if (
+            record.same_as is not None
+            or record.params.keys() - parameters.keys()
+            or not all(_allows(parameters[name], value) for name, value in record.params.items())
+        ):
+            continue
+        try:
+            (run,) = study.on_each_task(space.complete(record.params))
+        except ValueError:
+            continue
+        if run.config.identity() == record.identity:
+            complete = record.outcome == "complete"
+            yield create_trial(
+                state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+                value=record.objective,
+                params=dict(record.params),
+                distributions={name: parameters[name] for name in record.params},
+                intermediate_values={e.evaluation: e.objective for e in record.evaluations},
+                user_attrs={KNOWN: f"{name}/{record.id}"},
+            )
+
+
+def _finished(folder: Path) -> Sequence[TrialRecord]:
+    """Trials of a study's search that came to a value."""
+    path = Layout(folder).records
+    records = [
+        record
+        for record in read_records(path)
+        if record.stage == "search" and record.objective is not None and record.outcome != "failed"
+    ]
+    if not records:
+        raise ValueError(f"{folder}: no trial of a study has ended here.")
+    return records
+
+
+def _allows(distribution: BaseDistribution, value: Scalar) -> bool:
+    """Whether a value could have been drawn."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(
+            type(value) is type(choice) and value == choice for choice in distribution.choices
+        )
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    kind = int if isinstance(distribution, IntDistribution) else (int, float)
+    return (
+        isinstance(value, kind)
+        and not isinstance(value, bool)
+        and distribution.low <= value <= distribution.high
+    )

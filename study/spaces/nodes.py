@@ -1,0 +1,182 @@
+"""The tree of open values below a search space: what can be drawn, and drawing it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial
+
+from trainables.configuration.schema import InvalidConfig, Problem
+
+Scalar = str | int | float | bool | None
+Params = Mapping[str, Scalar]
+"""Open values that were drawn, by name."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """An open number."""
+
+    name: str
+    distribution: FloatDistribution | IntDistribution
+
+    def sample(self, trial: BaseTrial) -> Any:
+        """Draws a number."""
+        low, high, log = self.distribution.low, self.distribution.high, self.distribution.log
+        if isinstance(self.distribution, IntDistribution):
+            return trial.suggest_int(self.name, int(low), int(high), log=log)
+        return trial.suggest_float(self.name, low, high, log=log)
+
+    def probes(self) -> Iterator[Params]:
+        """Both ends."""
+        yield {self.name: self.distribution.low}
+        yield {self.name: self.distribution.high}
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every open value by name."""
+        return {self.name: self.distribution}
+
+
+@dataclass(frozen=True)
+class Options:
+    """An open choice of scalars, or of entries with settings of their own."""
+
+    name: str
+    scalars: tuple[Scalar, ...] = ()
+    branches: tuple[tuple[str, "Node"], ...] = ()
+    is_named: bool = True
+    """A branch's name is part of the configuration; not so that of a case."""
+
+    @property
+    def labels(self) -> tuple[Scalar, ...]:
+        """What is drawn from."""
+        return self.scalars or tuple(name for name, _ in self.branches)
+
+    def sample(self, trial: BaseTrial) -> Any:
+        """Draws an option, and below it only what belongs to it."""
+        chosen = trial.suggest_categorical(self.name, self.labels)
+        if self.scalars:
+            return chosen
+        settings = dict(self.branches)[str(chosen)].sample(trial)
+        return {chosen: settings} if self.is_named else settings
+
+    def probes(self) -> Iterator[Params]:
+        """Every option, with every probe of what stands below it."""
+        yield from ({self.name: option} for option in self.scalars)
+        for name, branch in self.branches:
+            yield from ({self.name: name, **below} for below in branch.probes())
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every open value by name."""
+        return {
+            self.name: CategoricalDistribution(self.labels),
+            **{k: v for _, branch in self.branches for k, v in branch.parameters().items()},
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several values by key."""
+
+    children: tuple[tuple[str, "Node"], ...]
+    cases: Options | None = None
+    """Settings that one of several cases adds."""
+
+    @property
+    def nodes(self) -> tuple["Node", ...]:
+        """Everything below."""
+        cases = () if self.cases is None else (self.cases,)
+        return (*cases, *(child for _, child in self.children))
+
+    def sample(self, trial: BaseTrial) -> dict[str, Any]:
+        """Draws every child, in the order of the file."""
+        added = {} if self.cases is None else self.cases.sample(trial)
+        beside = {key: child.sample(trial) for key, child in self.children}
+        return merge(beside, added)
+
+    def probes(self) -> Iterator[Params]:
+        """Parameters in which each value of each child occurs at least once."""
+        columns = [list(node.probes()) for node in self.nodes]
+        for row in range(max((len(column) for column in columns), default=1)):
+            yield {
+                name: value
+                for column in columns
+                for name, value in column[min(row, len(column) - 1)].items()
+            }
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every open value by name."""
+        return {k: v for node in self.nodes for k, v in node.parameters().items()}
+
+
+@dataclass(frozen=True)
+class Items:
+    """Several values in a list, of which some are open; their names end in their positions."""
+
+    group: Group
+
+    def sample(self, trial: BaseTrial) -> list[Any]:
+        """Draws every item."""
+        return list(self.group.sample(trial).values())
+
+    def probes(self) -> Iterator[Params]:
+        """Parameters in which each value of each item occurs at least once."""
+        return self.group.probes()
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Every open value by name."""
+        return self.group.parameters()
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value that is not open."""
+
+    value: Any
+
+    def sample(self, trial: BaseTrial) -> Any:
+        """The value."""
+        return self.value
+
+    def probes(self) -> Iterator[Params]:
+        """There is nothing to try."""
+        yield {}
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """None."""
+        return {}
+
+
+Node = Range | Options | Group | Items | Constant
+
+
+def merge(
+    first: Mapping[str, Any],
+    second: Mapping[str, Any],
+    rule: str = "is both fixed and searched; keep one.",
+) -> dict[str, Any]:
+    """Puts two nested mappings together; they must not give the same value twice.
+
+    Raises:
+        InvalidConfig: They do; ``rule`` says what is wrong with it.
+    """
+    merged = dict(first)
+    for key, value in second.items():
+        if key not in merged:
+            merged[key] = value
+        elif isinstance(merged[key], Mapping) and isinstance(value, Mapping):
+            try:
+                merged[key] = merge(merged[key], value, rule)
+            except InvalidConfig as error:
+                raise InvalidConfig(
+                    [Problem((key, *p.place), p.message) for p in error.problems]
+                ) from error
+        else:
+            raise InvalidConfig([Problem((key,), rule)])
+    return merged

@@ -1,0 +1,139 @@
+"""Where studies are kept: in a folder that all nodes see, or in an object store."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from study.storage.lease import Lease
+from study.storage.persistence import Disk, Keeper
+from study.storage.study_folder import NOTE, Layout
+from study.storage.sync import Mirror, StorageFailed, fetch_study
+from trainables.checkpointing.object_store import Store, is_uri
+from trainables.checkpointing.trial_folder import write_atomically
+
+OUT = Path("runs")
+"""The folder of studies unless another one is named."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A place with a folder for each study."""
+
+    out: Path
+    """On this machine's disk: the place itself, or that of working copies of a store's."""
+    store: Store | None = None
+
+    def layout(self, name: str) -> Layout:
+        """A study's folder, there or not."""
+        return Layout(self.out / name, self.store / name if self.store else None)
+
+    def names(self) -> set[str]:
+        """Of the folders that are there."""
+        here = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        return here | set(self.store.folders()) if self.store else here
+
+
+def open_storage(place: str | None, out: Path | None) -> Storage:
+    """What ``--storage`` and ``--out`` say.
+
+    Raises:
+        ValueError: They contradict each other, or the place cannot be used. Nothing was made.
+    """
+    if place is None:
+        return Storage(out or OUT)
+    if is_uri(place):
+        store = Store.open(place)
+        store.check()
+        return Storage(out or OUT, store)
+    if "://" in place:
+        raise ValueError(
+            f"--storage {place}: must be a folder that all nodes see, or that of an "
+            "object store, such as s3://bucket/prefix."
+        )
+    if out is not None:
+        raise ValueError(
+            f"--storage {place}: a folder holds studies itself, so --out {out} has "
+            "no meaning beside it. Give one of them."
+        )
+    return Storage(Path(place))
+
+
+def check_copy(layout: Layout) -> None:
+    """Whether a study's folder is what it is taken for: a working copy, or none.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not layout.root.exists():
+        return
+    own = Layout.at(layout.root).store
+    if layout.store is None and own is not None:
+        raise ValueError(
+            f"{layout.root}: is a working copy of {own}. Give --storage "
+            f"{own.parent}, or choose another --out or --name."
+        )
+    if layout.store is not None and (own is None or own.uri != layout.store.uri):
+        raise ValueError(
+            f"{layout.root}: holds a study that is not kept in {layout.store}, and "
+            "its working copy would replace it. Choose another --out or --name."
+        )
+
+
+@contextmanager
+def keeping(layout: Layout) -> Iterator[Keeper]:
+    """Holds a study in a store, fetches what is there, and keeps it up to date from then on.
+
+    A study without a store needs none of it.
+
+    Raises:
+        ValueError: The study is running already.
+        StorageFailed: At the end: not all of it is in the store.
+    """
+    if layout.store is None:
+        yield Disk()
+        return
+    note = layout.root / NOTE
+    former = json.loads(note.read_text())["owner"] if note.exists() else None
+    lease = Lease(layout.store, former)
+    lease.acquire()
+    write_atomically(note, json.dumps({"store": layout.store.uri, "owner": lease.owner}).encode())
+    mirror = Mirror(layout, layout.store, lease)
+    try:
+        mirror.fetch()
+        yield mirror
+    finally:
+        try:
+            mirror.close()
+        except StorageFailed:  # whoever resumes finds that the beats have ended
+            lease.stop()
+            raise
+        lease.release()
+
+
+@contextmanager
+def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """The folders of studies, for reading: those in a store are copied here for as long.
+
+    Raises:
+        ValueError: There is no study, or none can be fetched.
+    """
+    with ExitStack() as stack:
+        folders = []
+        for place in map(str, places):
+            if is_uri(place):
+                store = Store.open(place)
+                folder = stack.enter_context(TemporaryDirectory(prefix="s2r-"))
+                folders.append(Path(folder) / store.name)
+                copy(store, folders[-1])
+            else:
+                folders.append(Path(place))
+        yield folders
+
+
+def copy(store: Store, folder: Path) -> None:
+    """Copies a study from a store and notes where it comes from."""
+    fetch_study(Layout(folder, store), store)
+    write_atomically(folder / NOTE, json.dumps({"store": store.uri, "owner": None}).encode())

@@ -1,0 +1,1 @@
+"""What a trial is while it runs, leaves behind in its record, and is worth among others."""

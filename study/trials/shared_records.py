@@ -1,0 +1,94 @@
+"""Records of other studies in the same folder, for trials that need not run again."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from study.trials.records import TrialRecord
+from trainables.configuration.schema import validate
+
+IDENTITY = re.compile(rb'"identity":"([0-9a-f]+)"')
+USABLE = (b'"stage":"search"', b'"outcome":"complete"')
+"""What a line has that can stand for another study's trial: weights of final runs are where they
+were trained, and what was stopped had other rivals."""
+SAME = ("python", "packages", "git_revision", "data", "directory")
+"""What of the environment's description a number depends on, beside the machine."""
+
+
+@dataclass
+class _File:
+    """A study's records, as far as they have been looked at."""
+
+    path: Path
+    size: int = 0
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Begin and end of a record's line, by the configuration's digest."""
+
+    def look(self) -> None:
+        """Takes in what was added; lines are not parsed, and each is read once."""
+        if self.path.stat().st_size <= self.size:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.size)
+            for line in file:
+                if not line.endswith(b"\n"):  # being written
+                    break
+                match = IDENTITY.search(line)
+                if match and all(mark in line for mark in USABLE):
+                    self.places[match[1].decode()] = (self.size, self.size + len(line))
+                self.size += len(line)
+
+    def read(self, identity: str) -> TrialRecord:
+        """A record that is there."""
+        begin, end = self.places[identity]
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            return validate(TrialRecord, json.loads(file.read(end - begin)))
+
+
+class SharedRecords:
+    """The records of a study's siblings that were made by the same code from the same data.
+
+    A configuration's digest says nothing of code and data, so a sibling counts only where the
+    environments that it has noted are this one, and no source file was changed by hand.
+
+    Args:
+        root: The folder of studies.
+        own: The name of the study's own.
+        environment: Of this process; see :func:`study.execution.environment.environment`.
+    """
+
+    def __init__(self, root: Path, own: str, environment: Mapping[str, Any]) -> None:
+        self.files = {}
+        if environment["git_modified"]:
+            return
+        for folder in sorted(path for path in root.iterdir() if path.name != own):
+            if _environments(folder) and all(
+                run.get("git_modified") is False
+                and all(run.get(key) == environment[key] for key in SAME)
+                for run in _environments(folder)
+            ):
+                self.files[folder.name] = _File(folder / "records.jsonl")
+
+    def find(self, identity: str) -> TrialRecord | None:
+        """A complete trial of a search with this configuration; its id says whose it is."""
+        for name, file in self.files.items():
+            if not file.path.exists():
+                continue
+            file.look()
+            if identity in file.places:
+                record = file.read(identity)
+                return record.model_copy(update={"id": f"{name}/{record.id}"})
+        return None
+
+
+def _environments(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "environment.json"
+    try:
+        runs = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []

@@ -1,0 +1,195 @@
+"""How many trials at a time, on which machines, or why none."""
+
+from itertools import product
+from math import floor
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.kuberay.autoscaling_config import (
+    _derive_autoscaling_config_from_ray_cr,
+)
+from ray.autoscaler._private.util import prepare_config
+
+from study.config.study_config import StudyConfig, read_study
+from study.execution.placement import (
+    MOST,
+    Cluster,
+    Machines,
+    concurrency_of,
+    joined_cluster,
+    num_awaited,
+    this_machine,
+)
+from tests.cluster.files import ROOT
+from tests.support.studies import TINY
+from trainables.config import SLOT, ResourcesConfig
+
+HEAD = {"CPU": 0.0, "head": 1.0, SLOT: 8.0, "node:__internal_head__": 1.0, "memory": 1e10}
+
+
+@pytest.fixture(scope="module")
+def study() -> StudyConfig:
+    return read_study(str(TINY), ["concurrency=auto"])[0]
+
+
+def machines(cpus: float, gpus: float = 0, count: int = 1) -> Machines:
+    return Machines("node", {"CPU": cpus, "GPU": gpus, SLOT: 100}, count)
+
+
+def most_by_trying(nodes: list[tuple[int, int]], workers: int, cpus: int, gpus: int) -> int:
+    """Trials whose workers can all be placed at once: every way to fill each node, all counts."""
+    each = [
+        [n for n in range(cpu + 1) if n * cpus <= cpu and n * gpus <= gpu] for cpu, gpu in nodes
+    ]
+    return max(sum(chosen) // workers for chosen in product(*each))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("cpus", [1, 2, 3])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_as_many_trials_as_have_room(
+    study: StudyConfig, workers: int, cpus: int, gpus: int
+) -> None:
+    resources = ResourcesConfig(workers=workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+    for nodes in product(product((0, 2, 5), (0, 1, 3)), repeat=2):
+        cluster = Cluster(tuple(machines(*node) for node in nodes))
+        most = most_by_trying(list(nodes), workers, cpus, gpus)
+        if most:
+            assert concurrency_of(study, resources, cluster) == most
+        else:
+            with pytest.raises(ValueError, match="^resources: a trial needs"):
+                concurrency_of(study, resources, cluster)
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 2, 3, 4, 9])
+def test_machines_to_come_count_as_far_as_they_may_come(limit: int | None) -> None:
+    kinds = (machines(2, count=2), machines(8, 4, count=2), machines(0, count=5))
+    cluster = Cluster((machines(1),), kinds, limit)
+    for worker in ({"CPU": 1}, {"CPU": 2}, {"CPU": 1, "GPU": 1}):
+        most = max(
+            sum(n * kind.places(worker) for n, kind in zip(counts, kinds, strict=True))
+            for counts in product(*(range(kind.count + 1) for kind in kinds))
+            if limit is None or sum(counts) <= limit
+        )
+        assert cluster.places(worker) == machines(1).places(worker) + most
+
+
+@pytest.mark.parametrize("share, trials", [(0.5, 4), (0.25, 8), (0.4, 4), (0.1, 20), (1, 2)])
+def test_a_share_of_a_gpu_is_of_one(study: StudyConfig, share: float, trials: int) -> None:
+    resources = ResourcesConfig(gpus_per_worker=share)
+    assert trials == 2 * floor(1 / share + 1e-9)
+    assert concurrency_of(study, resources, Cluster((machines(64, 2),))) == trials
+
+
+def test_the_study_may_ask_for_fewer(study: StudyConfig) -> None:
+    cluster = Cluster((machines(4),))
+    for asked, trials in ((1, 1), (3, 3), (4, 4), (100, 4)):
+        settings = study.model_copy(update={"concurrency": asked})
+        assert concurrency_of(settings, ResourcesConfig(), cluster) == trials
+
+
+def test_one_process_follows_so_many(study: StudyConfig) -> None:
+    endless = Cluster((), (machines(4, count=2**31 - 1),))
+    assert concurrency_of(study, ResourcesConfig(), endless) == MOST
+
+
+def test_trials_of_several_workers_need_slots(study: StudyConfig) -> None:
+    two = ResourcesConfig(workers=2)
+    nodes = Machines("node", {"CPU": 8.0}, 2)
+    assert concurrency_of(study, two, Cluster((Machines("head", {SLOT: 3}), nodes))) == 3
+    assert concurrency_of(study, two, Cluster((Machines("head", {SLOT: 30}), nodes))) == 8
+    assert concurrency_of(study, ResourcesConfig(), Cluster((nodes,))) == 16
+    with pytest.raises(ValueError) as caught:
+        concurrency_of(study, two, Cluster((Machines("head", {}), nodes)))
+    assert str(caught.value) == (
+        "resources: a trial needs 2 workers of 1 CPU each and 1 trial_slot for the process that "
+        "waits for them, which no machine offers: 1 × head (0 CPU), 2 × node (8 CPU). Start Ray "
+        "on the head with --resources='{\"trial_slot\": 8}': at most so many trials of several "
+        "workers run at a time."
+    )
+
+
+def test_this_machine_limits_no_slots(study: StudyConfig) -> None:
+    two = ResourcesConfig(workers=2)
+    if this_machine().places({"CPU": 1}) >= 2:
+        assert concurrency_of(study, two, this_machine()) == this_machine().places({"CPU": 1}) // 2
+    assert SLOT not in str(this_machine())
+
+
+# What clusters may become
+
+
+def aws() -> dict[str, Any]:
+    """As it is on the head, where `ray up` has filled in what machines have."""
+    config = prepare_config(yaml.safe_load((ROOT / "cluster/cluster.yaml").read_text()))
+    config["available_node_types"]["worker"]["resources"] = {
+        "CPU": 4,
+        "GPU": 1,
+        "memory": 10**10,
+        "accelerator_type:A10G": 1,
+    }
+    return dict(config)
+
+
+def test_spot_workers_that_have_not_come(study: StudyConfig) -> None:
+    cluster = joined_cluster(HEAD, [], aws())
+    assert str(cluster) == "1 × head (0 CPU, 8 trial_slot), up to 4 × worker (4 CPU, 1 GPU)"
+    one, four = ResourcesConfig(gpus_per_worker=1), ResourcesConfig(workers=4, gpus_per_worker=1)
+    assert concurrency_of(study, one, cluster) == 4
+    assert concurrency_of(study, four, cluster) == 1
+    five = ResourcesConfig(workers=5, gpus_per_worker=1)
+    with pytest.raises(ValueError) as caught:
+        concurrency_of(study, five, cluster)
+    assert str(caught.value) == (
+        "resources: a trial needs 5 workers of 1 CPU and 1 GPU each, and there is room for 4: "
+        f"{cluster}. Lower workers, cpus_per_worker or gpus_per_worker, or take more or larger "
+        "machines."
+    )
+    with pytest.raises(ValueError, match="needs 5 CPU, and no machine has that: 1 × head"):
+        concurrency_of(study, ResourcesConfig(cpus_per_worker=5), cluster)
+
+
+def test_workers_that_have_come_are_among_them() -> None:
+    here = [{"CPU": 4.0, "GPU": 1.0}] * 3
+    assert joined_cluster(HEAD, here, aws()) == joined_cluster(HEAD, [], aws())
+
+
+def test_the_cluster_s_own_limit_goes_before_that_of_a_type() -> None:
+    config = {**aws(), "max_workers": 2}
+    assert joined_cluster(HEAD, [], config).places({"CPU": 1}) == 8
+
+
+def test_machines_by_ssh_count_when_they_have_come() -> None:
+    given = yaml.safe_load((ROOT / "cluster/onprem.yaml").read_text())
+    given["provider"] = {
+        "type": "local",
+        "head_ip": "10.0.0.1",
+        "worker_ips": ["10.0.0.2", "10.0.0.3"],
+    }
+    config = prepare_config(given)
+    assert num_awaited(config) == 2 and num_awaited(aws()) == 0
+    head = {**HEAD, "CPU": 16.0, "GPU": 2.0}
+    cluster = joined_cluster(head, [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], config)
+    assert str(cluster) == (
+        "1 × head (16 CPU, 2 GPU, 8 trial_slot), 1 × node (16 CPU, 2 GPU), 1 × node (64 CPU)"
+    )
+
+
+def test_a_cluster_without_an_autoscaler_is_what_is_there() -> None:
+    cluster = joined_cluster({"CPU": 32.0, SLOT: 8.0}, [{"CPU": 32.0, "GPU": 4.0, SLOT: 8.0}] * 3)
+    assert (
+        str(cluster) == "1 × head (32 CPU, 8 trial_slot), 3 × node (32 CPU, 4 GPU, 8 trial_slot)"
+    )
+    assert cluster.places({"CPU": 8, "GPU": 1}) == 12
+
+
+def test_kubernetes_pods() -> None:
+    job = yaml.safe_load((ROOT / "cluster/kuberay.yaml").read_text())
+    config = _derive_autoscaling_config_from_ray_cr(
+        {"metadata": {"name": "study", "namespace": "ray"}, "spec": job["spec"]["rayClusterSpec"]}
+    )
+    assert (
+        str(joined_cluster(HEAD, [], config))
+        == "1 × head (0 CPU, 8 trial_slot), up to 4 × gpu (4 CPU, 1 GPU)"
+    )

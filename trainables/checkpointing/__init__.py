@@ -1,0 +1,1 @@
+"""A trial's files: written atomically, kept in a folder or in an object store."""

@@ -1,0 +1,1 @@
+"""Strict configuration classes, tables that configuration chooses from, paths and YAML files."""

@@ -1,0 +1,1 @@
+"""Images and batches: reading, indexing, splitting, loading, and what scores are made of."""

@@ -1,0 +1,1 @@
+"""Trained networks in use: classifiers in folders of their own."""

@@ -1,0 +1,75 @@
+"""A trained method from its trial's folder, ready to be measured or asked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainables.backbones import BACKBONES
+from trainables.checkpointing.trial_folder import TrialFolder, load_tensors
+from trainables.config import TrialConfig
+from trainables.configuration.schema import look_up
+from trainables.methods import METHODS, Method
+from trainables.nn.optimization import optimizer_factory
+from trainables.runtime.distributed import Runtime
+from trainables.tasks import Domains
+from trainables.training.evaluator import Meter
+
+
+def load_trained(
+    config: TrialConfig, folder: Path, domains: Domains, runtime: Runtime | None = None
+) -> Meter:
+    """Builds a trial's method and fills it with the selected checkpoint.
+
+    Args:
+        config: The trial's.
+        folder: The trial's; it holds ``best.pt``.
+        domains: The trial's data, opened.
+        runtime: Where to run; the CPU by default.
+
+    Raises:
+        ValueError: There is no checkpoint, or it is another configuration's.
+    """
+    runtime = runtime or Runtime()
+    path = TrialFolder(folder).best
+    state = load_tensors(path, runtime.device)
+    method = filled_method(
+        config, len(domains.classes), state.get("networks", {}), str(path), runtime
+    )
+    return Meter(config, domains, method, runtime)
+
+
+def filled_method(
+    config: TrialConfig,
+    num_classes: int,
+    networks: Mapping[str, Tensor],
+    origin: str,
+    runtime: Runtime,
+) -> Method:
+    """Builds a trial's method around given weights.
+
+    Args:
+        config: The trial's.
+        num_classes: K.
+        networks: The state of the method's networks.
+        origin: Where that comes from, for messages.
+        runtime: Where to run.
+
+    Raises:
+        ValueError: The weights are another configuration's.
+    """
+    architecture = look_up(BACKBONES, config.backbone.name, "backbone")
+    backbone = architecture.build(config.backbone.config, imagenet=False)
+    method = look_up(METHODS, config.method.name, "method")(
+        config.method.config,
+        backbone.to(memory_format=torch.channels_last),
+        num_classes,
+        optimizer_factory(config.optimizer),
+        runtime,
+    )
+    try:
+        method.networks.load_state_dict(networks)
+    except RuntimeError as error:
+        raise ValueError(f"{origin}: not the networks of this configuration ({error}).") from error
+    return method

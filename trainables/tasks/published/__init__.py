@@ -1,0 +1,1 @@
+"""Published data sets, each with its layout, classes and split files."""

@@ -1,0 +1,77 @@
+"""Checks before the first trial: what would stop trials later is said at once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from trainables.backbones import BACKBONES
+from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, pretraining_trial
+from trainables.configuration.schema import look_up
+from trainables.tasks import TASKS
+from trainables.training.accumulation import check_accumulation
+from trainables.training.trial import check_domains
+
+
+def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
+    """Opens the data of trials and of their pre-training, each once, and checks what needs them.
+
+    Args:
+        configs: The trials.
+        cache: The folder that trials share.
+
+    Raises:
+        ValueError: The data are not as they should be, a method or criterion does not fit them, a
+            file of weights is missing, or a backbone takes images of another size.
+    """
+    by_task: dict[str, list[TrialConfig]] = {}
+    for config in configs:
+        settings = config.initialization.config
+        if (
+            isinstance(settings, CheckpointConfig)
+            and not Path(settings.path).expanduser().exists()
+        ):
+            raise ValueError(f"initialization/checkpoint/path: no such file: {settings.path}.")
+        trials = [config]
+        if isinstance(settings, PretrainingConfig):
+            trials.append(pretraining_trial(config))
+        for trial in trials:
+            by_task.setdefault(repr(trial.task), []).append(trial)
+    for trials in by_task.values():
+        task = trials[0].task
+        domains = look_up(TASKS, task.name, "task").load(task.config, cache)
+        for trial in trials:
+            check_domains(trial, domains)
+        distinct = {repr((t.backbone, t.method.name, t.accumulation)): t for t in trials}
+        for trial in distinct.values():
+            _check_backbone(trial, domains.geometry.crop_size)
+
+
+def _check_backbone(trial: TrialConfig, image_size: int) -> None:
+    name = trial.backbone.name
+    try:
+        with torch.device("meta"):  # sizes without memory
+            backbone = look_up(BACKBONES, name, "backbone").build(
+                trial.backbone.config, imagenet=False
+            )
+        backbone.check_image_size(image_size, image_size)
+    except ValueError as error:
+        raise ValueError(f"backbone '{name}': {error}") from error
+    except (NotImplementedError, RuntimeError):
+        return  # a network that cannot be built without memory: the trial will say
+    check_accumulation(trial, backbone)
+
+
+def fetch_weights(configs: Iterable[TrialConfig]) -> None:
+    """Downloads the ImageNet weights that trials start from, unless they are there.
+
+    Raises:
+        ValueError: There are no such weights, or they cannot be downloaded from here.
+    """
+    backbones = {
+        repr(config.backbone): config.backbone
+        for config in configs
+        if config.initialization.name == "imagenet"
+    }
+    for backbone in backbones.values():
+        look_up(BACKBONES, backbone.name, "backbone").build(backbone.config, imagenet=True)
