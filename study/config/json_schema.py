@@ -254,7 +254,3 @@ def _labelled(*values: Schema) -> Schema:
         "minProperties": 1,
         "additionalProperties": {"anyOf": [*values, {"type": "null"}]},
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(space_schema(), indent=1, ensure_ascii=False))

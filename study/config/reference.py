@@ -298,7 +298,3 @@ def _yaml(value: object) -> str:
     """A value as YAML writes it in one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=1000)
     return f"`{text.removesuffix('...' + chr(10)).strip()}`"
-
-
-if __name__ == "__main__":
-    print(reference(), end="")
