@@ -86,7 +86,7 @@ def test_the_paper_s_figures_are_called_an_oracle_s() -> None:
 
 def test_the_tables_come_with_the_package() -> None:
     tables = yaml.safe_load(
-        resources.files("study").joinpath("published_results.yaml").read_text()
+        resources.files("study.analysis").joinpath("published_results.yaml").read_text()
     )
     assert set(tables) == {"table1_supervised", "table2_factors", "table4_s2rda"}
     rows = tables["table1_supervised"]
