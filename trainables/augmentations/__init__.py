@@ -1,4 +1,7 @@
-"""Augmentations by name. A new one is a file here and a line in the table."""
+"""Augmentations by name. A new one is a file here and a line in the table.
+
+Whoever writes one imports from here, ``from trainables.augmentations import Augmentation``.
+"""
 
 from trainables.augmentations.base import (
     STATISTICS,

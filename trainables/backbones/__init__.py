@@ -1,4 +1,7 @@
-"""Backbones by name. A new one is a file here and a line in the table."""
+"""Backbones by name. A new one is a file here and a line in the table.
+
+Whoever writes one imports from here: ``from trainables.backbones import Architecture, Backbone``.
+"""
 
 from trainables.backbones.any_timm import AnyTimm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -7,6 +10,7 @@ from trainables.backbones.resnet import ResNet
 from trainables.backbones.small_cnn import SmallCNN
 from trainables.backbones.small_resnet import SmallResNet
 from trainables.backbones.vision_transformer import VisionTransformer
+from trainables.nn.networks import Backbone
 
 BACKBONES: dict[str, Architecture] = {
     "deit_tiny": VisionTransformer(192, 12, 3, weights="deit_tiny_patch16_224.fb_in1k"),
@@ -39,6 +43,7 @@ __all__ = [
     "BACKBONES",
     "AnyTimm",
     "Architecture",
+    "Backbone",
     "BackboneConfig",
     "Mixer",
     "ResNet",

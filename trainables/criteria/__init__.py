@@ -1,4 +1,7 @@
-"""Selection criteria by name. A new one is a file here and a line in the table."""
+"""Selection criteria by name. A new one is a file here and a line in the table.
+
+Whoever writes one imports from here: ``from trainables.criteria import Criterion, Evaluation``.
+"""
 
 from trainables.criteria.base import Criterion, LabelReadingCriterion
 from trainables.criteria.bnm import BNM
@@ -14,6 +17,7 @@ from trainables.criteria.rank_average import RankAverage, mean_percentiles
 from trainables.criteria.snd import SND
 from trainables.criteria.source_validation import SourceValidation
 from trainables.criteria.transfer_score import TransferScore
+from trainables.data.evaluation import Evaluation, OracleEvaluation, Predictions
 
 CRITERIA: dict[str, type[Criterion] | type[LabelReadingCriterion]] = {
     "bnm": BNM,
@@ -47,10 +51,13 @@ __all__ = [
     "ClassConfusion",
     "Criterion",
     "Entropy",
+    "Evaluation",
     "InformationMaximization",
     "LabelReadingCriterion",
     "MixVal",
     "Oracle",
+    "OracleEvaluation",
+    "Predictions",
     "RankAverage",
     "SourceValidation",
     "TransferScore",

@@ -1,5 +1,9 @@
-"""Methods by name. A new one is a file here and a line in the table."""
+"""Methods by name. A new one is a file here and a line in the table.
 
+Whoever writes one imports from here, ``from trainables.methods import Method, Batch``.
+"""
+
+from trainables.data.batch import Batch, EpochViews
 from trainables.methods.base import Method, MethodConfig
 from trainables.methods.dann import DANN
 from trainables.methods.disclusterda import DisClusterDA
@@ -7,6 +11,9 @@ from trainables.methods.mcd import MCD
 from trainables.methods.rca import RCA
 from trainables.methods.srdc import SRDC
 from trainables.methods.supervised import Supervised
+from trainables.nn.networks import Backbone, Networks, Prediction
+from trainables.nn.optimization import MakeOptimizer
+from trainables.runtime.distributed import Runtime
 
 METHODS: dict[str, type[Method]] = {
     "dann": DANN,
@@ -24,8 +31,15 @@ __all__ = [
     "METHODS",
     "RCA",
     "SRDC",
+    "Backbone",
+    "Batch",
     "DisClusterDA",
+    "EpochViews",
+    "MakeOptimizer",
     "Method",
     "MethodConfig",
+    "Networks",
+    "Prediction",
+    "Runtime",
     "Supervised",
 ]

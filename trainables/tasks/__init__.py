@@ -1,6 +1,12 @@
-"""Tasks by name. A new one is a file here and a line in the table."""
+"""Tasks by name. A new one is a file here and a line in the table.
 
+Whoever writes one imports from here: ``from trainables.tasks import Task, TaskConfig, Domains``.
+"""
+
+from trainables.configuration.paths import PathText
+from trainables.data.geometry import Geometry
 from trainables.data.image_files import find_images, read_image
+from trainables.data.images import Images, LabelledImages, TensorImages, UnlabelledImages
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
@@ -29,11 +35,17 @@ __all__ = [
     "Digits",
     "Domains",
     "Folders",
+    "Geometry",
     "ImageNet",
+    "Images",
+    "LabelledImages",
+    "PathText",
     "SubVisDA10",
     "SynSL",
     "Task",
     "TaskConfig",
+    "TensorImages",
+    "UnlabelledImages",
     "find_images",
     "read_image",
     "using_data_folder",

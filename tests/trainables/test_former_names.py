@@ -1,0 +1,55 @@
+"""Modules that have moved are importable under the names that they had in version 0.1."""
+
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from trainables.former_names import FORMER_NAMES
+
+PLUGIN = """
+from trainables.batch import Batch
+from trainables.losses import entropy, ramp_up
+from trainables.methods.base import Method, MethodConfig
+from trainables.networks import Backbone, Networks, Prediction
+from trainables.optimization import MakeOptimizer
+from trainables.runtime import Runtime
+from trainables.evaluation import Evaluation
+from trainables.tasks.digits import Digits
+"""
+"""Imports that the documentation of version 0.1 showed."""
+
+
+@pytest.mark.parametrize("former, present", FORMER_NAMES.items())
+def test_former_module_has_the_same_contents(
+    former: str, present: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, former, raising=False)
+    with pytest.deprecated_call(match=f"{former} is now {present}; "):
+        old = vars(import_module(former))
+    new = vars(import_module(present))
+    public = [name for name in new if not name.startswith("_")]
+    assert public and all(old[name] is new[name] for name in public)
+
+
+def test_plugin_of_the_first_version_is_imported_and_told(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", "import trainables, plugin"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{Path(__file__).parents[2]}:{tmp_path}"},
+    )
+    assert done.returncode == 0, done.stderr
+    # the line of the plugin is what is shown, and not one of the import system
+    assert (
+        f"{tmp_path}/plugin.py:2: DeprecationWarning: module trainables.batch is now"
+        in done.stderr
+    )
+
+
+def test_an_unknown_module_stays_unknown() -> None:
+    with pytest.raises(ModuleNotFoundError, match="trainables.batches"):
+        import_module("trainables.batches")

@@ -1,0 +1,72 @@
+"""Modules under the names that they had in version 0.1, for code that imports them.
+
+They are gone with version 0.3. Plugins import from the table that they add to, for instance
+``from trainables.methods import Method``, which no move of a module breaks.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+FORMER_NAMES = {
+    "trainables.accumulation": "trainables.training.accumulation",
+    "trainables.batch": "trainables.data.batch",
+    "trainables.batchnorm": "trainables.nn.batchnorm",
+    "trainables.checkpoint": "trainables.checkpointing.trial_folder",
+    "trainables.checks": "trainables.training.checks",
+    "trainables.classifier": "trainables.inference.classifier",
+    "trainables.clustering": "trainables.nn.clustering",
+    "trainables.evaluation": "trainables.data.evaluation",
+    "trainables.images": "trainables.data.images",
+    "trainables.loading": "trainables.data.loading",
+    "trainables.losses": "trainables.nn.losses",
+    "trainables.measuring": "trainables.training.evaluator",
+    "trainables.mixing": "trainables.data.mixing_pairs",
+    "trainables.networks": "trainables.nn.networks",
+    "trainables.optimization": "trainables.nn.optimization",
+    "trainables.randomness": "trainables.runtime.randomness",
+    "trainables.schema": "trainables.configuration.schema",
+    "trainables.selection": "trainables.training.selection",
+    "trainables.store": "trainables.checkpointing.object_store",
+    "trainables.tasks.imagenet": "trainables.tasks.published.imagenet",
+    "trainables.tasks.s2rda49": "trainables.tasks.published.s2rda49",
+    "trainables.tasks.s2rda_ms39": "trainables.tasks.published.s2rda_ms39",
+    "trainables.tasks.subvisda10": "trainables.tasks.published.subvisda10",
+    "trainables.tasks.synsl": "trainables.tasks.published.synsl",
+    "trainables.trained": "trainables.inference.trained_method",
+    "trainables.trial": "trainables.training.trial",
+    "trainables.uploads": "trainables.checkpointing.uploads",
+    "trainables.weights": "trainables.nn.weights",
+}
+"""Present name by the former one."""
+
+
+class FormerNames(MetaPathFinder, Loader):
+    """Imports a module by its former name: a module of the same contents, and a warning."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a specification for former names, and ``None`` for all others."""
+        return ModuleSpec(fullname, self) if fullname in FORMER_NAMES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module with what the present one holds."""
+        present = FORMER_NAMES[module.__name__]
+        warnings.warn(
+            f"module {module.__name__} is now {present}; its former name goes with version 0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        contents = vars(import_module(present))
+        vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
+
+
+def find_former_names() -> None:
+    """Make former names importable, after everything that is found by its present name."""
+    if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
+        sys.meta_path.append(FormerNames())
