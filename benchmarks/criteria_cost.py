@@ -24,7 +24,7 @@ from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.data.evaluation import OracleEvaluation
 from trainables.inference.trained_method import load_trained
-from trainables.training.evaluator import Meter
+from trainables.training.evaluator import Evaluator
 from trainables.training.trial import open_domains, run_trial
 
 
@@ -52,7 +52,7 @@ def milliseconds(call: Callable[[], object], repetitions: int = 7) -> float:
     return 1000 * statistics.median(times[1:])
 
 
-def costs(meter: Meter) -> dict[str, float]:
+def costs(meter: Evaluator) -> dict[str, float]:
     """Milliseconds of each criterion, and of what one of them alone needs."""
     evaluation, _ = meter.evaluation()
     assert isinstance(evaluation, OracleEvaluation) and meter.target_sample is not None

@@ -35,13 +35,13 @@ from study.execution.local_ray import own_ray
 from study.reporting.progress import Display, LogBook
 from study.reporting.tensorboard import TensorBoard
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
-from trainables.ray_trainable import Assignment, TrialTrainable
+from trainables.ray_trainable import TrialSpec, TrialTrainable
 from trainables.training.trial import Report
 
 SPACE = """
@@ -67,7 +67,7 @@ EDGES = (0, 10, 100, 500, *range(1000, 100_000, 500))
 class TrivialTrainable(TrialTrainable):
     """A trial that is over as soon as it has been asked."""
 
-    def setup(self, config: Assignment) -> None:  # type: ignore[override]
+    def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
         """Makes the reports up."""
         self.files = TrialFolder(Path(config["folder"]))
         self.reports = made_up(validate(TrialConfig, config["trial"]))
@@ -115,7 +115,7 @@ class Use:
         return cls(time.process_time(), time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE"))
 
 
-class Meter:
+class Evaluator:
     """Prints what the process uses while trials end; an observer of a session.
 
     Args:
@@ -128,15 +128,15 @@ class Meter:
         self.marks: list[tuple[int, Use]] = []
         """Trials that had ended, and what had been used; a window lies between two of them."""
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         """See :class:`study.session.session.Observer`."""
         if not self.marks:  # what comes before, Ray's start for one, does not count
             self.marks.append((0, Use.now()))
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         """See :class:`study.session.session.Observer`."""
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         """See :class:`study.session.session.Observer`."""
         self.num_ended += 1
         if self.num_ended in EDGES:
@@ -187,9 +187,9 @@ def settings_of(
 
 
 @contextmanager
-def opened(settings: StudyConfig, folder: Path, meter: Meter) -> Iterator[Session]:
+def opened(settings: StudyConfig, folder: Path, meter: Evaluator) -> Iterator[Session]:
     """A study as it is when it runs, watched by a meter."""
-    space, layout = settings.space(), Layout(folder)
+    space, layout = settings.space(), StudyFolder(folder)
     display = Display(Console(file=io.StringIO()), "bnm", 1)
     board = TensorBoard(layout, list(space.tree.parameters()))
     session = Session(settings, space, layout, [board, display, LogBook(), meter])
@@ -216,13 +216,13 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     setattr(study.execution.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
     with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
-        with study.execution.tuner.Interruption() as interruption:
+        with study.execution.tuner.GracefulShutdown() as interruption:
             study.execution.tuner.run(
                 session, resources, concurrency, root / "cache", root / SCRATCH, interruption
             )
 
 
-def bytes_a_trial(layout: Layout, num_trials: int) -> dict[str, int]:
+def bytes_a_trial(layout: StudyFolder, num_trials: int) -> dict[str, int]:
     """What a study's files hold for each trial, by the file's kind."""
     events = [path for path in layout.tensorboard.rglob("*") if path.is_file()]
     files = {"journal": [layout.journal], "records": [layout.records], "TensorBoard": events}
@@ -244,8 +244,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = settings_of(options.space, options.trials, options.sampler, options.concurrency)
     with tempfile.TemporaryDirectory() as folder:
-        layout = Layout(Path(folder))
-        meter = Meter(layout.root / SCRATCH if options.snapshots else None)
+        layout = StudyFolder(Path(folder))
+        meter = Evaluator(layout.root / SCRATCH if options.snapshots else None)
         if options.snapshots:
             os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
         logging.basicConfig(filename=layout.log, level=logging.INFO)

@@ -5,22 +5,30 @@
 >>> result.folder, result.comparison.best("target_test/accuracy")
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from study.execution.launch import StudyFailed, StudyResult, run_study
+    from study.execution.launch import StudyError, StudyResult, run_study
 
-__all__ = ["StudyFailed", "StudyResult", "run_study"]
+__all__ = ["StudyError", "StudyResult", "run_study"]
 
 
 def __getattr__(name: str) -> object:
     """Imports on demand: parts of this package do without torch and Ray."""
+    if name == "StudyFailed":
+        warnings.warn(
+            "study.StudyFailed is now study.StudyError; the former name goes with version 0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        name = "StudyError"
     if name not in __all__:
         raise AttributeError(f"module 'study' has no attribute '{name}'")
     from study.execution import launch
 
     return {
-        "StudyFailed": launch.StudyFailed,
+        "StudyError": launch.StudyError,
         "StudyResult": launch.StudyResult,
         "run_study": launch.run_study,
     }[name]

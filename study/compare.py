@@ -11,7 +11,7 @@ from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy, read_all
 from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, terminal
 from study.storage.locations import local_copies
-from trainables.checkpointing.object_store import StoreFailed
+from trainables.checkpointing.object_store import StoreError
 from trainables.checkpointing.trial_folder import write_atomically
 
 FORMATS = ("table", "csv", "latex", "html", "json")
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         published = Published.read() if options.published else None
         with local_copies(options.studies) as folders:
             _write(read_all(folders), published, options.format, options.out)
-    except (ValueError, StoreFailed) as error:
+    except (ValueError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

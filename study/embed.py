@@ -20,15 +20,15 @@ from torch.utils.tensorboard import SummaryWriter
 from study.analysis.stored_study import read_finals
 from study.spaces.conditions import file_name
 from study.storage.locations import local_copies
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task
-from trainables.checkpointing.object_store import StoreFailed
+from trainables.checkpointing.object_store import StoreError
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.data.images import Images, ImageSubset
 from trainables.inference.trained_method import load_trained
 from trainables.runtime.randomness import generator
-from trainables.training.evaluator import Meter
+from trainables.training.evaluator import Evaluator
 from trainables.training.trial import open_domains
 
 MAX_IMAGES = 1000
@@ -50,7 +50,7 @@ class Embedding:
     """Target labels are the network's own."""
 
 
-def embed(record: TrialRecord, layout: Layout, cache: Path) -> Embedding:
+def embed(record: TrialRecord, layout: StudyFolder, cache: Path) -> Embedding:
     """Computes the features of a final run's selected checkpoint.
 
     Raises:
@@ -85,7 +85,7 @@ def _sample(num_images: int, seed: int) -> Tensor:
     return torch.randperm(num_images, generator=generator(seed, "embedding"))[:MAX_IMAGES]
 
 
-def _features(meter: Meter, images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
+def _features(meter: Evaluator, images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
     predictions, _ = meter.predict(ImageSubset(images, chosen))
     return predictions.features, predictions.logits.argmax(dim=1)
 
@@ -145,14 +145,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with local_copies([options.study]) as (folder,):
-            _embed_winners(Layout.at(folder))
-    except (ValueError, StoreFailed) as error:
+            _embed_winners(StudyFolder.at(folder))
+    except (ValueError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _embed_winners(layout: Layout) -> None:
+def _embed_winners(layout: StudyFolder) -> None:
     """The first final run of each condition on each task."""
     finals = read_finals(layout)
     several = len(by_task(finals)) > 1
@@ -162,7 +162,7 @@ def _embed_winners(layout: Layout) -> None:
         )
 
 
-def _write(record: TrialRecord, layout: Layout, name: str) -> None:
+def _write(record: TrialRecord, layout: StudyFolder, name: str) -> None:
     embedding = embed(record, layout, layout.root.parent / "cache")
     path = layout.root / f"embedding-{file_name(name)}.png"
     draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path, record.seed)

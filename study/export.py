@@ -15,11 +15,11 @@ from pathlib import Path
 from study.analysis.stored_study import read_finals
 from study.reporting.model_card import model_card
 from study.storage.locations import local_copies
-from study.storage.study_folder import Layout
-from study.trials.ranking import worth_among
+from study.storage.study_folder import StudyFolder
+from study.trials.ranking import scores
 from study.trials.records import TrialRecord, by_task
 from trainables.augmentations import Geometry
-from trainables.checkpointing.object_store import StoreFailed, is_uri
+from trainables.checkpointing.object_store import StoreError, is_uri
 from trainables.checkpointing.trial_folder import load_tensors, make_writable, write_atomically
 from trainables.config import TrialConfig
 from trainables.configuration.schema import nearest, validate
@@ -44,7 +44,7 @@ def export(
     Raises:
         ValueError: There is no such final run, or the folder holds something else.
     """
-    layout = Layout.at(study)
+    layout = StudyFolder.at(study)
     winner, peers = _winner(layout, task, method)
     config = validate(TrialConfig, winner.config)
     trial = layout.files(winner.id)
@@ -66,7 +66,7 @@ def export(
 
 
 def _winner(
-    layout: Layout, task: str | None, method: str | None
+    layout: StudyFolder, task: str | None, method: str | None
 ) -> tuple[TrialRecord, list[TrialRecord]]:
     """The best final run by the criterion, and all final runs of its condition."""
     finals = _with(read_finals(layout), "task", task, lambda record: (record.task,))
@@ -74,7 +74,7 @@ def _winner(
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
     finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
-    worth = worth_among(finals)
+    worth = scores(finals)
     winner = max(finals, key=lambda record: worth[record.id])
     return winner, [record for record in finals if record.condition == winner.condition]
 
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--out: must be given for {options.study}, a study in a store.")
         with local_copies([options.study]) as (study,):
             folder = export(study, options.out, options.task, options.method)
-    except (ValueError, StoreFailed) as error:
+    except (ValueError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2
     print(folder)

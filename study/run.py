@@ -10,15 +10,15 @@ from rich.console import Console
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import across
 from study.config.study_config import StudyConfig, read_studies, read_study
-from study.execution.launch import StudyFailed, run_study
+from study.execution.launch import StudyError, run_study
 from study.reporting.dry_run import print_plan, print_spaces
 from study.reporting.exports import side_by_side
 from study.reporting.summary import print_summary
 from study.spaces.search_space import SearchSpace
 from study.storage.locations import OUT
-from study.storage.study_folder import Layout
-from study.storage.sync import StorageFailed
-from trainables.checkpointing.object_store import StoreFailed, is_uri
+from study.storage.study_folder import StudyFolder
+from study.storage.sync import StorageError
+from trainables.checkpointing.object_store import StoreError, is_uri
 from trainables.configuration.paths import is_relative
 
 CLUSTER = Path("cluster/cluster.yaml")
@@ -50,13 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         if options.cluster or "://" in (options.address or ""):
             return _submit(options, overrides)
         return _run(options, overrides, console)
-    except (ValueError, StoreFailed) as error:
+    except (ValueError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2
-    except StudyFailed as error:
+    except StudyError as error:
         print(f"The study failed: {error}", file=sys.stderr)
         return 1
-    except StorageFailed as error:
+    except StorageError as error:
         print(
             f"The study ended, since what it finds is no longer kept: {error} What is there "
             "can go on: give the same command with --resume.",
@@ -264,7 +264,7 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
         console.print(
             f"Records, TensorBoard events and checkpoints are in {place}\n"
             f"(tensorboard --logdir {place}/tensorboard); the full log is "
-            f"{Layout(folder).log}.",
+            f"{StudyFolder(folder).log}.",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -6,11 +6,13 @@
 ...     print(report.epoch, report.metrics)
 """
 
+import warnings
+
 from trainables.config import TrialConfig, read_trial_config
 from trainables.former_names import find_former_names
 from trainables.inference.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.runtime.distributed import Runtime
-from trainables.training.trial import Report, TrialFailed, run_trial
+from trainables.training.trial import Report, TrialError, run_trial
 
 find_former_names()
 
@@ -20,9 +22,22 @@ __all__ = [
     "Report",
     "Runtime",
     "TrialConfig",
-    "TrialFailed",
+    "TrialError",
     "Unreadable",
     "load_model",
     "read_trial_config",
     "run_trial",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Gives the error of a trial by its former name, too."""
+    if name != "TrialFailed":
+        raise AttributeError(f"module 'trainables' has no attribute '{name}'")
+    warnings.warn(
+        "trainables.TrialFailed is now trainables.TrialError; the former name goes with version "
+        "0.3.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return TrialError

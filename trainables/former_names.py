@@ -44,6 +44,15 @@ FORMER_NAMES = {
 }
 """Present name by the former one."""
 
+FORMER_CLASSES = {
+    "Assignment": "TrialSpec",
+    "InvalidConfig": "ConfigError",
+    "Meter": "Evaluator",
+    "StoreFailed": "StoreError",
+    "TrialFailed": "TrialError",
+}
+"""Classes of those modules that were renamed, too: present name by the former one."""
+
 
 class FormerNames(MetaPathFinder, Loader):
     """Imports a module by its former name: a module of the same contents, and a warning."""
@@ -64,6 +73,9 @@ class FormerNames(MetaPathFinder, Loader):
         )
         contents = vars(import_module(present))
         vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
+        for former, name in FORMER_CLASSES.items():
+            if name in contents:
+                setattr(module, former, contents[name])
 
 
 def find_former_names() -> None:

@@ -2,7 +2,7 @@
 
 A one-worker trial runs inside Tune's own actor, which the next trial then uses again: Ray Train
 would start nine processes for each (some 20 s of processor time). Trials of several workers go
-through :class:`ray.train.torch.TorchTrainer`. Both take an :class:`Assignment` and give the same
+through :class:`ray.train.torch.TorchTrainer`. Both take an :class:`TrialSpec` and give the same
 results: a report, or that the trial failed, or that a worker of it was lost.
 """
 
@@ -26,7 +26,7 @@ from ray.util import placement_group_table, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 from ray.util.queue import Queue
 
-from trainables.checkpointing.object_store import Store, StoreFailed, Stores
+from trainables.checkpointing.object_store import Store, StoreError, Stores
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import SLOT, TrialConfig
 from trainables.configuration.schema import validate
@@ -44,11 +44,11 @@ POLL_SECONDS = 0.5
 END_SECONDS = 60.0
 """That workers are given to end after they were told to."""
 
-GO_ON = "go on"
+CONTINUE = "go on"
 """The order to workers that is not another trial or the end."""
 
 
-class Assignment(TypedDict):
+class TrialSpec(TypedDict):
     """What a study hands to a trainable."""
 
     id: str
@@ -75,12 +75,12 @@ class TrialTrainable(tune.Trainable):
 
     reports: Generator[Report, None, None]
 
-    def setup(self, config: Assignment) -> None:  # type: ignore[override]
+    def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
         """Starts, or goes on with, a trial."""
         self.files = _files(config)
         self.reports = _reports(config)
 
-    def reset_config(self, new_config: Assignment) -> bool:  # type: ignore[override]
+    def reset_config(self, new_config: TrialSpec) -> bool:  # type: ignore[override]
         """Takes on the next trial."""
         self.reports.close()
         self.setup(new_config)
@@ -90,7 +90,7 @@ class TrialTrainable(tune.Trainable):
         """Runs to the next report."""
         try:
             return as_result(next(self.reports))
-        except StoreFailed as error:
+        except StoreError as error:
             return as_loss(str(error))
         except Exception as error:
             return as_failure(_reason(error, self.files))
@@ -100,18 +100,18 @@ class TrialTrainable(tune.Trainable):
         self.reports.close()
 
 
-def _files(assignment: Assignment) -> TrialFolder:
+def _files(assignment: TrialSpec) -> TrialFolder:
     store = assignment["store"]
     return TrialFolder(Path(assignment["folder"]), Store.open(store) if store else None)
 
 
-def _stores(assignment: Assignment) -> Stores | None:
+def _stores(assignment: TrialSpec) -> Stores | None:
     own, shared = assignment["store"], assignment["shared_store"]
     return Stores(Store.open(own), Store.open(shared)) if own and shared else None
 
 
 def _reports(
-    assignment: Assignment, runtime: Runtime | None = None
+    assignment: TrialSpec, runtime: Runtime | None = None
 ) -> Generator[Report, None, None]:
     """Runs a trial. A node's own folder is removed afterwards: the store has what lasts."""
     logging.basicConfig(format=LOG_FORMAT)
@@ -181,7 +181,7 @@ class WorkersTrainable(tune.Trainable):
     needs Ray's dashboard.)
     """
 
-    def setup(self, config: Assignment) -> None:  # type: ignore[override]
+    def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
         """Starts workers for a trial."""
         self.orders = Queue(actor_options={"num_cpus": 0})
         self.results = Queue(actor_options={"num_cpus": 0})
@@ -189,7 +189,7 @@ class WorkersTrainable(tune.Trainable):
         self.trainer = Thread(target=_train, args=(config, self.orders, self.results), daemon=True)
         self.trainer.start()
 
-    def reset_config(self, new_config: Assignment) -> bool:  # type: ignore[override]
+    def reset_config(self, new_config: TrialSpec) -> bool:  # type: ignore[override]
         """Gives the next trial to the workers, or to new ones if the last trial ended them."""
         if self.trainer.is_alive():
             self.is_under_way = False
@@ -202,7 +202,7 @@ class WorkersTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Waits for the next report."""
         if self.is_under_way:
-            self.orders.put(GO_ON)
+            self.orders.put(CONTINUE)
         self.is_under_way = True
         result: dict[str, Any] = self.results.get()
         if report_of(result) is None:
@@ -225,7 +225,7 @@ class _ConnectionLost(Exception):  # noqa: N818 - names what happened
     """Another worker cannot be reached, which says nothing against the trial."""
 
 
-def _train(assignment: Assignment, orders: Queue, results: Queue) -> None:
+def _train(assignment: TrialSpec, orders: Queue, results: Queue) -> None:
     """Runs workers until they are told to end, a trial of theirs fails, or one of them is lost."""
     resources = validate(TrialConfig, assignment["trial"]).resources
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
@@ -285,14 +285,14 @@ def free_workers() -> None:
 
 def _worker(given: dict[str, Any]) -> None:
     """What each worker does: one trial after another."""
-    assignment: Assignment | None = given["assignment"]
+    assignment: TrialSpec | None = given["assignment"]
     resources = validate(TrialConfig, given["assignment"]["trial"]).resources
     runtime = current_runtime(ray.train.torch.get_device(), resources.sync_batchnorm)
     while assignment is not None:
         files = _files(assignment)
         try:
             assignment = _run(assignment, given["orders"], given["results"], runtime)
-        except StoreFailed:  # another worker may do better
+        except StoreError:  # another worker may do better
             raise
         except Exception as error:
             if is_lost_connection(error):
@@ -301,8 +301,8 @@ def _worker(given: dict[str, Any]) -> None:
 
 
 def _run(
-    assignment: Assignment, orders: Queue, results: Queue, runtime: Runtime
-) -> Assignment | None:
+    assignment: TrialSpec, orders: Queue, results: Queue, runtime: Runtime
+) -> TrialSpec | None:
     """Runs a trial for as long as it is to go on; returns what is to be done next."""
     for report in _reports(assignment, runtime):
         order = None
@@ -310,6 +310,6 @@ def _run(
             results.put(as_result(report))
             order = orders.get()
         order = runtime.share(order)
-        if order != GO_ON:
+        if order != CONTINUE:
             break
     return order

@@ -27,7 +27,7 @@ from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
-from trainables.training.trial import Report, TrialFailed, run_trial
+from trainables.training.trial import Report, TrialError, run_trial
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    except TrialFailed as error:
+    except TrialError as error:
         print(f"The trial failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from study.analysis.paired_gains import Gain, gains
 from study.analysis.pareto import Front, pareto_front
 from study.config.study_config import Cost, Joint, StudyConfig
 from study.trials.final_runs import finals_of
-from study.trials.ranking import Standing, standings, winners
+from study.trials.ranking import Rank, rank_trials, winners
 from study.trials.records import TrialRecord, by_task
 from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
@@ -130,7 +130,7 @@ def compare_tasks(records: Sequence[TrialRecord], study: StudyConfig) -> dict[st
     tasks = by_task(records)
     standing = None
     if study.joint is not None:
-        standing = standings(records, study.joint, len(study.task_names))
+        standing = rank_trials(records, study.joint, len(study.task_names))
     if study.joint is not None or not tasks:
         tasks = {task: tasks.get(task, []) for task in study.task_names}
     return {
@@ -145,7 +145,7 @@ def compare(
     reads_target_labels: bool,
     cost: Cost | None = None,
     joint: Joint | None = None,
-    standing: Mapping[str, Standing] | None = None,
+    standing: Mapping[str, Rank] | None = None,
 ) -> Comparison:
     """Summarises a study on one task, finished or not.
 
@@ -157,7 +157,7 @@ def compare(
         joint: How it puts several tasks together.
         standing: Of its trials among all tasks; by these records if ``None``.
     """
-    standing = standings(records) if standing is None else standing
+    standing = rank_trials(records) if standing is None else standing
     best = winners(records, standing)
     finals = finals_of(best.values(), records)
     rows = tuple(
@@ -230,7 +230,7 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
 def _regrets(
     records: Sequence[TrialRecord],
     best: Mapping[str, TrialRecord],
-    standing: Mapping[str, Standing],
+    standing: Mapping[str, Rank],
 ) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
     groups = {name: [r for r in search if r.condition == name] for name in best}

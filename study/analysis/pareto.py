@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.config.study_config import Cost
-from study.trials.ranking import standings
+from study.trials.ranking import rank_trials
 from study.trials.records import TrialRecord, cost_of
 
 
@@ -43,7 +43,7 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
     Equal trials are all on it; those that took over the figures of another one did not run and
     are left out.
     """
-    objectives = {name: standing.value for name, standing in standings(records).items()}
+    objectives = {name: standing.value for name, standing in rank_trials(records).items()}
     ran = [
         r for r in records if r.id in objectives and r.outcome == "complete" and r.same_as is None
     ]

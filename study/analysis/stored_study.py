@@ -7,9 +7,9 @@ from pathlib import Path
 
 from study.analysis.comparison import Comparison, Row, compare_tasks
 from study.config.study_config import StudyConfig, read_config
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, finals_of, present_winners
-from study.trials.ranking import Standing, standings
+from study.trials.ranking import Rank, rank_trials
 from study.trials.records import TrialRecord, read_records
 from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
@@ -20,7 +20,7 @@ class StoredStudy:
     """What a study has left so far."""
 
     name: str
-    layout: Layout
+    layout: StudyFolder
     config: StudyConfig
     records: tuple[TrialRecord, ...]
     """At least one."""
@@ -34,9 +34,9 @@ class StoredStudy:
         """The name of what selected checkpoints and winners."""
         return self.config.criterion.name
 
-    def standing(self) -> dict[str, Standing]:
+    def standing(self) -> dict[str, Rank]:
         """Of the trials of its search."""
-        return standings(self.records, self.config.joint, len(self.config.task_names))
+        return rank_trials(self.records, self.config.joint, len(self.config.task_names))
 
     @cached_property
     def winners(self) -> list[TrialRecord]:
@@ -77,7 +77,7 @@ def read_stored(folder: Path) -> StoredStudy:
     Raises:
         ValueError: It is not one, or no trial has ended; in one line.
     """
-    layout = Layout.at(folder)
+    layout = StudyFolder.at(folder)
     config = read_config(layout)
     records = read_records(layout.records)
     if not records:
@@ -93,7 +93,7 @@ def read_stored(folder: Path) -> StoredStudy:
     )
 
 
-def read_finals(layout: Layout) -> list[TrialRecord]:
+def read_finals(layout: StudyFolder) -> list[TrialRecord]:
     """The final runs of a study's winners that are complete, whose weights are kept.
 
     Raises:

@@ -20,13 +20,13 @@ from study.search.pruners import PRUNERS, NoPrunerConfig
 from study.search.samplers import SAMPLERS, CmaEsConfig, resolve
 from study.spaces.conditions import METHOD, Conditions
 from study.spaces.search_space import SearchSpace
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from trainables.config import CriterionChoice, TrialConfig
 from trainables.configuration.paths import Resolved, absolute_path, is_relative, resolve_paths
 from trainables.configuration.schema import (
     BaseConfig,
     Choice,
-    InvalidConfig,
+    ConfigError,
     OneOf,
     Place,
     Problem,
@@ -149,7 +149,7 @@ class StudyConfig(BaseConfig):
         """Checks that sampler and pruner go with a second objective.
 
         Raises:
-            InvalidConfig: One does not.
+            ConfigError: One does not.
         """
         if self.cost is None:
             return
@@ -164,13 +164,13 @@ class StudyConfig(BaseConfig):
                 "criterion alone would end cheap trials that belong to the front."
             )
         if problems:
-            raise InvalidConfig([Problem(("cost",), text) for text in problems])
+            raise ConfigError([Problem(("cost",), text) for text in problems])
 
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:
         if self.tasks is None:
             if self.task is None:
-                raise InvalidConfig(
+                raise ConfigError(
                     [
                         Problem(
                             ("task",), ("is required and missing; tasks, a list, takes several.")
@@ -179,13 +179,13 @@ class StudyConfig(BaseConfig):
                 )
             return self
         if self.task is not None:
-            raise InvalidConfig([Problem(("tasks",), "is given beside task; keep one.")])
+            raise ConfigError([Problem(("tasks",), "is given beside task; keep one.")])
         if not self.tasks:
-            raise InvalidConfig([Problem(("tasks",), "must hold at least one task, got [].")])
+            raise ConfigError([Problem(("tasks",), "must hold at least one task, got [].")])
         names = [_name_of(task) for task in self.tasks]
         again = [i for i, name in enumerate(names) if name in names[:i]]
         if again:
-            raise InvalidConfig(
+            raise ConfigError(
                 [
                     Problem(
                         ("tasks", i),
@@ -227,7 +227,7 @@ class StudyConfig(BaseConfig):
                 )
             )
         if problems:
-            raise InvalidConfig(problems)
+            raise ConfigError(problems)
         return self
 
     @property
@@ -289,7 +289,7 @@ class StudyConfig(BaseConfig):
         """What is compared in the study's space.
 
         Raises:
-            InvalidConfig: ``compare_by`` names something else than searched choices.
+            ConfigError: ``compare_by`` names something else than searched choices.
         """
         return Conditions.parse(self.compare_by, space)
 
@@ -300,7 +300,7 @@ class StudyConfig(BaseConfig):
         of the trials on the first task; :meth:`on_each_task` makes the others.
 
         Raises:
-            InvalidConfig: A value in it is wrong.
+            ConfigError: A value in it is wrong.
         """
         first = self._task_values()[0]
         task = {first: {}} if isinstance(first, str) else first
@@ -313,7 +313,7 @@ class StudyConfig(BaseConfig):
         ]
         taken = [place for place in places if _holds(parts, place) and place != ("search", "task")]
         if taken:
-            raise InvalidConfig(
+            raise ConfigError(
                 [
                     Problem(place, f"is set by '{place[-1]}' at the top of a space.")
                     for place in taken
@@ -405,7 +405,7 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
     return parse_studies(file, overrides)
 
 
-def read_config(layout: Layout) -> StudyConfig:
+def read_config(layout: StudyFolder) -> StudyConfig:
     """What a study was to be.
 
     Raises:
@@ -421,7 +421,7 @@ def read_config(layout: Layout) -> StudyConfig:
         )
     try:
         return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
-    except (InvalidConfig, yaml.YAMLError) as error:
+    except (ConfigError, yaml.YAMLError) as error:
         reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
         raise ValueError(f"{layout.space}: not a study ({reason}).") from error
 
@@ -435,14 +435,14 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
         for index, study in enumerate(whole.studies()):
             try:
                 studies.append((study, _checked_space(study)))
-            except InvalidConfig as error:
+            except ConfigError as error:
                 own = ("task",) if file.content.get("tasks") is None else ("tasks", index)
                 problems += [
                     Problem(_as_written(p.place, own, file), p.message) for p in error.problems
                 ]
         if whole.joint is not None:
             studies = [(whole, space) for _, space in studies[:1]]
-    except InvalidConfig as error:
+    except ConfigError as error:
         problems = error.problems
     if problems:
         raise ValueError(
@@ -453,7 +453,7 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
                     for problem in problems
                 )
             )
-        ) from InvalidConfig(problems)
+        ) from ConfigError(problems)
     return studies
 
 

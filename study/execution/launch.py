@@ -35,8 +35,8 @@ from study.session.session import Observer, Session
 from study.session.warm_start import WarmStart, best_params, known_trials
 from study.spaces.search_space import SearchSpace
 from study.storage.locations import check_copy, keeping, local_copies, open_storage
-from study.storage.persistence import Keeper
-from study.storage.study_folder import Layout
+from study.storage.persistence import Persistence
+from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.trial_folder import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
@@ -45,7 +45,7 @@ from trainables.tasks import using_data_folder
 log = logging.getLogger(__name__)
 
 
-class StudyFailed(RuntimeError):  # noqa: N818 - names what happened
+class StudyError(RuntimeError):
     """No trial of the study came to a result."""
 
 
@@ -74,7 +74,7 @@ class _Plan:
 
     study: StudyConfig
     space: SearchSpace
-    layout: Layout
+    layout: StudyFolder
     beginning: WarmStart
     resources: ResourcesConfig
     concurrency: int
@@ -183,8 +183,8 @@ def run_study(
 
     Raises:
         ValueError: Something about the input is wrong; one line a problem. Nothing was made.
-        StudyFailed: Every trial failed.
-        StorageFailed: The storage could no longer be reached; what is there can be resumed.
+        StudyError: Every trial failed.
+        StorageError: The storage could no longer be reached; what is there can be resumed.
     """
     console = console or Console(quiet=True)
     studies = [
@@ -295,14 +295,18 @@ def _run_plan(
 
 
 def _conduct(
-    plan: _Plan, cache: Path, console: Console, wait_for_ray: Callable[[], None], keeper: Keeper
+    plan: _Plan,
+    cache: Path,
+    console: Console,
+    wait_for_ray: Callable[[], None],
+    keeper: Persistence,
 ) -> tuple[dict[str, Comparison], bool]:
     """Runs the session under Ray with everyone watching.
 
     Returns:
         The figures by task, and whether it was interrupted.
     """
-    from study.execution.tuner import Interruption, Waiting, run
+    from study.execution.tuner import GracefulShutdown, PendingMonitor, run
     from study.reporting.progress import Display, LogBook
     from study.reporting.tensorboard import TensorBoard
 
@@ -323,7 +327,9 @@ def _conduct(
         if not session.is_over:
             console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
             wait_for_ray()
-            with Interruption(keeper.check, Waiting(display.on_wait).look) as interruption:
+            with GracefulShutdown(
+                keeper.check, PendingMonitor(display.on_wait).look
+            ) as interruption:
                 run(
                     session,
                     plan.resources,
@@ -344,7 +350,7 @@ def _conduct(
         json.dumps(result if study.joint else result[study.task_names[0]], indent=1).encode(),
     )
     if session.is_over and all(record.outcome == "failed" for record in session.records):
-        raise StudyFailed(
+        raise StudyError(
             f"all {len(session.records)} trials failed; the first: {session.records[0].reason}"
         )
     return comparisons, not session.is_over
@@ -361,7 +367,7 @@ def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
         return {}
 
 
-def _write_description(layout: Layout, study: StudyConfig, space: str) -> None:
+def _write_description(layout: StudyFolder, study: StudyConfig, space: str) -> None:
     if not layout.space.exists():
         head = f"# The space '{space}' with its defaults filled in.\n"
         text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)

@@ -41,7 +41,7 @@ ACTOR_NAME = ":actor_name:"
 PROCESSES = ("TrialTrainable", "WorkersTrainable", "RayTrainWorker", "TrainController")
 """Those whose output the study's log keeps."""
 
-GRACE_SECONDS = 0.3
+GRACE_TIMEOUT_SECONDS = 0.3
 """Before Ray is started: bad data mostly show themselves sooner."""
 
 MAX_LINES = 1000
@@ -50,7 +50,7 @@ MAX_LINES = 1000
 HEAD = "node:__internal_head__"
 """The resource by which Ray marks the head."""
 
-ANSWER_SECONDS = 10.0
+ANSWER_TIMEOUT_SECONDS = 10.0
 """That a head is given to take a connection."""
 
 WAIT_SECONDS = 2.0
@@ -144,7 +144,7 @@ def own_ray(num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
     over = threading.Event()
 
     def start() -> None:
-        if not over.wait(GRACE_SECONDS):
+        if not over.wait(GRACE_TIMEOUT_SECONDS):
             _start_ray(num_cpus, num_slots, scratch)
 
     with FileLock(scratch / "lock"), ThreadPoolExecutor(1) as background:
@@ -240,7 +240,7 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]) -> I
     try:
         if ":" in address:  # Ray would try for minutes
             host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+            socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT_SECONDS).close()
         ray.init(
             address=address,
             runtime_env={"env_vars": variables},

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from study.config.study_config import StudyConfig
 from study.storage.locations import Storage
-from study.storage.study_folder import NOTE, Layout
+from study.storage.study_folder import NOTE, StudyFolder
 from trainables.checkpointing.trial_folder import make_writable
 from trainables.config import TrialConfig
 from trainables.training.checks import check_trials, fetch_weights
@@ -17,7 +17,7 @@ from trainables.training.checks import check_trials, fetch_weights
 
 def choose_folders(
     storage: Storage, name: str, studies: Sequence[StudyConfig], resume: bool, fresh: bool
-) -> tuple[str, list[Layout]]:
+) -> tuple[str, list[StudyFolder]]:
     """The studies' name and folders: with one of them to resume, else none of which exists."""
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"--name: must be the plain name of a folder, got '{name}'.")
@@ -26,7 +26,7 @@ def choose_folders(
     present = storage.names()
     there = {each: [f"{each}{end}" for end in ends if f"{each}{end}" in present] for each in names}
 
-    def layouts(chosen: str) -> list[Layout]:
+    def layouts(chosen: str) -> list[StudyFolder]:
         return [storage.layout(f"{chosen}{end}") for end in ends]
 
     if resume:
@@ -53,7 +53,7 @@ def choose_folders(
     return free, layouts(free)
 
 
-def check_same_study(layout: Layout, study: StudyConfig) -> None:
+def check_same_study(layout: StudyFolder, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
     stored = yaml.safe_load(layout.description() or "")
     given = study.model_dump(mode="json")
@@ -96,7 +96,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def only_one(layout: Layout) -> Any:
+def only_one(layout: StudyFolder) -> Any:
     """A lock that ends with the process, however it ends."""
     lock = FileLock(layout.root / ".lock", timeout=0)
     try:

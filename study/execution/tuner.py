@@ -31,10 +31,10 @@ from ray.util import placement_group_table
 
 from study.execution.placement import worker_of
 from study.session.session import Session
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from trainables.config import SLOT, ResourcesConfig
 from trainables.ray_trainable import (
-    Assignment,
+    TrialSpec,
     TrialTrainable,
     WorkersTrainable,
     free_workers,
@@ -58,7 +58,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal came: Ray and the trials under way are left as they are."""
 
 
-class Interruption(_LeftOut, tune.Stopper):
+class GracefulShutdown(_LeftOut, tune.Stopper):
     """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later.
 
     The signal is noted and acted upon between two events, so that records and Optuna's storage
@@ -73,7 +73,7 @@ class Interruption(_LeftOut, tune.Stopper):
         self.requested = False
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Interruption":
+    def __enter__(self) -> "GracefulShutdown":
         if threading.current_thread() is threading.main_thread():
             self.before = {
                 number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
@@ -108,7 +108,7 @@ class Interruption(_LeftOut, tune.Stopper):
         return False
 
 
-class Waiting:
+class PendingMonitor:
     """Tells how many trials wait for machines, as soon as two looks have found the same.
 
     Args:
@@ -149,7 +149,7 @@ class SessionSearcher(_LeftOut, Searcher):
         self.cache = cache
         self.scratch = scratch
         self.concurrency = concurrency
-        self.again: list[LiveTrial] = []
+        self.again: list[RunningTrial] = []
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
@@ -163,9 +163,9 @@ class SessionSearcher(_LeftOut, Searcher):
             return None
         return dict(self._assignment(trial))
 
-    def _assignment(self, trial: LiveTrial) -> Assignment:
+    def _assignment(self, trial: RunningTrial) -> TrialSpec:
         layout = self.session.layout
-        return Assignment(
+        return TrialSpec(
             id=trial.id,
             attempt=trial.restarts,
             trial=trial.config.model_dump(mode="json"),
@@ -176,7 +176,7 @@ class SessionSearcher(_LeftOut, Searcher):
             shared_store=str(layout.store.parent / "cache") if layout.store else None,
         )
 
-    def _next(self) -> LiveTrial | None:
+    def _next(self) -> RunningTrial | None:
         if len(self.session.live) >= self.concurrency:
             return None
         return self.session.next_trial()
@@ -279,7 +279,7 @@ def run(
     concurrency: int,
     cache: Path,
     scratch: Path,
-    interruption: Interruption,
+    interruption: GracefulShutdown,
 ) -> None:
     """Runs a session to its end or to an interruption.
 

@@ -18,7 +18,7 @@ QUIET_SECONDS = 15.0
 STALE_SECONDS = 600.0
 """Without a line, before the connection is made anew: what lies between may have dropped it."""
 
-ANSWER_SECONDS = 30.0
+ANSWER_TIMEOUT_SECONDS = 30.0
 """That the job server is given to answer."""
 
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -39,7 +39,7 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """Ray's words for jobs that are over."""
 
 
-class Refused(ValueError):  # noqa: N818 - names what happened
+class JobRefusedError(ValueError):
     """The job server answered, and not with what was asked for."""
 
 
@@ -56,15 +56,15 @@ class JobServer:
         """What the server knows of a job.
 
         Raises:
-            Refused: It knows none of that name, or the token is not the cluster's.
+            JobRefusedError: It knows none of that name, or the token is not the cluster's.
             aiohttp.ClientError: It does not answer, or not as itself.
         """
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_SECONDS)
         async with session.get(f"{self.address}/api/jobs/{job}", timeout=timeout) as answer:
             if answer.status >= 500:  # what lies between us, or the server, is not itself
                 answer.raise_for_status()
             if answer.status != 200:
-                raise Refused(refusal(answer.status, self.address, f"job {job}"))
+                raise JobRefusedError(refusal(answer.status, self.address, f"job {job}"))
             details: dict[str, Any] = await answer.json()
             return details
 
@@ -104,11 +104,13 @@ async def follow(
         What the server knows of the job that has ended: ``status``, ``driver_exit_code``, …
 
     Raises:
-        Refused: The server does not know the job, or does not let us in, or has not answered for
-            an hour.
+        JobRefusedError: The server does not know the job, or does not let us in, or has not
+            answered for an hour.
     """
     copy, way = _Copy(output), _Way(server.address, say)
-    timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)  # of the handshake; not of what follows
+    timeout = aiohttp.ClientTimeout(
+        total=ANSWER_TIMEOUT_SECONDS
+    )  # of the handshake; not of what follows
     details: dict[str, Any] = {}
     async with aiohttp.ClientSession(headers=dict(server.headers), timeout=timeout) as session:
 
@@ -129,7 +131,9 @@ async def follow(
                     return details
             except aiohttp.WSServerHandshakeError as error:
                 if error.status < 500:
-                    raise Refused(refusal(error.status, server.address, f"job {job}")) from error
+                    raise JobRefusedError(
+                        refusal(error.status, server.address, f"job {job}")
+                    ) from error
                 pause = way.is_lost()
             except (TimeoutError, aiohttp.ClientError, OSError):
                 pause = way.is_lost()
@@ -204,14 +208,14 @@ class _Way:
         """It has not; returns the seconds until the next attempt.
 
         Raises:
-            Refused: There should be none.
+            JobRefusedError: There should be none.
         """
         if self.lost_at is None:
             self.lost_at = time.monotonic()
             self.say("The connection was lost; the study goes on. Connecting again …")
         lasts = time.monotonic() - self.lost_at
         if lasts > GIVE_UP_SECONDS:
-            raise Refused(f"{self.address}: no answer for an hour. {HINT}")
+            raise JobRefusedError(f"{self.address}: no answer for an hour. {HINT}")
         if lasts > HINT_SECONDS and not self.hinted:
             self.say(f"No answer for five minutes. {HINT} Trying on …")
             self.hinted = True

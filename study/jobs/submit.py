@@ -26,7 +26,7 @@ from typing import Any
 from study.config.study_config import shipped_spaces
 from study.execution.environment import REVISION_VARIABLE, revision
 from study.jobs.log_stream import JobServer, follow, refusal
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("study", "trainables", "search_spaces")
@@ -201,7 +201,7 @@ def _pack_study(earlier: Path, folder: Path) -> str:
     """Takes along of an earlier study what another one reads; returns where it is then."""
     inside = Path(GIVEN) / earlier.resolve().name
     (folder / inside).mkdir(parents=True, exist_ok=True)
-    for path in (Layout(earlier).space, Layout(earlier).records):
+    for path in (StudyFolder(earlier).space, StudyFolder(earlier).records):
         if path.exists():
             shutil.copy(path, folder / inside)
     return str(inside)

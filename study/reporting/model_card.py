@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from study.analysis.comparison import BATCHNORM, TARGET, Spread
 from study.reporting.summary import percent
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from trainables.config import TrialConfig, criteria_of
 from trainables.configuration.schema import look_up, validate
@@ -24,7 +24,7 @@ _MEANINGS = {TARGET: "target (real images)", "source_val": "source (held-out)"}
 
 
 def model_card(
-    winner: TrialRecord, peers: Sequence[TrialRecord], files: ModelFolder, layout: Layout
+    winner: TrialRecord, peers: Sequence[TrialRecord], files: ModelFolder, layout: StudyFolder
 ) -> str:
     """Writes the card.
 
@@ -270,7 +270,7 @@ def _selection(config: TrialConfig) -> str:
     )
 
 
-def _environment(peers: Sequence[TrialRecord], layout: Layout) -> str:
+def _environment(peers: Sequence[TrialRecord], layout: StudyFolder) -> str:
     """What the final runs cost, and what they ran on as far as the study says so."""
     lines = [
         "## Technical Specifications",

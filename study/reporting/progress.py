@@ -11,7 +11,7 @@ from rich.text import Text
 
 from study.session.session import Session
 from study.trials.records import Outcome, TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from trainables.training.trial import Report
 
 log = logging.getLogger(__name__)
@@ -51,17 +51,17 @@ class Display:
 
     # Observer
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         """See :class:`study.session.session.Observer`."""
         if not self.console.is_terminal:
             self._say(f"{trial.id} {trial.condition} starts ({trial.stage})")
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         """See :class:`study.session.session.Observer`."""
         if not self.console.is_terminal:
             self._say(f"{trial.id} {trial.condition} {_epoch(report)}  {self._scores(report)}")
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         """See :class:`study.session.session.Observer`."""
         self.ended_here += 1
         reason = f": {record.reason}" if record.reason else ""
@@ -194,15 +194,15 @@ def _duration(seconds: float) -> str:
 class LogBook:
     """Writes starts and ends of trials into the study's log; an observer of a session."""
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         """See :class:`study.session.session.Observer`."""
         values = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
         log.info("%s %s starts (%s): %s", trial.id, trial.condition, trial.stage, values)
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         """See :class:`study.session.session.Observer`."""
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         """See :class:`study.session.session.Observer`."""
         log.info(
             "%s %s%s: %s",

@@ -11,9 +11,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from study.analysis.comparison import TARGET
 from study.reporting.images import confusion_picture
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from trainables.training.trial import Report
 
 STATUS = {
@@ -44,7 +44,7 @@ class TensorBoard:
         params: Names of the searched values, which become columns.
     """
 
-    def __init__(self, layout: Layout, params: Sequence[str]) -> None:
+    def __init__(self, layout: StudyFolder, params: Sequence[str]) -> None:
         self.layout = layout
         self.root = root = layout.tensorboard
         self.writers: dict[str, SummaryWriter] = {}
@@ -85,17 +85,17 @@ class TensorBoard:
             if not self._marker(record.id).exists():
                 self._write_record(self._writer(record.id), record)
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         """See :class:`study.session.session.Observer`."""
         writer = self._writer(trial.id)
         writer.add_text("configuration", f"```yaml\n{trial.config.to_yaml()}```", 0)
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         """See :class:`study.session.session.Observer`."""
         if report.phase == "training":
             self._add(self.writers[trial.id], report.metrics, report.evaluation)
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         """See :class:`study.session.session.Observer`."""
         if record.same_as is None:
             self._write_end(self.writers[trial.id], record)

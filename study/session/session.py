@@ -21,12 +21,12 @@ from study.config.study_config import StudyConfig
 from study.session.ask_tell import Search, Suggestion
 from study.session.budget import Budget, UnderWay
 from study.spaces.search_space import SearchSpace
-from study.storage.persistence import Disk, Keeper
-from study.storage.study_folder import Layout
+from study.storage.persistence import LocalDisk, Persistence
+from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, present_winners
-from study.trials.ranking import ranked_report, value_of
+from study.trials.ranking import ranked_report, trial_score
 from study.trials.records import Outcome, RecordFile, Stage, TrialRecord, cost_of
-from study.trials.running_trial import LiveTrial, final_run, make_record, search_id
+from study.trials.running_trial import RunningTrial, final_run, make_record, search_id
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.training.selection import Metrics, is_average
@@ -36,13 +36,13 @@ from trainables.training.trial import Report
 class Observer(Protocol):
     """Someone who is told what happens: the display, TensorBoard."""
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         """A trial was handed out."""
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         """A trial reported something new."""
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         """A trial ended and its record is on disk."""
 
 
@@ -50,7 +50,7 @@ _FinalRun = tuple[str, str, int]
 """Task, condition and seed of a final run of the condition's present winner."""
 
 
-def _final_of(run: LiveTrial | TrialRecord) -> _FinalRun:
+def _final_of(run: RunningTrial | TrialRecord) -> _FinalRun:
     return run.task, run.condition, run.seed
 
 
@@ -72,25 +72,25 @@ class Session:
         self,
         study: StudyConfig,
         space: SearchSpace,
-        layout: Layout,
+        layout: StudyFolder,
         observers: Sequence[Observer] = (),
         shared: SharedRecords | None = None,
         clock: Callable[[], float] = time.monotonic,
-        keeper: Keeper | None = None,
+        keeper: Persistence | None = None,
     ) -> None:
         self.study = study
         self.num_tasks = len(study.task_names)
         self.layout = layout
         self.observers = observers
-        self.keeper = keeper or Disk()
+        self.keeper = keeper or LocalDisk()
         self.file = RecordFile(layout.records)
         self.search = Search(study, space, layout.journal, layout.root.name)
         self.budget = Budget(study, self.search, clock)
         self.shared = shared
-        self.live: dict[str, LiveTrial] = {}
-        self.queue: list[LiveTrial] = []
+        self.live: dict[str, RunningTrial] = {}
+        self.queue: list[RunningTrial] = []
         """Drawn, or to go on, and not handed out yet."""
-        self.waiting: list[LiveTrial] = []
+        self.waiting: list[RunningTrial] = []
         """Drawn, and the same as one under way."""
         self.told: dict[int, int] = {}
         """The last evaluation of trials under way that Optuna was told by this process."""
@@ -156,9 +156,9 @@ class Session:
         self.told.pop(number, None)
 
     def _value(
-        self, runs: Sequence[LiveTrial | TrialRecord], evaluation: int | None = None
+        self, runs: Sequence[RunningTrial | TrialRecord], evaluation: int | None = None
     ) -> float:
-        return value_of(runs, self.study.joint, self._evaluated, evaluation)
+        return trial_score(runs, self.study.joint, self._evaluated, evaluation)
 
     def _cost(self, trial_id: str) -> float | None:
         """Of the trial whose figures these are."""
@@ -169,7 +169,7 @@ class Session:
 
     def _evaluated(self, task: str) -> list[Metrics]:
         """Metrics of all evaluations of the search on a task."""
-        runs: list[LiveTrial | TrialRecord] = [*self.records, *self.live.values()]
+        runs: list[RunningTrial | TrialRecord] = [*self.records, *self.live.values()]
         return [
             e.metrics
             for run in runs
@@ -177,18 +177,18 @@ class Session:
             for e in run.evaluations
         ]
 
-    def _runs(self, suggestion: Suggestion) -> list[LiveTrial]:
+    def _runs(self, suggestion: Suggestion) -> list[RunningTrial]:
         """Those of a trial that was drawn."""
         number, params = suggestion.number, suggestion.params
         condition = self.search.conditions.name(params)
         return [
-            LiveTrial(name, "search", condition, run.config, params, number, run.written)
+            RunningTrial(name, "search", condition, run.config, params, number, run.written)
             for name, run in zip(
                 self._ids(number), self.study.on_each_task(suggestion.config), strict=True
             )
         ]
 
-    def _runs_so_far(self, number: int) -> list[LiveTrial | TrialRecord]:
+    def _runs_so_far(self, number: int) -> list[RunningTrial | TrialRecord]:
         """Those of a trial that have been handed out, ended ones too."""
         found = (self.live.get(name) or self.file.records.get(name) for name in self._ids(number))
         return [run for run in found if run is not None]
@@ -205,7 +205,7 @@ class Session:
 
     # What comes next
 
-    def next_trial(self) -> LiveTrial | None:
+    def next_trial(self) -> RunningTrial | None:
         """Hands out a trial; ``None`` if there is none now."""
         trial = self._queued() or self._searched() or self._final()
         if trial is not None:
@@ -264,14 +264,14 @@ class Session:
         } - done
         return drawn + self.num_tasks * to_draw + self.file.num_finals + len(to_run)
 
-    def _queued(self) -> LiveTrial | None:
+    def _queued(self) -> RunningTrial | None:
         while self.queue:
             trial = self._to_run(self.queue.pop(0))
             if trial is not None:
                 return trial
         return None
 
-    def _searched(self) -> LiveTrial | None:
+    def _searched(self) -> RunningTrial | None:
         while self.budget.allows(*self._of_budget()):
             self.budget.note_time()
             self.queue += self._runs(self.search.ask())
@@ -280,7 +280,7 @@ class Session:
                 return trial
         return None
 
-    def _to_run(self, trial: LiveTrial) -> LiveTrial | None:
+    def _to_run(self, trial: RunningTrial) -> RunningTrial | None:
         """The trial, unless one of the same configuration has run, here or elsewhere, or runs."""
         identity = trial.identity
         known = self._known(identity)
@@ -299,7 +299,7 @@ class Session:
             return None
         return self.shared.find(identity) if self.shared is not None else None
 
-    def _take_over(self, trial: LiveTrial, known: TrialRecord) -> None:
+    def _take_over(self, trial: RunningTrial, known: TrialRecord) -> None:
         """Ends a trial with the figures of another one."""
         assert trial.number is not None
         record = known.model_copy(
@@ -322,16 +322,16 @@ class Session:
         for observer in self.observers:
             observer.on_end(trial, record)
 
-    def _final(self) -> LiveTrial | None:
+    def _final(self) -> RunningTrial | None:
         if self.queue or self.waiting or not self._search_is_over():
             return None
         missing = self._missing_finals()
         return self._own_named(self._final_run(*missing[0])) if missing else None
 
-    def _final_run(self, winner: TrialRecord, seed: int) -> LiveTrial:
+    def _final_run(self, winner: TrialRecord, seed: int) -> RunningTrial:
         return final_run(winner, seed, winner.task if self.study.joint else None)
 
-    def _own_named(self, run: LiveTrial) -> LiveTrial:
+    def _own_named(self, run: RunningTrial) -> RunningTrial:
         """A final run by an id that none of an earlier winner has, in records or as a folder.
 
         The configuration's digest makes it so, and a resumed study finds its run by it again.
@@ -420,7 +420,7 @@ class Session:
             self._end(dict.fromkeys([trial.id, *others], "stopped"))
         return stop or report.finished
 
-    def _others(self, trial: LiveTrial) -> list[str]:
+    def _others(self, trial: RunningTrial) -> list[str]:
         """Other runs of the same trial that are under way."""
         return [
             other.id
@@ -428,7 +428,7 @@ class Session:
             if other is not trial and trial.number is not None and other.number == trial.number
         ]
 
-    def _ranked(self, trial: LiveTrial, report: Report) -> Report:
+    def _ranked(self, trial: RunningTrial, report: Report) -> Report:
         """The report, its objective a rank in the whole search where the criterion is one."""
         selection = trial.config.selection
         if trial.stage != "search" or report.phase != "training" or not is_average(selection):

@@ -21,8 +21,8 @@ from study.config.study_config import StudyConfig, read_config, read_study
 from study.session.ask_tell import Search
 from study.spaces.nodes import Params, Scalar
 from study.spaces.search_space import SearchSpace
-from study.storage.study_folder import Layout
-from study.trials.ranking import standings
+from study.storage.study_folder import StudyFolder
+from study.trials.ranking import rank_trials
 from study.trials.records import TrialRecord, read_records
 from trainables.criteria import RankAverage
 
@@ -64,8 +64,8 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
     places: list[tuple[int, TrialRecord]] = []
     seen: dict[str, int] = {}
     finished = _finished(folder)
-    earlier = read_config(Layout(folder))
-    standing = standings(finished, earlier.joint, len(earlier.task_names))
+    earlier = read_config(StudyFolder(folder))
+    standing = rank_trials(finished, earlier.joint, len(earlier.task_names))
     trials = {record.trial: record for record in finished if record.id in standing}
     for record in sorted(trials.values(), key=lambda r: standing[r.id], reverse=True):
         places.append((seen.setdefault(record.condition, 0), record))
@@ -109,7 +109,7 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
             "--warm-start."
         )
     finished = _finished(folder)
-    earlier, _ = read_study(str(Layout(folder).space), [])
+    earlier, _ = read_study(str(StudyFolder(folder).space), [])
     different = [
         key
         for key in ("task", "joint", "criterion", "seed", "directory", "fixed")
@@ -155,7 +155,7 @@ def _known(
 
 def _finished(folder: Path) -> Sequence[TrialRecord]:
     """Trials of a study's search that came to a value."""
-    path = Layout(folder).records
+    path = StudyFolder(folder).records
     records = [
         record
         for record in read_records(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from study.spaces.nodes import Group, Items, Node, Options, Params, Scalar
 from study.spaces.search_space import SearchSpace
-from trainables.configuration.schema import InvalidConfig, Problem, nearest
+from trainables.configuration.schema import ConfigError, Problem, nearest
 
 METHOD = "method"
 """The choice that is compared unless a space names others; it may also be fixed."""
@@ -35,7 +35,7 @@ class Conditions:
         """The conditions that ``compare_by`` makes.
 
         Raises:
-            InvalidConfig: It names what is no searched choice, or two conditions have one name.
+            ConfigError: It names what is no searched choice, or two conditions have one name.
         """
         choices, parameters = dict(_choices(space.tree)), space.tree.parameters()
         one = next(space.probe_configs())
@@ -44,7 +44,7 @@ class Conditions:
             if path in choices:
                 paths.append(path)
             elif path in parameters or not _is_set(path, one.model_dump(mode="json")):
-                raise InvalidConfig(
+                raise ConfigError(
                     [
                         Problem(
                             ("compare_by",),
@@ -64,7 +64,7 @@ class Conditions:
         files = [file_name(self.name(combination)) for combination in self.combinations]
         for name in files:
             if files.count(name) > 1:
-                raise InvalidConfig(
+                raise ConfigError(
                     [
                         Problem(
                             ("compare_by",),

@@ -12,7 +12,7 @@ from optuna.distributions import (
 )
 from optuna.trial import BaseTrial
 
-from trainables.configuration.schema import InvalidConfig, Problem
+from trainables.configuration.schema import ConfigError, Problem
 
 Scalar = str | int | float | bool | None
 Params = Mapping[str, Scalar]
@@ -164,7 +164,7 @@ def merge(
     """Puts two nested mappings together; they must not give the same value twice.
 
     Raises:
-        InvalidConfig: They do; ``rule`` says what is wrong with it.
+        ConfigError: They do; ``rule`` says what is wrong with it.
     """
     merged = dict(first)
     for key, value in second.items():
@@ -173,10 +173,10 @@ def merge(
         elif isinstance(merged[key], Mapping) and isinstance(value, Mapping):
             try:
                 merged[key] = merge(merged[key], value, rule)
-            except InvalidConfig as error:
-                raise InvalidConfig(
+            except ConfigError as error:
+                raise ConfigError(
                     [Problem((key, *p.place), p.message) for p in error.problems]
                 ) from error
         else:
-            raise InvalidConfig([Problem((key,), rule)])
+            raise ConfigError([Problem((key,), rule)])
     return merged

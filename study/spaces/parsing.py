@@ -7,7 +7,7 @@ from typing import Any
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from study.spaces.nodes import Constant, Group, Items, Node, Options, Params, Range, Scalar, merge
-from trainables.configuration.schema import InvalidConfig, Place, Problem, shorten
+from trainables.configuration.schema import ConfigError, Place, Problem, shorten
 
 RANGES = ("integer", "log_integer", "log_uniform", "uniform")
 """Keys of open numbers in YAML."""
@@ -21,7 +21,7 @@ def parse_tree(search: Mapping[str, Any]) -> Group:
     """The tree of what is searched.
 
     Raises:
-        InvalidConfig: With places under ``search``.
+        ConfigError: With places under ``search``.
     """
     return _group(search, ("search",))
 
@@ -41,8 +41,8 @@ def _check_case(case: Any, beside: Mapping[str, Any], place: Place) -> None:
         _fail(place, f"must be settings such as {{}}, got {shorten(case)}.")
     try:
         merge(beside, case or {}, "is given beside the cases as well; keep one.")
-    except InvalidConfig as error:
-        raise InvalidConfig(
+    except ConfigError as error:
+        raise ConfigError(
             [Problem((*place, *p.place), p.message) for p in error.problems]
         ) from error
 
@@ -151,7 +151,7 @@ def _cases(content: Any, place: Place) -> Options:
 
 
 def _fail(place: Place, message: str) -> Any:
-    raise InvalidConfig([Problem(place, message)])
+    raise ConfigError([Problem(place, message)])
 
 
 def locate(

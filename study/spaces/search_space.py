@@ -24,7 +24,7 @@ from optuna.trial import BaseTrial, FixedTrial
 from study.spaces.nodes import Group, Params, merge
 from study.spaces.parsing import locate, parse_tree
 from trainables.config import TrialConfig
-from trainables.configuration.schema import InvalidConfig, Problem, validate
+from trainables.configuration.schema import ConfigError, Problem, validate
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SearchSpace:
         Both ends of every range and every option are tried.
 
         Raises:
-            InvalidConfig: With places under ``fixed`` and ``search``.
+            ConfigError: With places under ``fixed`` and ``search``.
         """
         space = SearchSpace(fixed, parse_tree(search))
         problems = dict.fromkeys(
@@ -55,7 +55,7 @@ class SearchSpace:
             for problem in space._problems(params)
         )
         if problems:
-            raise InvalidConfig(list(problems))
+            raise ConfigError(list(problems))
         return space
 
     def sample(self, trial: BaseTrial) -> TrialConfig:
@@ -77,6 +77,6 @@ class SearchSpace:
     def _problems(self, params: Params) -> list[Problem]:
         try:
             self.complete(params)
-        except InvalidConfig as error:
+        except ConfigError as error:
             return error.problems
         return []

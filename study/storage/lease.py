@@ -10,7 +10,7 @@ import threading
 import time
 from uuid import uuid4
 
-from trainables.checkpointing.object_store import Store, StoreFailed
+from trainables.checkpointing.object_store import Store, StoreError
 
 NAME = ".lease"
 """Of the object."""
@@ -93,7 +93,7 @@ class Lease:
                     return
                 self.beat += 1
                 self._write()
-            except StoreFailed as error:
+            except StoreError as error:
                 self.trouble = str(error)
                 return
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from study.storage.lease import Lease
-from study.storage.persistence import Disk, Keeper
-from study.storage.study_folder import NOTE, Layout
-from study.storage.sync import Mirror, StorageFailed, fetch_study
+from study.storage.persistence import LocalDisk, Persistence
+from study.storage.study_folder import NOTE, StudyFolder
+from study.storage.sync import StorageError, StorageSync, fetch_study
 from trainables.checkpointing.object_store import Store, is_uri
 from trainables.checkpointing.trial_folder import write_atomically
 
@@ -26,9 +26,9 @@ class Storage:
     """On this machine's disk: the place itself, or that of working copies of a store's."""
     store: Store | None = None
 
-    def layout(self, name: str) -> Layout:
+    def layout(self, name: str) -> StudyFolder:
         """A study's folder, there or not."""
-        return Layout(self.out / name, self.store / name if self.store else None)
+        return StudyFolder(self.out / name, self.store / name if self.store else None)
 
     def names(self) -> set[str]:
         """Of the folders that are there."""
@@ -61,7 +61,7 @@ def open_storage(place: str | None, out: Path | None) -> Storage:
     return Storage(Path(place))
 
 
-def check_copy(layout: Layout) -> None:
+def check_copy(layout: StudyFolder) -> None:
     """Whether a study's folder is what it is taken for: a working copy, or none.
 
     Raises:
@@ -69,7 +69,7 @@ def check_copy(layout: Layout) -> None:
     """
     if not layout.root.exists():
         return
-    own = Layout.at(layout.root).store
+    own = StudyFolder.at(layout.root).store
     if layout.store is None and own is not None:
         raise ValueError(
             f"{layout.root}: is a working copy of {own}. Give --storage "
@@ -83,31 +83,31 @@ def check_copy(layout: Layout) -> None:
 
 
 @contextmanager
-def keeping(layout: Layout) -> Iterator[Keeper]:
+def keeping(layout: StudyFolder) -> Iterator[Persistence]:
     """Holds a study in a store, fetches what is there, and keeps it up to date from then on.
 
     A study without a store needs none of it.
 
     Raises:
         ValueError: The study is running already.
-        StorageFailed: At the end: not all of it is in the store.
+        StorageError: At the end: not all of it is in the store.
     """
     if layout.store is None:
-        yield Disk()
+        yield LocalDisk()
         return
     note = layout.root / NOTE
     former = json.loads(note.read_text())["owner"] if note.exists() else None
     lease = Lease(layout.store, former)
     lease.acquire()
     write_atomically(note, json.dumps({"store": layout.store.uri, "owner": lease.owner}).encode())
-    mirror = Mirror(layout, layout.store, lease)
+    mirror = StorageSync(layout, layout.store, lease)
     try:
         mirror.fetch()
         yield mirror
     finally:
         try:
             mirror.close()
-        except StorageFailed:  # whoever resumes finds that the beats have ended
+        except StorageError:  # whoever resumes finds that the beats have ended
             lease.stop()
             raise
         lease.release()
@@ -135,5 +135,5 @@ def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
 
 def copy(store: Store, folder: Path) -> None:
     """Copies a study from a store and notes where it comes from."""
-    fetch_study(Layout(folder, store), store)
+    fetch_study(StudyFolder(folder, store), store)
     write_atomically(folder / NOTE, json.dumps({"store": store.uri, "owner": None}).encode())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Keeper(Protocol):
+class Persistence(Protocol):
     """What makes a study's files last."""
 
     def begin(self) -> None:
@@ -24,7 +24,7 @@ class Keeper(Protocol):
         """Deletes those files that are there although they were deleted, or should have been."""
 
 
-class Disk:
+class LocalDisk:
     """Keeps a study's files where they are written."""
 
     def begin(self) -> None:
@@ -37,10 +37,10 @@ class Disk:
         """Nothing: it is there."""
 
     def discard(self, path: Path) -> None:
-        """See :class:`Keeper`."""
+        """See :class:`Persistence`."""
         path.unlink(missing_ok=True)
 
     def sweep(self, paths: Iterable[Path]) -> None:
-        """See :class:`Keeper`."""
+        """See :class:`Persistence`."""
         for path in paths:
             self.discard(path)

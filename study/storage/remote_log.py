@@ -10,7 +10,7 @@ TAIL_BYTES = 64 << 10
 """Up to which the last part is written anew with every addition."""
 
 
-class AppendedFile:
+class RemoteLog:
     """A local file of lines, and its copy in a store: a folder of parts.
 
     A part is named by the byte that it begins with. Additions are a part of their own, or one with
@@ -34,7 +34,7 @@ class AppendedFile:
         """Brings the lines into the store that were added since the last time.
 
         Raises:
-            StoreFailed: That is not possible.
+            StoreError: That is not possible.
         """
         with self.lock:
             stored = self.parts[-1][1] if self.parts else 0

@@ -12,7 +12,7 @@ NOTE = ".store"
 
 
 @dataclass(frozen=True)
-class Layout:
+class StudyFolder:
     """The files of a study's folder."""
 
     root: Path
@@ -20,7 +20,7 @@ class Layout:
     """The same folder where it outlives this machine, of which ``root`` is a working copy."""
 
     @classmethod
-    def at(cls, root: Path) -> "Layout":
+    def at(cls, root: Path) -> "StudyFolder":
         """A study's folder, or the working copy of one in a store."""
         try:
             note = json.loads((root / NOTE).read_text())

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from study.storage.lease import Lease
-from study.storage.remote_log import AppendedFile, read_parts
-from study.storage.study_folder import Layout
-from trainables.checkpointing.object_store import Store, StoreFailed
+from study.storage.remote_log import RemoteLog, read_parts
+from study.storage.study_folder import StudyFolder
+from trainables.checkpointing.object_store import Store, StoreError
 
 PARTS = ".parts"
 """What a store's folder of parts has after the file's name."""
@@ -21,14 +21,14 @@ SHARE = 0.05
 """Of a processor's time that these looks take, at most."""
 
 
-class StorageFailed(BaseException):
+class StorageError(BaseException):
     """What a study finds can no longer be stored, so it ends; it can be resumed.
 
     Not an ``Exception``: Tune would take that for the failure of one trial, and go on.
     """
 
 
-class Mirror:
+class StorageSync:
     """Copies a study's folder into a store while the study goes on.
 
     Args:
@@ -37,13 +37,11 @@ class Mirror:
         lease: Held by this process.
     """
 
-    def __init__(self, layout: Layout, store: Store, lease: Lease) -> None:
+    def __init__(self, layout: StudyFolder, store: Store, lease: Lease) -> None:
         self.layout = layout
         self.store = store
         self.lease = lease
-        self.appended = {
-            path: AppendedFile(path, parts_of(store, path)) for path in layout.growing
-        }
+        self.appended = {path: RemoteLog(path, parts_of(store, path)) for path in layout.growing}
         self.known: dict[Path, tuple[int, int]] = {}
         """Size and time of change of the other files as they are in the store."""
         self.discarded: list[Path] = []
@@ -76,24 +74,24 @@ class Mirror:
         """Whether the study may go on.
 
         Raises:
-            StorageFailed: It may not.
+            StorageError: It may not.
         """
         trouble = self.trouble or self.lease.trouble
         if trouble:
-            raise StorageFailed(trouble)
+            raise StorageError(trouble)
 
     def keep(self, path: Path) -> None:
         """Returns when all that was appended to a file is in the store.
 
         Raises:
-            StorageFailed: That is not possible.
+            StorageError: That is not possible.
         """
         self.check()
         try:
             self.appended[path].push()
-        except StoreFailed as error:
+        except StoreError as error:
             self.trouble = str(error)
-            raise StorageFailed(self.trouble) from error
+            raise StorageError(self.trouble) from error
 
     def discard(self, path: Path) -> None:
         """Deletes a file, in the store some seconds later."""
@@ -109,7 +107,7 @@ class Mirror:
         """Copies what is left.
 
         Raises:
-            StorageFailed: That is not possible.
+            StorageError: That is not possible.
         """
         if self.thread.ident is None:
             return
@@ -138,7 +136,7 @@ class Mirror:
         """Copies what has changed.
 
         Raises:
-            StoreFailed: That is not possible.
+            StoreError: That is not possible.
         """
         for file in self.appended.values():
             file.push()
@@ -169,7 +167,7 @@ def parts_of(store: Store, path: Path) -> Store:
     return store / f"{path.name}{PARTS}"
 
 
-def fetch_study(layout: Layout, store: Store) -> None:
+def fetch_study(layout: StudyFolder, store: Store) -> None:
     """Copies a study from a store, for reading: configuration, records and result.
 
     Raises:

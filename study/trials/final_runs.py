@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from study.config.study_config import StudyConfig
-from study.trials.ranking import standings, winners
+from study.trials.ranking import rank_trials, winners
 from study.trials.records import TrialRecord, by_task
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
@@ -41,7 +41,7 @@ def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) ->
 
 def present_winners(records: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """The winner of each condition, on each task, as the records stand."""
-    standing = standings(records, study.joint, len(study.task_names)) if study.joint else None
+    standing = rank_trials(records, study.joint, len(study.task_names)) if study.joint else None
     tasks = by_task(records)
     return [
         winner

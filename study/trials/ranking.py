@@ -18,7 +18,7 @@ from trainables.training.selection import Metrics, average_ranks, is_average
 from trainables.training.trial import Report
 
 
-class Standing(NamedTuple):
+class Rank(NamedTuple):
     """By what trials that came to a value are ordered: complete ones before stopped ones."""
 
     is_complete: bool
@@ -79,7 +79,7 @@ class Run(Protocol):
         """Below it, the source is not learned."""
 
 
-def value_of(
+def trial_score(
     runs: Sequence[Run],
     joint: Joint | None,
     evaluated: Callable[[str], Sequence[Metrics]],
@@ -128,9 +128,9 @@ def mean_over_tasks(values: Sequence[float], leasts: Sequence[float]) -> float:
     return fmean(values)
 
 
-def standings(
+def rank_trials(
     records: Sequence[TrialRecord], joint: Joint | None = None, num_tasks: int = 1
-) -> dict[str, Standing]:
+) -> dict[str, Rank]:
     """Where the trials of a search stand, by the ids of their records.
 
     Trials that failed, on one task or before their first evaluation, or that have not ended on
@@ -145,12 +145,12 @@ def standings(
     worth = {
         name: value
         for own in by_task(search).values()
-        for name, value in worth_among(own, by_rank=joint == "mean_rank").items()
+        for name, value in scores(own, by_rank=joint == "mean_rank").items()
     }
     trials: dict[str, list[TrialRecord]] = {}
     for record in search:
         trials.setdefault(record.trial, []).append(record)
-    found: dict[str, Standing] = {}
+    found: dict[str, Rank] = {}
     for runs in trials.values():
         if len(runs) == num_tasks and all(
             run.outcome != "failed" and run.id in worth for run in runs
@@ -158,12 +158,12 @@ def standings(
             value = mean_over_tasks(
                 [worth[run.id] for run in runs], [_least(run, joint) for run in runs]
             )
-            standing = Standing(all(run.outcome == "complete" for run in runs), value)
+            standing = Rank(all(run.outcome == "complete" for run in runs), value)
             found.update((run.id, standing) for run in runs)
     return found
 
 
-def worth_among(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[str, float]:
+def scores(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[str, float]:
     """What each of these trials on one task is worth beside the others, by its id.
 
     Args:
@@ -182,7 +182,7 @@ def worth_among(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[s
 
 
 def winners(
-    records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None = None
+    records: Sequence[TrialRecord], standing: Mapping[str, Rank] | None = None
 ) -> dict[str, TrialRecord]:
     """The best trial of the search of each condition.
 
@@ -190,10 +190,10 @@ def winners(
 
     Args:
         records: Of one task.
-        standing: Of the search's trials, as of :func:`standings`; those of a study of this one
+        standing: Of the search's trials, as of :func:`rank_trials`; those of a study of this one
             task if ``None``.
     """
-    standing = standings(records) if standing is None else standing
+    standing = rank_trials(records) if standing is None else standing
     best: dict[str, TrialRecord] = {}
     for record in sorted(records, key=lambda r: r.id):
         if record.id in standing:

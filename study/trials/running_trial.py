@@ -10,7 +10,7 @@ from trainables.training.trial import Report
 
 
 @dataclass
-class LiveTrial:
+class RunningTrial:
     """A trial's run that has not ended."""
 
     id: str
@@ -73,7 +73,7 @@ def search_id(number: int, task: str | None = None) -> str:
     return f"{number:04d}" if task is None else f"{number:04d}-{task}"
 
 
-def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTrial:
+def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> RunningTrial:
     """The winner's configuration on another seed, with the test sets opened at the end.
 
     Args:
@@ -89,7 +89,7 @@ def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTr
         }
     )
     name = f"final-{file_name(winner.condition)}-seed{seed}"
-    return LiveTrial(
+    return RunningTrial(
         name if task is None else f"{name}-{task}",
         "final",
         winner.condition,
@@ -99,7 +99,7 @@ def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> LiveTr
     )
 
 
-def make_record(trial: LiveTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
+def make_record(trial: RunningTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
     """The record of a trial that ended."""
     training = [report for report in trial.reports if report.phase == "training"]
     test = [report.metrics for report in trial.reports if report.phase == "test"]

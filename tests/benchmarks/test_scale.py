@@ -9,7 +9,7 @@ from study.trials.records import read_records
 
 
 def test_five_trials_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    meter = scale.Meter()
+    meter = scale.Evaluator()
     with scale.opened(scale.settings_of(None, 5, "random", 2), tmp_path, meter) as session:
         scale.run_alone(session, 2)
         meter.mark()

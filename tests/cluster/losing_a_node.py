@@ -19,9 +19,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from study.config.study_config import read_study
-from study.execution.tuner import Interruption, run
+from study.execution.tuner import GracefulShutdown, run
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from tests.support.studies import TINY
 from trainables.checkpointing.trial_folder import load_tensors
 from trainables.config import ResourcesConfig
@@ -86,7 +86,7 @@ def main(folder: Path, workers: int) -> None:
             "fixed.initialization=none",
         ],
     )
-    layout = Layout(folder / "tiny")
+    layout = StudyFolder(folder / "tiny")
     layout.root.mkdir(parents=True)
     session = Session(settings, space, layout)
     cluster = Cluster(
@@ -110,7 +110,7 @@ def main(folder: Path, workers: int) -> None:
             trials,
             folder / "cache",
             folder / "scratch",
-            Interruption(),
+            GracefulShutdown(),
         ),
     )
     whole.start()

@@ -6,7 +6,7 @@ import yaml
 from study import StudyResult, run_study
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import across
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from tests.support.image_files import write_tree
 
 pytestmark = pytest.mark.slow
@@ -71,6 +71,6 @@ def test_the_table_has_a_column_for_each_task_and_their_mean(result: StudyResult
 
 
 def test_the_study_leaves_whole_files(result: StudyResult) -> None:
-    layout = Layout(result.folder)
+    layout = StudyFolder(result.folder)
     assert layout.result.exists() and layout.journal.exists()
     assert not list(result.folder.glob("trials/0*/*.pt"))

@@ -17,7 +17,7 @@ from study.execution.preparation import check_same_study
 from study.run import main
 from study.session.session import Session
 from study.session.warm_start import best_params, known_trials
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, read_records
 from tests.support.fake_trials import Driver, make_record
 from tests.support.image_files import write_image, write_tree
@@ -80,7 +80,9 @@ def run(folder: Path, space: str, *arguments: str) -> "subprocess.CompletedProce
 
 
 def records_of(folder: Path) -> dict[str, TrialRecord]:
-    return {record.id: record for record in read_records(Layout(folder / "runs/photos").records)}
+    return {
+        record.id: record for record in read_records(StudyFolder(folder / "runs/photos").records)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +270,7 @@ def folder_with(parent: Path, name: str, **changes: object) -> Path:
 def open_session(folder: Path, out: Path) -> Session:
     """A study whose space is read in ``folder``, as ``study.run`` does."""
     study, space = read_study(str(folder / "space.yaml"), [])
-    layout = Layout(out)
+    layout = StudyFolder(out)
     out.mkdir(exist_ok=True)
     study = study.located(space)
     if layout.space.exists():
@@ -362,7 +364,7 @@ def test_a_study_of_an_earlier_version_goes_on(
     here = folder_with(tmp_path, "here")
     monkeypatch.chdir(here)
     open_session(here, tmp_path / "out")
-    layout = Layout(tmp_path / "out")
+    layout = StudyFolder(tmp_path / "out")
     stored = yaml.safe_load(layout.space.read_text())
     del stored["directory"]
     layout.space.write_text(yaml.safe_dump(stored))

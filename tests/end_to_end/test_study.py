@@ -75,7 +75,7 @@ def test_trials_that_diverge_fail_for_a_reason(study: RunningStudy, finished: Fi
     assert Counter(record.method for record in failed) == {"mcd": 2, "no_adaptation": 1}
     for record in failed:
         assert record.reason is not None
-        assert record.reason.startswith("TrialFailed: loss 'classification' is nan by step ")
+        assert record.reason.startswith("TrialError: loss 'classification' is nan by step ")
         assert f"{record.id} {record.method} failed: {record.reason}" in finished.stdout
         assert "Traceback" in (study.trial(record.id) / "error.txt").read_text()
 

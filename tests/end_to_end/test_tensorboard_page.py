@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from study.reporting.tensorboard import TensorBoard
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import EvaluationRecord, Outcome, TrialRecord
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
@@ -39,7 +39,7 @@ def record(trial_id: str, outcome: Outcome, weight: float, oracle: float) -> Tri
 
 
 def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None:
-    board = TensorBoard(Layout(tmp_path), ["method", "method/dann/domain_weight"])
+    board = TensorBoard(StudyFolder(tmp_path), ["method", "method/dann/domain_weight"])
     board.catch_up(
         [
             record("0000", "complete", 0.125, 0.625),
@@ -73,7 +73,7 @@ def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None
 
 
 def test_images_tab_shows_data_and_confusion(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
+    layout = StudyFolder(tmp_path)
     board = TensorBoard(layout, ["method"])
     picture = torch.zeros(3, 30, 50, dtype=torch.uint8)
     board.describe("task: digits\n", lambda: {"source/strong": picture, "target/weak": picture})

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from study.analysis.comparison import compare
 from study.execution.launch import run_study
-from study.execution.tuner import Waiting
+from study.execution.tuner import PendingMonitor
 from study.reporting.summary import as_json
 from study.run import main
 from study.session.session import Session
@@ -38,8 +38,8 @@ class FakeTuner(ModuleType):
         self.limits: list[int | None] = []
         self.checkpoints: dict[Path, dict[str, int]] = {}
         self.starts = 0
-        self.Interruption = lambda *checks: nullcontext()
-        self.Waiting = Waiting
+        self.GracefulShutdown = lambda *checks: nullcontext()
+        self.PendingMonitor = PendingMonitor
 
     @contextmanager
     def own_ray(self, num_cpus: int, num_slots: int) -> Iterator[Callable[[], None]]:
@@ -192,7 +192,7 @@ def test_a_study_all_of_whose_trials_fail_ends_with_code_1(
     code, _, errors = place.run()
     assert code == 1
     assert errors == (
-        "The study failed: all 2 trials failed; the first: TrialFailed: loss "
+        "The study failed: all 2 trials failed; the first: TrialError: loss "
         "'classification' is nan by step 62.\n"
     )
 

@@ -16,10 +16,10 @@ from study.execution import launch, preparation
 from study.execution.launch import run_study
 from study.run import main
 from study.storage.locations import Storage
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from tests.support.image_files import write_image, write_tree
 from trainables.backbones import BACKBONES, resnet
-from trainables.configuration.schema import InvalidConfig
+from trainables.configuration.schema import ConfigError
 from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.run import main as run_alone
@@ -341,7 +341,7 @@ def test_weights_that_cannot_be_downloaded(
         "not known>). Fetch them where there is a network and name the file under "
         "initialization: {checkpoint: {path: …}}."
     )
-    assert not Layout(place.out / "space").root.exists()
+    assert not StudyFolder(place.out / "space").root.exists()
 
 
 WRONG_SIZE = (
@@ -419,10 +419,10 @@ def test_an_earlier_study_that_is_not_there(place: Place, flag: str) -> None:
 # The folder
 
 
-def started_study(place: Place, name: str = "space", *overrides: str) -> Layout:
+def started_study(place: Place, name: str = "space", *overrides: str) -> StudyFolder:
     """A study's folder as one that was interrupted leaves it."""
     study, _ = read_study(str(place.space), list(overrides))
-    layout = Layout(place.out / name)
+    layout = StudyFolder(place.out / name)
     layout.root.mkdir(parents=True)
     launch._write_description(layout, study, "space")
     return layout
@@ -620,7 +620,7 @@ def test_a_dry_run_checks(place: Place) -> None:
 def test_from_python_bad_input_is_an_error(place: Place) -> None:
     with pytest.raises(ValueError, match="must be greater than 0, got 0") as caught:
         run_study(place.space, out=place.out, overrides=["num_trials=0"])
-    assert isinstance(caught.value.__cause__, InvalidConfig)
+    assert isinstance(caught.value.__cause__, ConfigError)
     assert not place.out.exists()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from study.config.study_config import StudyConfig
 from study.session.session import Observer, Session
 from study.spaces.search_space import SearchSpace
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.training.trial import Report
@@ -34,7 +34,7 @@ STUDY: dict[str, Any] = {
 NUM_EVALUATIONS = 4
 TOO_LARGE = 2e-2
 """Learning rate above which trials fail after their first evaluation."""
-REASON = "TrialFailed: loss 'classification' is nan by step 62."
+REASON = "TrialError: loss 'classification' is nan by step 62."
 
 
 def make_study(**changes: object) -> tuple[StudyConfig, SearchSpace]:
@@ -130,7 +130,7 @@ class Driver:
                 self.checkpoints[trial.id] = 0
                 yield f"{trial.id} starts"
 
-    def _tell(self, trial: LiveTrial, count: int) -> None:
+    def _tell(self, trial: RunningTrial, count: int) -> None:
         if fails(trial.config) and count == 2:
             self.session.on_failure(trial.id, REASON)
         elif count <= NUM_EVALUATIONS:
@@ -142,7 +142,7 @@ class Driver:
 def open_session(folder: Path, *observers: Observer, **changes: object) -> Session:
     """A session in ``folder``, new or gone on with."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Session(*make_study(**changes), Layout(folder), observers)
+    return Session(*make_study(**changes), StudyFolder(folder), observers)
 
 
 def run_to_end(

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import yaml
 
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from tests.support.fake_trials import make_record, make_study, open_session, run_to_end
 
 
-def describe(folder: Path, **changes: object) -> Layout:
+def describe(folder: Path, **changes: object) -> StudyFolder:
     """Writes a study's description."""
     study, _ = make_study(**changes)
     folder.mkdir(parents=True, exist_ok=True)
-    layout = Layout(folder)
+    layout = StudyFolder(folder)
     layout.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     return layout
 

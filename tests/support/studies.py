@@ -15,7 +15,7 @@ import torch
 
 from study.config.study_config import read_study
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, read_records
 from trainables.run import main as run_alone
 from trainables.training.trial import run_trial
@@ -79,18 +79,18 @@ class RunningStudy:
 
     def trial(self, trial_id: str) -> Path:
         """A trial's folder."""
-        return Layout(self.folder).trial(trial_id)
+        return StudyFolder(self.folder).trial(trial_id)
 
     def records(self) -> dict[str, TrialRecord]:
         """Its records so far, by id."""
-        path = Layout(self.folder).records
+        path = StudyFolder(self.folder).records
         found = read_records(path) if path.exists() else []
         assert len({record.id for record in found}) == len(found)
         return {record.id: record for record in found}
 
     def log(self) -> str:
         """Its log so far."""
-        path = Layout(self.folder).log
+        path = StudyFolder(self.folder).log
         return path.read_text() if path.exists() else ""
 
     # Its processes
@@ -189,7 +189,7 @@ def run_without_ray(
         for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
         if flag == "--set"
     ]
-    layout = Layout(out / name)
+    layout = StudyFolder(out / name)
     layout.root.mkdir(parents=True)
     session = Session(*read_study(str(space), values), layout)
     before = torch.get_num_threads()
@@ -210,7 +210,7 @@ def reproduces(study: RunningStudy, trial_id: str, out: Path, capsys: Any) -> bo
     code = run_alone(
         [
             "--record",
-            str(Layout(study.folder).records),
+            str(StudyFolder(study.folder).records),
             "--trial",
             trial_id,
             "--out",

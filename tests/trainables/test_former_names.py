@@ -18,6 +18,9 @@ from trainables.optimization import MakeOptimizer
 from trainables.runtime import Runtime
 from trainables.evaluation import Evaluation
 from trainables.tasks.digits import Digits
+from trainables.schema import InvalidConfig
+from trainables.trial import TrialFailed
+assert issubclass(InvalidConfig, ValueError) and issubclass(TrialFailed, RuntimeError)
 """
 """Imports that the documentation of version 0.1 showed."""
 
@@ -48,6 +51,16 @@ def test_plugin_of_the_first_version_is_imported_and_told(tmp_path: Path) -> Non
         f"{tmp_path}/plugin.py:2: DeprecationWarning: module trainables.batch is now"
         in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    "package, former, present",
+    [("study", "StudyFailed", "StudyError"), ("trainables", "TrialFailed", "TrialError")],
+)
+def test_errors_that_users_catch_keep_their_names(package: str, former: str, present: str) -> None:
+    module = import_module(package)
+    with pytest.deprecated_call(match=f"{package}.{former} is now {package}.{present}; "):
+        assert getattr(module, former) is getattr(module, present)
 
 
 def test_an_unknown_module_stays_unknown() -> None:

@@ -47,7 +47,7 @@ def _lose(rank: int, folder: str) -> None:
         "gradients": lambda: network(torch.ones(1, 2)).sum().backward(),
         "gather": lambda: runtime.all_gather(torch.ones(1)),
         "share": lambda: runtime.share("order"),
-        "buffers": lambda: runtime.same_buffers(nn.BatchNorm1d(2)),
+        "buffers": lambda: runtime.broadcast_buffers(nn.BatchNorm1d(2)),
     }
     for cross in crossings.values():
         cross()

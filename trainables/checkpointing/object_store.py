@@ -34,7 +34,7 @@ THREADS = 16
 """For the download of many files."""
 
 
-class StoreFailed(OSError):  # noqa: N818 - names what happened
+class StoreError(OSError):
     """A store could not be reached, or refused, however often it was asked."""
 
 
@@ -235,7 +235,7 @@ class Store:
                 raise
             except OSError as error:
                 if pause is None:
-                    raise StoreFailed(f"{self.uri}: {trouble} ({one_line(error)}).") from error
+                    raise StoreError(f"{self.uri}: {trouble} ({one_line(error)}).") from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

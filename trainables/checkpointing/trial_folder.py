@@ -186,7 +186,7 @@ class TrialFolder:
         """Waits until all that was written is in the store, if there is one.
 
         Raises:
-            StoreFailed: It could not be uploaded.
+            StoreError: It could not be uploaded.
         """
         if self.uploads is not None:
             self.uploads.wait()

@@ -29,7 +29,7 @@ class Uploads:
         """Uploads a file as it is now, also if it is replaced meanwhile.
 
         Raises:
-            StoreFailed: An earlier file could not be uploaded.
+            StoreError: An earlier file could not be uploaded.
         """
         self.under_way = [
             task for task in self.under_way if not task.done() or task.result() is not None
@@ -55,7 +55,7 @@ class Uploads:
         """Waits until all that was pushed is in the store.
 
         Raises:
-            StoreFailed: It could not be uploaded.
+            StoreError: It could not be uploaded.
         """
         for task in self.under_way:
             task.result()

@@ -73,7 +73,7 @@ class Problem:
     """The rule and the value that broke it."""
 
 
-class InvalidConfig(ValueError):  # noqa: N818 - names what the user gave
+class ConfigError(ValueError):
     """A configuration that breaks a rule; its text is one line a problem."""
 
     def __init__(self, problems: list[Problem]) -> None:
@@ -228,7 +228,7 @@ def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Proble
         place: Place = detail["loc"]
         context = detail.get("ctx", {})
         cause = context.get("error")
-        nested = cause.problems if isinstance(cause, InvalidConfig) else context.get("problems")
+        nested = cause.problems if isinstance(cause, ConfigError) else context.get("problems")
         if nested is not None:
             yield from (Problem((*place, *p.place), p.message) for p in nested)
         elif detail["type"] == "extra_forbidden":
@@ -274,9 +274,9 @@ def validate(model: type[ConfigT], value: Any) -> ConfigT:
     """Validates ``value`` as ``model``.
 
     Raises:
-        InvalidConfig: With every problem, each at its place.
+        ConfigError: With every problem, each at its place.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidConfig(problems_of(error, model)) from error
+        raise ConfigError(problems_of(error, model)) from error

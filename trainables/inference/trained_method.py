@@ -14,12 +14,12 @@ from trainables.methods import METHODS, Method
 from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
-from trainables.training.evaluator import Meter
+from trainables.training.evaluator import Evaluator
 
 
 def load_trained(
     config: TrialConfig, folder: Path, domains: Domains, runtime: Runtime | None = None
-) -> Meter:
+) -> Evaluator:
     """Builds a trial's method and fills it with the selected checkpoint.
 
     Args:
@@ -37,7 +37,7 @@ def load_trained(
     method = filled_method(
         config, len(domains.classes), state.get("networks", {}), str(path), runtime
     )
-    return Meter(config, domains, method, runtime)
+    return Evaluator(config, domains, method, runtime)
 
 
 def filled_method(

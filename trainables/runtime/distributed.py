@@ -33,7 +33,7 @@ class Runtime:
     share: Callable[[Any], Any] = _unchanged
     """Gives every worker the object of worker 0."""
 
-    def same_buffers(self, module: nn.Module) -> None:
+    def broadcast_buffers(self, module: nn.Module) -> None:
         """Gives every worker the buffers (running statistics) of worker 0, which it saves."""
         if self.world_size > 1:
             for buffer in module.buffers():

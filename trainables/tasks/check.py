@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trainables.configuration.schema import InvalidConfig, look_up, validate
+from trainables.configuration.schema import ConfigError, look_up, validate
 from trainables.data.file_index import walk_images
 from trainables.data.image_files import damage_of, first_of
 from trainables.tasks import TASKS
@@ -209,7 +209,7 @@ def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]
         config = validate(
             entry.Config, settings | ({"root": options.data} if options.data else {})
         )
-    except InvalidConfig as error:
+    except ConfigError as error:
         raise ValueError(str(error)) from error
     bar = Progress(
         TextColumn("{task.description}"),

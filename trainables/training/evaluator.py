@@ -27,7 +27,7 @@ from trainables.runtime.randomness import generator
 from trainables.tasks import Domains
 
 
-class Meter:
+class Evaluator:
     """Measures a method as its training goes on.
 
     Args:
@@ -147,7 +147,7 @@ class Meter:
         self, batches: Iterable[Tensor], num_images: int
     ) -> tuple[Predictions, dict[str, Tensor]]:
         """Predictions on all workers' batches, in the order in which they were shared out."""
-        self.runtime.same_buffers(self.method.networks)
+        self.runtime.broadcast_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
         with self.method.evaluating():
             for batch in batches:

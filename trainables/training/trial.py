@@ -41,13 +41,13 @@ from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import seed_everything
 from trainables.tasks import TASKS, Domains
 from trainables.training.accumulation import check_accumulation, update_in_parts
-from trainables.training.evaluator import Meter
+from trainables.training.evaluator import Evaluator
 from trainables.training.selection import least_objective, objectives
 
 Phase = Literal["pretraining", "training", "test"]
 
 
-class TrialFailed(RuntimeError):  # noqa: N818 - names what happened
+class TrialError(RuntimeError):
     """The trial cannot go on, for a reason that trying again would not change."""
 
 
@@ -104,8 +104,8 @@ def run_trial(
 
     Raises:
         ValueError: The data or weights are not as they should be.
-        TrialFailed: A loss is no longer finite.
-        StoreFailed: A store does not take, or give, the trial's files.
+        TrialError: A loss is no longer finite.
+        StoreError: A store does not take, or give, the trial's files.
     """
     runtime = runtime or Runtime()
     cache.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ class _Training:
         self.interval = config.evaluation.interval_steps or self.steps_per_epoch
         self.num_evaluations = math.ceil(self.num_steps / self.interval)
         self.criteria = usable_criteria(config, domains)
-        self.meter = Meter(config, domains, self.method, runtime)
+        self.meter = Evaluator(config, domains, self.method, runtime)
         self._restore()
 
     def _build_method(self, backbone: Backbone) -> Method:
@@ -329,7 +329,7 @@ class _Training:
         """All criteria; those that read target labels are the only ones to be given them."""
         for domain, predictions in (("source", evaluation.source), ("target", evaluation.target)):
             if predictions.logits.softmax(dim=1).isnan().any():
-                raise TrialFailed(
+                raise TrialError(
                     f"predictions on {domain} images are not finite after step "
                     f"{self.progress.step}."
                 )
@@ -341,7 +341,7 @@ class _Training:
                 scores[f"criterion/{name}"] = criterion.score(evaluation)
         for name, score in scores.items():
             if not math.isfinite(score):
-                raise TrialFailed(f"{name} is {score} after step {self.progress.step}.")
+                raise TrialError(f"{name} is {score} after step {self.progress.step}.")
         return scores
 
     def _choose(self, metrics: dict[str, float]) -> bool:
@@ -500,14 +500,14 @@ class _LossMeans:
         """The means since the last call.
 
         Raises:
-            TrialFailed: One of them is not finite.
+            TrialError: One of them is not finite.
         """
         names = sorted(self.sums)
         sums = torch.stack([self.sums[name].double() for name in names])[None]
         means = self.runtime.all_gather(sums).mean(dim=0) / self.steps
         for name, mean in zip(names, means.tolist(), strict=True):
             if not math.isfinite(mean):
-                raise TrialFailed(f"loss '{name}' is {mean} by step {step + 1}.")
+                raise TrialError(f"loss '{name}' is {mean} by step {step + 1}.")
         self.sums, self.steps = {}, 0
         return {f"loss/{name}": mean for name, mean in zip(names, means.tolist(), strict=True)}
 

@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 
 from study.analysis.comparison import Spread
 from study.reporting.html.cards import COLOURS, Card, colours, thinned
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of
-from study.trials.ranking import Standing, winners
+from study.trials.ranking import Rank, winners
 from study.trials.records import TrialRecord
 
 MAX_CURVES = 120
@@ -27,7 +27,7 @@ ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
 
 def curve_cards(
-    records: Sequence[TrialRecord], criterion: str, standing: Mapping[str, Standing] | None = None
+    records: Sequence[TrialRecord], criterion: str, standing: Mapping[str, Rank] | None = None
 ) -> Iterator[Card]:
     """What was measured over epochs, in the final runs and in the search.
 
@@ -41,7 +41,7 @@ def curve_cards(
 
 
 def measured_runs(
-    records: Sequence[TrialRecord], standing: Mapping[str, Standing] | None
+    records: Sequence[TrialRecord], standing: Mapping[str, Rank] | None
 ) -> list[TrialRecord]:
     """The winners' final runs that came to their end; in a study that has none, its winners."""
     best = winners(records, standing).values()
@@ -149,7 +149,7 @@ def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure
 
 
 def class_cards(
-    records: Sequence[TrialRecord], layout: Layout, standing: Mapping[str, Standing] | None = None
+    records: Sequence[TrialRecord], layout: StudyFolder, standing: Mapping[str, Rank] | None = None
 ) -> Iterator[Card]:
     """Accuracy of each class and confusion of classes, for each test set.
 

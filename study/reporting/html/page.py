@@ -30,7 +30,7 @@ from study.reporting.summary import (
     selection_sentence,
     settings_text,
 )
-from study.trials.ranking import Standing
+from study.trials.ranking import Rank
 from study.trials.records import TrialRecord
 
 OUTCOMES = ("complete", "stopped", "failed")
@@ -220,7 +220,7 @@ def _groups(
     study: StoredStudy,
     records: Sequence[TrialRecord],
     trials: Sequence[FrozenTrial],
-    standing: Mapping[str, Standing] | None,
+    standing: Mapping[str, Rank] | None,
 ) -> dict[str, list[Card]]:
     groups: dict[str, list[Card]] = {
         "Classes": list(class_cards(records, study.layout, standing)),

@@ -26,7 +26,7 @@ from study.session.session import Session
 from study.session.warm_start import known_trials
 from study.trials.ranking import winners
 from study.trials.records import TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import (
     STUDY,
     Driver,
@@ -157,7 +157,7 @@ def stored(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=storage)
 
 
-def finish(session: Session, value: float, cost: float) -> LiveTrial:
+def finish(session: Session, value: float, cost: float) -> RunningTrial:
     trial = session.next_trial()
     assert trial is not None
     session.on_report(

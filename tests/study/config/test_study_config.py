@@ -17,7 +17,7 @@ from study.config.study_config import (
 from study.spaces.search_space import SearchSpace
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig, read_trial_config
-from trainables.configuration.schema import InvalidConfig, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
 from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
@@ -535,5 +535,5 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 def test_a_study_config_takes_no_further_keys() -> None:
-    with pytest.raises(InvalidConfig, match="unknown key 'task_name'"):
+    with pytest.raises(ConfigError, match="unknown key 'task_name'"):
         validate(StudyConfig, {"task": "digits", "search": {}, "task_name": "x"})

@@ -8,7 +8,7 @@ from ray.util import placement_group, remove_placement_group
 
 from study.execution import tuner
 from study.execution.local_ray import own_ray
-from study.execution.tuner import Waiting, send_no_keys
+from study.execution.tuner import PendingMonitor, send_no_keys
 from tests.support.studies import DEADLINE_SECONDS
 from trainables.ray_trainable import TrialTrainable
 
@@ -24,7 +24,7 @@ def test_keys_are_not_sent_with_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuner, "LOOK_SECONDS", 0.05)
     told: list[int] = []
-    waiting = Waiting(told.append)
+    waiting = PendingMonitor(told.append)
 
     def look_until_told(number: int) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from study.jobs import log_stream as follow_module
-from study.jobs.log_stream import JobServer, Refused, follow
+from study.jobs.log_stream import JobRefusedError, JobServer, follow
 from tests.support.ray_head import free_port
 
 JOB = "study-1"
@@ -158,7 +158,9 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
             await until(jobs.log.getvalue)
         return await following
 
-    with pytest.raises(Refused, match="no answer for an hour. If the cluster's head was lost"):
+    with pytest.raises(
+        JobRefusedError, match="no answer for an hour. If the cluster's head was lost"
+    ):
         finish(course())
     assert [text.split(".")[0] for text in jobs.said] == [
         LOST.split(".")[0],
@@ -199,7 +201,7 @@ def test_the_end_of_the_log_comes_by_a_new_connection_if_the_old_one_is_dead(dea
 def test_a_server_that_takes_connections_and_answers_nothing_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(follow_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(follow_module, "ANSWER_TIMEOUT_SECONDS", 0.2)
     jobs = Jobs(shows("a\n", seconds=60.0))
     jobs.after = shows("a\n", seconds=60.0)
 
@@ -243,7 +245,7 @@ def test_a_job_that_the_server_does_not_know() -> None:
             return await jobs.follow("other")
 
     with pytest.raises(
-        Refused,
+        JobRefusedError,
         match="does not know job other; it may have been started anew. "
         "Then the same command with --resume goes on",
     ):

@@ -8,9 +8,9 @@ from matplotlib import image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from study.embed import Embedding, draw, embed, main
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
-from study.trials.running_trial import LiveTrial, make_record
+from study.trials.running_trial import RunningTrial, make_record
 from tests.support.stored_studies import describe
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
@@ -28,11 +28,11 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord, Path]:
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, TrialRecord, Path]:
     """A study's folder with one final run in it."""
     out = tmp_path_factory.mktemp("runs")
     layout, cache = describe(out / "study"), out / "cache"
-    trial = LiveTrial(
+    trial = RunningTrial(
         "final-no_adaptation-seed1", "final", "no_adaptation", validate(TrialConfig, CONFIG)
     )
     trial.reports += run_trial(trial.config, layout.trial(trial.id), cache)
@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, TrialRecord
 
 
 def test_features_are_those_of_the_selected_network(
-    study: tuple[Layout, TrialRecord, Path],
+    study: tuple[StudyFolder, TrialRecord, Path],
 ) -> None:
     layout, record, cache = study
     embedding = embed(record, layout, cache)
@@ -60,7 +60,7 @@ def test_features_are_those_of_the_selected_network(
 
 
 def test_command_writes_pictures_and_the_projector(
-    study: tuple[Layout, TrialRecord, Path], capsys: pytest.CaptureFixture[str]
+    study: tuple[StudyFolder, TrialRecord, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     layout, record, _ = study
     assert main([str(layout.root)]) == 0

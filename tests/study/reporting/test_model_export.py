@@ -18,9 +18,9 @@ from PIL import Image
 
 from study.export import export
 from study.export import main as export_main
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord, read_records
-from study.trials.running_trial import LiveTrial, make_record
+from study.trials.running_trial import RunningTrial, make_record
 from tests.support.image_files import write_image
 from tests.support.stored_studies import describe
 from tests.support.tiny_methods import CASES
@@ -49,7 +49,7 @@ RUNS = (("no_adaptation", {}, 1), ("no_adaptation", {}, 2), ("mcd", {"hidden_dim
 class Study:
     """Three final runs on photographs in folders; the folders are gone by now."""
 
-    layout: Layout
+    layout: StudyFolder
     images: Path
     """The target's images, where they have been moved to."""
     source: Path
@@ -110,7 +110,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
                 "evaluation": {"test": True, "batch_size": 5},
             },
         )
-        trial = LiveTrial(
+        trial = RunningTrial(
             f"final-{method}-seed{seed}",
             "final",
             method,
@@ -369,10 +369,10 @@ def test_card_says_what_it_is_and_how_good(models: dict[str, Path], study: Study
 
 def test_card_of_an_oracles_choice_says_so(study: Study, tmp_path: Path) -> None:
     root = shutil.copytree(study.layout.root, tmp_path / "study")
-    lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
+    lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line in lines:
         line["config"]["selection"]["criterion"] = {"oracle": {}}
-    Layout(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    StudyFolder(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
     card = ModelCard.load(ModelFolder(export(root)).card)
     assert {r.metric_name for r in card.data.eval_results} == {"Accuracy (oracle selection)"}
     assert "an ORACLE that reads target labels" in " ".join(card.text.split())
@@ -381,7 +381,7 @@ def test_card_of_an_oracles_choice_says_so(study: Study, tmp_path: Path) -> None
 def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: Path) -> None:
     """Each run's own objective is a rank among its own evaluations, and says nothing here."""
     root = shutil.copytree(study.layout.root, tmp_path / "study")
-    lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
+    lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line, score in zip(lines, (0.2, 0.9, 0.5), strict=True):
         line["config"]["selection"]["criterion"] = {
             "rank_average": {"criteria": ["bnm", "entropy"]}
@@ -389,7 +389,7 @@ def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: P
         line["objective"] = 1.0 - score
         for evaluation in line["evaluations"]:
             evaluation["metrics"].update({"criterion/bnm": score, "criterion/entropy": score})
-    Layout(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    StudyFolder(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
     card = " ".join(ModelFolder(export(root)).card.read_text().split())
     assert "The model here is that of seed 2." in card
     assert "selected by the average rank by `bnm`, `entropy`, which reads no target label" in card
@@ -432,10 +432,10 @@ def test_unknown_names_are_said(
 
 def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) -> None:
     root = shutil.copytree(study.layout.root, tmp_path / "study")
-    lines = Layout(root).records.read_text().splitlines(keepends=True)
+    lines = StudyFolder(root).records.read_text().splitlines(keepends=True)
     other = json.loads(lines[0]) | {"id": "final-other"}
     other["config"]["task"] = {"digits": {}}
-    Layout(root).records.write_text("".join([*lines, json.dumps(other) + "\n"]))
+    StudyFolder(root).records.write_text("".join([*lines, json.dumps(other) + "\n"]))
     with pytest.raises(ValueError, match="--task: must be given, for the study has folders, dig"):
         export(root)
     assert exported_run(export(root, task="folders", method="mcd"), study).method == "mcd"
@@ -443,10 +443,10 @@ def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) ->
 
 def test_winner_of_a_condition_is_that_of_its_runs_alone(study: Study, tmp_path: Path) -> None:
     root = shutil.copytree(study.layout.root, tmp_path / "study")
-    lines = [json.loads(line) for line in Layout(root).records.read_text().splitlines()]
+    lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line, condition in zip(lines, ("weak", "strong", "weak"), strict=True):
         line["condition"] = condition
-    Layout(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    StudyFolder(root).records.write_text("".join(json.dumps(line) + "\n" for line in lines))
     folder = export(root, method="strong")
     assert exported_run(folder, study).id == "final-no_adaptation-seed2"
     card = ModelFolder(folder).card.read_text()

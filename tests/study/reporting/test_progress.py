@@ -10,7 +10,7 @@ from rich.console import Console
 
 from study.reporting import progress as display_module
 from study.reporting.progress import Display
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import REASON, open_session, run_to_end, training_report
 from tests.support.fake_trials import test_report_of as final_report
 from trainables.training.trial import Report
@@ -44,12 +44,12 @@ class Shown:
         self.session = open_session(folder, self.display, **{**PLAIN, **changes})
         self.display.session = self.session
 
-    def start(self) -> LiveTrial:
+    def start(self) -> RunningTrial:
         trial = self.session.next_trial()
         assert trial is not None
         return trial
 
-    def report(self, trial: LiveTrial, evaluation: int, **changes: object) -> Report:
+    def report(self, trial: RunningTrial, evaluation: int, **changes: object) -> Report:
         report = replace(training_report(trial.config, evaluation), **changes)  # type: ignore[arg-type]
         self.session.on_report(trial.id, report)
         return report

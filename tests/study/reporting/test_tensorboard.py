@@ -11,9 +11,9 @@ from tensorboard.summary.writer import event_file_writer
 
 from study.reporting.tensorboard import METRICS, TensorBoard
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import REASON, Driver, open_session, run_to_end, training_report
 from trainables.checkpointing.trial_folder import TrialFolder
 
@@ -77,12 +77,12 @@ class Study:
     """A session that TensorBoard is told of."""
 
     def __init__(self, folder: Path, **changes: object) -> None:
-        self.board = TensorBoard(Layout(folder), PARAMS)
+        self.board = TensorBoard(StudyFolder(folder), PARAMS)
         self.session = open_session(folder, self.board, **changes)
         self.board.catch_up(self.session.records)
         self.root = folder / "tensorboard"
 
-    def start(self) -> LiveTrial:
+    def start(self) -> RunningTrial:
         trial = self.session.next_trial()
         assert trial is not None
         return trial
@@ -211,7 +211,7 @@ def test_a_trial_under_way_has_its_curves(tmp_path: Path) -> None:
 
 def test_final_runs_show_their_confusion_matrices(tmp_path: Path) -> None:
     for name in ("final-dann-seed4", "final-no_adaptation-seed4"):
-        TrialFolder(Layout(tmp_path).trial(name)).write_confusion(
+        TrialFolder(StudyFolder(tmp_path).trial(name)).write_confusion(
             "target_test", ["a", "b"], [[1, 2], [3, 4]]
         )
     study = Study(tmp_path)

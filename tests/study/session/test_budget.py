@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from tests.support.fake_trials import NUM_EVALUATIONS, Driver, make_study, training_report
 
 PLAIN: dict[str, Any] = {
@@ -29,7 +29,7 @@ class Clock:
 
 def open_session(folder: Path, clock: Clock, **limits: object) -> Session:
     folder.mkdir(parents=True, exist_ok=True)
-    return Session(*make_study(**PLAIN, **limits), Layout(folder), clock=clock)
+    return Session(*make_study(**PLAIN, **limits), StudyFolder(folder), clock=clock)
 
 
 def run_to_end(session: Session, clock: Clock | None = None, concurrency: int = 1) -> list[str]:

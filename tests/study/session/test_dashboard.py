@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import pytest
 
 from study.session.ask_tell import STATES
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import read_records
 from tests.support.stored_studies import run_fake
 
@@ -25,7 +25,7 @@ def answer(address: str) -> Any:
 
 
 def test_the_dashboard_shows_the_study_s_trials(tmp_path: Path) -> None:
-    layout = Layout(run_fake(tmp_path / "study"))
+    layout = StudyFolder(run_fake(tmp_path / "study"))
     records = {record.id: record for record in read_records(layout.records)}
     with pages.server([str(COMMAND), str(layout.journal)], "/api/studies") as address:
         (summary,) = answer(f"{address}/api/studies")["study_summaries"]

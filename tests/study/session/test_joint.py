@@ -18,9 +18,9 @@ from study.analysis.study_tables import across
 from study.reporting.summary import selection_sentence
 from study.session.session import Session
 from study.session.warm_start import best_params, known_trials
-from study.trials.ranking import mean_over_tasks, standings
+from study.trials.ranking import mean_over_tasks, rank_trials
 from study.trials.records import TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.study.session.test_session import KillAtWrite, Killed, course, start
 from tests.support.fake_trials import (
     NUM_EVALUATIONS,
@@ -42,7 +42,7 @@ NARROW = {"optimizer": {"learning_rate": {"log_uniform": [1e-4, 1e-2]}}}
 
 def report(
     session: Session,
-    trial: LiveTrial,
+    trial: RunningTrial,
     value: float,
     evaluation: int = 1,
     *,
@@ -114,7 +114,7 @@ def test_ranks_are_those_on_each_task_at_the_time(tmp_path: Path) -> None:
         pytest.approx((3 / 6 + 5 / 6) / 2),
     ]
     # in the end: 1 and 2 of 3, 3 and 1 of 3, 2 and 3 of 3
-    found = standings(session.records, "mean_rank", 2)
+    found = rank_trials(session.records, "mean_rank", 2)
     assert {name[:4]: standing.value for name, standing in found.items()} == {
         "0000": pytest.approx((1 / 6 + 3 / 6) / 2),
         "0001": pytest.approx((5 / 6 + 1 / 6) / 2),
@@ -180,7 +180,7 @@ def test_trials_that_were_stopped_on_one_task_come_after_complete_ones() -> None
         make_record(f"0002-{B}", [0.9], outcome="failed"),
         make_record(f"0003-{A}", [0.9]),
     ]  # under way on the other
-    found = standings(runs, "mean", 2)
+    found = rank_trials(runs, "mean", 2)
     assert set(found) == {run.id for run in runs[:4]}
     assert found[f"0001-{A}"] > found[f"0000-{A}"]
 

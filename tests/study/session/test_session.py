@@ -16,7 +16,7 @@ from study.session.ask_tell import STATES, Search
 from study.session.session import Session
 from study.trials.ranking import winners
 from study.trials.records import RecordFile, TrialRecord
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import (
     NUM_EVALUATIONS,
     REASON,
@@ -40,23 +40,23 @@ class Diary:
         self.reports: list[tuple[str, int]] = []
         self.ended: list[tuple[str, str]] = []
 
-    def on_start(self, trial: LiveTrial) -> None:
+    def on_start(self, trial: RunningTrial) -> None:
         self.started.append(trial.id)
 
-    def on_report(self, trial: LiveTrial, report: Report) -> None:
+    def on_report(self, trial: RunningTrial, report: Report) -> None:
         self.reports.append((trial.id, report.evaluation))
 
-    def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+    def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
         self.ended.append((trial.id, record.outcome))
 
 
-def start(session: Session) -> LiveTrial:
+def start(session: Session) -> RunningTrial:
     trial = session.next_trial()
     assert trial is not None
     return trial
 
 
-def finish(session: Session, trial: LiveTrial, value: float) -> None:
+def finish(session: Session, trial: RunningTrial, value: float) -> None:
     """Reports one evaluation, the last."""
     session.on_report(
         trial.id, replace(training_report(trial.config, 1), objective=value, finished=True)
@@ -151,7 +151,7 @@ def test_observers_are_told_everything_once(tmp_path: Path) -> None:
 
 def test_a_record_is_on_disk_before_observers_hear_of_it(tmp_path: Path) -> None:
     class Reader(Diary):
-        def on_end(self, trial: LiveTrial, record: TrialRecord) -> None:
+        def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
             assert trial.id in RecordFile(tmp_path / "records.jsonl").records
             super().on_end(trial, record)
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from study.session.session import Session
 from study.session.warm_start import WarmStart, best_params, known_trials
 from study.spaces.nodes import Params
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from tests.support.fake_trials import STUDY, make_record, make_study, run_to_end
 from tests.support.stored_studies import store
@@ -31,14 +31,14 @@ def real_study(folder: Path, **changes: Any) -> Path:
     """One that was run, by formula."""
     study, space = make_study(**changes)
     folder.mkdir()
-    Layout(folder).space.write_text(yaml.safe_dump(study.model_dump(mode="json")))
-    run_to_end(Session(study, space, Layout(folder)))
+    StudyFolder(folder).space.write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    run_to_end(Session(study, space, StudyFolder(folder)))
     return folder
 
 
 def begin(folder: Path, beginning: WarmStart, **changes: Any) -> Session:
     folder.mkdir(exist_ok=True)
-    session = Session(*make_study(**changes), Layout(folder))
+    session = Session(*make_study(**changes), StudyFolder(folder))
     beginning.apply(session.search)
     return session
 
@@ -129,7 +129,7 @@ def test_results_that_are_known_teach_the_sampler_and_do_not_run(tmp_path: Path)
     told = session.search.optuna_study.trials
     expected = [
         r
-        for r in RecordFile(Layout(earlier).records).records.values()
+        for r in RecordFile(StudyFolder(earlier).records).records.values()
         if r.stage == "search" and r.outcome != "failed"
     ]
     assert [(t.params, t.intermediate_values) for t in told] == [

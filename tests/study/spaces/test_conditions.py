@@ -6,7 +6,7 @@ import pytest
 
 from study.spaces.conditions import Conditions, file_name
 from study.spaces.search_space import SearchSpace
-from trainables.configuration.schema import InvalidConfig
+from trainables.configuration.schema import ConfigError
 
 FIXED: dict[str, Any] = {"task": {"digits": {}}, "backbone": "small_cnn"}
 SEARCH: dict[str, Any] = {
@@ -95,14 +95,14 @@ def test_trials_of_one_condition_share_its_key() -> None:
     ],
 )
 def test_what_is_no_choice(compare_by: str, line: str) -> None:
-    with pytest.raises(InvalidConfig) as caught:
+    with pytest.raises(ConfigError) as caught:
         of(compare_by)
     assert str(caught.value) == f"compare_by: {line}"
 
 
 def test_two_conditions_of_one_name() -> None:
     search = {"task": {"digits": {"cases": {"a b": {}, "a · b": {"num_source": 50}}}}}
-    with pytest.raises(InvalidConfig, match="a name of its own, and there are two 'a-b'"):
+    with pytest.raises(ConfigError, match="a name of its own, and there are two 'a-b'"):
         of("task/digits", search)
 
 

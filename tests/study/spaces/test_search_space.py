@@ -11,7 +11,7 @@ from study.spaces.search_space import SearchSpace
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig
-from trainables.configuration.schema import InvalidConfig
+from trainables.configuration.schema import ConfigError
 from trainables.methods import MCD, METHODS
 
 FIXED: dict[str, Any] = {"task": "digits", "backbone": "small_cnn"}
@@ -40,7 +40,7 @@ def draw(space: SearchSpace, seed: int, count: int = 1) -> list[tuple[TrialConfi
 
 
 def wrong(search: dict[str, Any], fixed: dict[str, Any] | None = None) -> list[str]:
-    with pytest.raises(InvalidConfig) as caught:
+    with pytest.raises(ConfigError) as caught:
         SearchSpace.parse(FIXED if fixed is None else fixed, search)
     return str(caught.value).splitlines()
 

@@ -10,12 +10,12 @@ import pytest
 from study.storage import lease as leases
 from study.storage.lease import Lease
 from study.storage.locations import Storage, check_copy, keeping, local_copies, open_storage
-from study.storage.remote_log import TAIL_BYTES, AppendedFile, read_parts
-from study.storage.study_folder import NOTE, Layout
-from study.storage.sync import Mirror, StorageFailed
+from study.storage.remote_log import TAIL_BYTES, RemoteLog, read_parts
+from study.storage.study_folder import NOTE, StudyFolder
+from study.storage.sync import StorageError, StorageSync
 from tests.support.stores import BUCKET, Bucket, running_bucket
 from trainables.checkpointing import object_store as stores
-from trainables.checkpointing.object_store import Store, StoreFailed
+from trainables.checkpointing.object_store import Store, StoreError
 from trainables.checkpointing.trial_folder import TrialFolder
 
 
@@ -84,7 +84,7 @@ def test_a_store_that_does_not_answer_is_an_error_in_one_line(
     store: Store, bucket: Bucket
 ) -> None:
     bucket.broken = True
-    with pytest.raises(StoreFailed, match=r"^s3://\S+: file cannot be written \(.*\)\.$"):
+    with pytest.raises(StoreError, match=r"^s3://\S+: file cannot be written \(.*\)\.$"):
         store.write("file", b"x")
 
 
@@ -95,7 +95,7 @@ class Growing:
     """A file of lines whose copy in the store is looked at after each addition."""
 
     def __init__(self, path: Path, store: Store) -> None:
-        self.file = AppendedFile(path, store)
+        self.file = RemoteLog(path, store)
 
     def add(self, *lines: bytes) -> None:
         with self.file.path.open("ab") as file:
@@ -204,11 +204,11 @@ def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
 def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
     lease = Lease(store)
     lease.acquire()
-    mirror = Mirror(Layout(tmp_path, store), store, lease)
+    mirror = StorageSync(StudyFolder(tmp_path, store), store, lease)
     mirror.check()
     store.write(leases.NAME, json.dumps({"owner": "another", "beat": 0}).encode())
     lease.thread.join()
-    with pytest.raises(StorageFailed, match="another driver has taken this study over"):
+    with pytest.raises(StorageError, match="another driver has taken this study over"):
         mirror.keep(mirror.layout.records)
     lease.release()
     assert store.exists(leases.NAME)
@@ -217,8 +217,8 @@ def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
 # A study's folder
 
 
-def study_in(store: Store, out: Path) -> Layout:
-    layout = Layout(out / store.name, store)
+def study_in(store: Store, out: Path) -> StudyFolder:
+    layout = StudyFolder(out / store.name, store)
     layout.root.mkdir(parents=True)
     return layout
 
@@ -250,7 +250,7 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
         assert (again.tensorboard / "0000" / "events.1").read_bytes() == b"events"
         assert (again.tensorboard / "0000" / "complete").exists()
         assert not again.result.exists() and not again.journal.exists()
-    assert Layout.at(again.root) == again
+    assert StudyFolder.at(again.root) == again
 
 
 @pytest.mark.usefixtures("impatient")
@@ -267,7 +267,7 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
     store: Store, tmp_path: Path, bucket: Bucket
 ) -> None:
     layout = study_in(store, tmp_path)
-    with pytest.raises(StorageFailed, match="cannot be written"), keeping(layout) as keeper:
+    with pytest.raises(StorageError, match="cannot be written"), keeping(layout) as keeper:
         keeper.begin()
         bucket.broken = True
         layout.records.write_text("{}\n")
@@ -362,9 +362,9 @@ def test_a_trial_whose_files_are_not_taken_says_so(
     files = TrialFolder(tmp_path, store)
     bucket.broken = True
     files.save_latest({"step": 1})
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreError):
         files.wait()
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreError):
         files.save_latest({"step": 2})
     files.close()
 
@@ -411,7 +411,7 @@ def test_a_working_copy_is_not_taken_for_another_study(store: Store, tmp_path: P
         pass
     check_copy(layout)
     with pytest.raises(ValueError, match="is a working copy of s3://.* Give --storage s3://"):
-        check_copy(Layout(layout.root))
+        check_copy(StudyFolder(layout.root))
     assert (layout.root / NOTE).exists()
 
 

@@ -16,10 +16,10 @@ from study.embed import main as embed
 from study.export import export
 from study.reporting.html.figures import class_cards, measured_runs
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of
 from study.trials.records import RecordFile, TrialRecord, read_records
-from study.trials.running_trial import LiveTrial
+from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.stored_studies import describe, store
 from tests.support.studies import run_without_ray
@@ -44,7 +44,7 @@ JOINT: dict[str, Any] = {
 NAME = "final-no_adaptation-seed"
 
 
-def start(session: Session) -> LiveTrial:
+def start(session: Session) -> RunningTrial:
     trial = session.next_trial()
     assert trial is not None
     return trial
@@ -60,7 +60,7 @@ def search(session: Session, *values: float) -> None:
         )
 
 
-def finish(session: Session, accuracy: float) -> LiveTrial:
+def finish(session: Session, accuracy: float) -> RunningTrial:
     """The next final run, tested with this accuracy."""
     trial = start(session)
     assert trial.stage == "final"
@@ -78,7 +78,7 @@ def finish(session: Session, accuracy: float) -> LiveTrial:
     return trial
 
 
-def rate(run: TrialRecord | LiveTrial) -> object:
+def rate(run: TrialRecord | RunningTrial) -> object:
     return run.params["optimizer/learning_rate"]
 
 
@@ -387,7 +387,7 @@ def test_tables_gains_and_references_are_of_the_present_winners(changed: Path) -
 
 
 def test_figures_are_of_the_present_winners(changed: Path) -> None:
-    layout, records = Layout(changed), read_records(Layout(changed).records)
+    layout, records = StudyFolder(changed), read_records(StudyFolder(changed).records)
     for record in records:
         if record.stage == "final":
             TrialFolder(layout.trial(record.id)).write_confusion(
@@ -401,7 +401,7 @@ def test_figures_are_of_the_present_winners(changed: Path) -> None:
 
 
 def test_a_new_winner_without_final_runs_has_no_figures(changed: Path) -> None:
-    file = RecordFile(Layout(changed).records)
+    file = RecordFile(StudyFolder(changed).records)
     newest = make_record("0004", [0.9])
     file.append(newest.model_copy(update={"config": {**newest.config, "batch_size": 64}}))
     study = read_stored(changed)
@@ -456,7 +456,7 @@ search:
     folder = tmp_path / "real"
     run_without_ray(tmp_path, "real", space=space)
     study, search_space = read_study(str(space), ["num_trials=2"])
-    layout = Layout(folder)
+    layout = StudyFolder(folder)
     layout.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
     first, *others = layout.records.read_text().splitlines()
     worse = {**json.loads(first), "objective": -1.0}  # in so few steps nothing is learned

@@ -9,13 +9,13 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from study.session.session import Session
-from study.trials.ranking import standings, winners, worth_among
+from study.trials.ranking import rank_trials, scores, winners
 from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.spy_tasks import timeless, tiny
 from trainables.checkpointing.trial_folder import load_tensors
 from trainables.config import SelectionConfig
-from trainables.configuration.schema import InvalidConfig, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.criteria import mean_percentiles
 from trainables.training.selection import average_ranks, objectives
 from trainables.training.trial import run_trial
@@ -92,7 +92,7 @@ def test_one_criterion_is_its_score_above_the_floor() -> None:
     ],
 )
 def test_averages_that_make_no_sense(criteria: list[str], message: str) -> None:
-    with pytest.raises(InvalidConfig) as caught:
+    with pytest.raises(ConfigError) as caught:
         selection(criterion={"rank_average": {"criteria": criteria}})
     assert str(caught.value).startswith(message)
 
@@ -221,7 +221,7 @@ def test_winners_are_found_by_ranks_among_all_in_the_end() -> None:
         record("0000", [(1.0, 1.0)], objective=0.9),
         record("0001", [(2.0, 2.0), (0.0, 0.0)], objective=0.1),
     ]
-    assert standings(records) == {
+    assert rank_trials(records) == {
         "0000": (True, pytest.approx(0.5)),
         "0001": (True, pytest.approx(5 / 6)),
     }
@@ -230,7 +230,7 @@ def test_winners_are_found_by_ranks_among_all_in_the_end() -> None:
 
 def test_one_criterion_s_objectives_are_the_records_own() -> None:
     records = [make_record("0000", [0.3, 0.2]), make_record("0001", [], outcome="failed")]
-    assert standings(records) == {"0000": (True, 0.3)}
+    assert rank_trials(records) == {"0000": (True, 0.3)}
 
 
 def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None:
@@ -241,7 +241,7 @@ def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None
         )
         for seed, scores in ((1, (0.2, 3.0)), (2, (0.1, 4.0)), (3, (0.3, 5.0)))
     ]
-    ranks = worth_among(finals)
+    ranks = scores(finals)
     assert max(ranks, key=lambda name: ranks[name]) == "final-dann-seed3"
     search = record("0000", [(0.0, 0.0)])
     assert [r.id for r in winners([*finals, search]).values()] == ["0000"]

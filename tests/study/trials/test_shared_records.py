@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from study.reporting.progress import Display
 from study.reporting.tensorboard import TensorBoard
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.shared_records import SharedRecords
 from tests.support.fake_trials import NUM_EVALUATIONS, make_study, run_to_end, training_report
@@ -44,7 +44,7 @@ def open_study(folder: Path, environment: dict[str, Any] = ENVIRONMENT, **change
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment.json").write_text(json.dumps([environment]))
     shared = SharedRecords(folder.parent, folder.name, ENVIRONMENT)
-    return Session(*make_study(**{**TWO, **changes}), Layout(folder), shared=shared)
+    return Session(*make_study(**{**TWO, **changes}), StudyFolder(folder), shared=shared)
 
 
 # Within a study

@@ -12,7 +12,7 @@ from trainables.config import TrialConfig
 from trainables.configuration.schema import (
     BaseConfig,
     Choice,
-    InvalidConfig,
+    ConfigError,
     OneOf,
     Problem,
     default_choice,
@@ -75,7 +75,7 @@ class Demanding(BaseConfig):
 
 
 def problems(value: object, model: type[BaseConfig] = Whole) -> list[str]:
-    with pytest.raises(InvalidConfig) as caught:
+    with pytest.raises(ConfigError) as caught:
         validate(model, value)
     return str(caught.value).splitlines()
 
@@ -271,7 +271,7 @@ def test_a_problem_at_the_root() -> None:
 
 
 def test_an_error_has_a_line_for_each_problem() -> None:
-    error = InvalidConfig([Problem(("a",), "is wrong."), Problem((), "is odd.")])
+    error = ConfigError([Problem(("a",), "is wrong."), Problem((), "is odd.")])
     assert str(error) == "a: is wrong.\ntop level: is odd."
 
 

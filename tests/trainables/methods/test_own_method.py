@@ -9,7 +9,7 @@ import yaml
 
 from study.config.study_config import parse_studies
 from trainables.config import TrialConfig
-from trainables.configuration.schema import InvalidConfig, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
 from trainables.training.trial import run_trial
 
@@ -65,7 +65,7 @@ def test_example_without_weight_takes_no_adaptations_steps(tmp_path: Path) -> No
 
 def test_settings_of_an_own_method_are_checked_like_any() -> None:
     with pytest.raises(
-        InvalidConfig,
+        ConfigError,
         match=(
             f"method/{NAME}/entropy_wait: unknown key 'entropy_wait'. "
             "Did you mean 'entropy_weight'?"
@@ -75,7 +75,7 @@ def test_settings_of_an_own_method_are_checked_like_any() -> None:
 
 
 def test_dotted_name_of_something_else_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match="method 'collections.Counter' must be a"):
+    with pytest.raises(ConfigError, match="method 'collections.Counter' must be a"):
         trial("collections.Counter")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.augmentations import Geometry
-from trainables.configuration.schema import BaseConfig, InvalidConfig, validate
+from trainables.configuration.schema import BaseConfig, ConfigError, validate
 from trainables.data.array_cache import cached_array
 from trainables.data.images import Images, LabelledImages, UnlabelledImages
 from trainables.tasks import Digits, Domains
@@ -345,7 +345,7 @@ def test_invalid_settings_are_reported_at_their_place(
     settings: dict[str, object],
     message: str,
 ) -> None:
-    with pytest.raises(InvalidConfig, match=message):
+    with pytest.raises(ConfigError, match=message):
         validate(Digits.Config, settings)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.support.image_files import write_image, write_tree
-from trainables.configuration.schema import InvalidConfig, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.data import image_files as image_files
 from trainables.data.images import Images, LabelledImages, UnlabelledImages
 from trainables.tasks import Domains, Folders
@@ -337,7 +337,7 @@ def test_too_few_images_to_split(data: Path) -> None:
     ],
 )
 def test_invalid_settings(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidConfig, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         validate(Folders.Config, {"source": "a", "target": "b", **settings})
 
 

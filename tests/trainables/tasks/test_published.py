@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.support.image_files import write_image, write_tree
-from trainables.configuration.schema import InvalidConfig, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.data.images import Images, LabelledImages, UnlabelledImages
 from trainables.tasks import TASKS, Domains, check
 from trainables.tasks.published._class_list import ClassList
@@ -616,12 +616,12 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_settings(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(InvalidConfig, match=message):
+    with pytest.raises(ConfigError, match=message):
         validate(TASKS["subvisda10"].Config, settings)
 
 
 def test_synsl_needs_a_test_set() -> None:
-    with pytest.raises(InvalidConfig, match="test_sets: "):
+    with pytest.raises(ConfigError, match="test_sets: "):
         validate(TASKS["synsl"].Config, {"test_sets": {}})
 
 

@@ -23,7 +23,7 @@ from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import seed_everything
 from trainables.tasks import Domains
-from trainables.training.evaluator import Meter, _Gather
+from trainables.training.evaluator import Evaluator, _Gather
 from trainables.training.trial import open_domains
 
 MCD = {"mcd": {"hidden_dim": 8}}
@@ -46,12 +46,12 @@ def build(config: TrialConfig) -> Method:
     )
 
 
-def meter(domains: Domains, **changes: Any) -> Meter:
+def meter(domains: Domains, **changes: Any) -> Evaluator:
     config = tiny(**changes)
-    return Meter(config, domains, build(config), Runtime())
+    return Evaluator(config, domains, build(config), Runtime())
 
 
-def predicted_at_once(one: Meter, images: Images) -> Prediction:
+def predicted_at_once(one: Evaluator, images: Images) -> Prediction:
     """The method's word on a whole set, without batches."""
     transform = evaluation_transform(one.domains.geometry)
     stack = torch.stack([transform(images[i]) for i in range(len(images))])

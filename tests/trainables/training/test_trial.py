@@ -17,7 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from study.trials.records import RecordFile
-from study.trials.running_trial import LiveTrial, make_record
+from study.trials.running_trial import RunningTrial, make_record
 from tests.support.image_files import write_tree
 from tests.support.spy_tasks import TouchedError, timeless, tiny
 from trainables.checkpointing.trial_folder import TrialFolder, load_tensors, save_tensors
@@ -27,7 +27,7 @@ from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
 from trainables.run import main
 from trainables.training import trial as trial_module
-from trainables.training.trial import Report, TrialFailed, open_domains, run_trial
+from trainables.training.trial import Report, TrialError, open_domains, run_trial
 
 ROOT = Path(__file__).parents[3]
 PRETRAINING: dict[str, Any] = {
@@ -521,7 +521,7 @@ def test_a_confusion_matrix_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path, cache: Path) -> None:
     config = tiny(optimizer={"algorithm": "sgd", "learning_rate": 1e20})
-    with pytest.raises(TrialFailed) as caught:
+    with pytest.raises(TrialError) as caught:
         run(config, tmp_path, cache)
     assert re.fullmatch(r"loss 'classification' is (nan|inf) by step 2\.", str(caught.value))
 
@@ -532,7 +532,7 @@ def test_predictions_that_are_not_finite_are_a_failure(tmp_path: Path, cache: Pa
         optimizer={"algorithm": "sgd", "learning_rate": 1e38},
         schedule={"num_epochs": None, "num_steps": 1},
     )
-    with pytest.raises(TrialFailed) as caught:
+    with pytest.raises(TrialError) as caught:
         run(config, tmp_path, cache)
     assert str(caught.value) == "predictions on source images are not finite after step 1."
 
@@ -541,7 +541,7 @@ def test_a_failed_trial_fails_again_the_same_way(tmp_path: Path, cache: Path) ->
     config = tiny(optimizer={"algorithm": "sgd", "learning_rate": 1e20})
     messages = []
     for _ in range(2):
-        with pytest.raises(TrialFailed) as caught:
+        with pytest.raises(TrialError) as caught:
             run(config, tmp_path, cache)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
@@ -804,7 +804,7 @@ def command(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def recorded(config: TrialConfig, folder: Path, cache: Path) -> Path:
     """A study's records with this trial in them, as ``0007``."""
-    trial = LiveTrial("0007", "search", config.method.name, config)
+    trial = RunningTrial("0007", "search", config.method.name, config)
     trial.reports = list(run_trial(config, folder / "recorded", cache))
     file = RecordFile(folder / "records.jsonl")
     file.append(make_record(trial, "complete", None))

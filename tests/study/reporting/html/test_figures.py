@@ -10,7 +10,7 @@ from study.analysis.comparison import condition_names
 from study.reporting.html.cards import Card, colours, thinned
 from study.reporting.html.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.reporting.html.optuna_figures import search_cards, stored_trials, timeline_cards
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, read_records
 from tests.support.fake_trials import make_record, open_session
 from tests.support.generated_study import generate
@@ -82,8 +82,10 @@ def test_many_trials_are_thinned_and_the_page_says_so() -> None:
 
 
 @pytest.fixture(scope="module")
-def with_classes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, list[TrialRecord]]:
-    layout = Layout(tmp_path_factory.mktemp("study"))
+def with_classes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[StudyFolder, list[TrialRecord]]:
+    layout = StudyFolder(tmp_path_factory.mktemp("study"))
     runs = [
         final(method, seed, {"target_test/accuracy": 0.5, "target_test/head_1_accuracy": 0.5})
         for method in ("dann", "mcd")
@@ -99,7 +101,7 @@ def with_classes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layout, list
     return layout, runs
 
 
-def test_class_accuracies_by_hand(with_classes: tuple[Layout, list[TrialRecord]]) -> None:
+def test_class_accuracies_by_hand(with_classes: tuple[StudyFolder, list[TrialRecord]]) -> None:
     layout, runs = with_classes
     shown = card(class_cards(runs, layout), "Accuracy of each class on target_test").figure
     dann = trace(shown, "dann")
@@ -109,7 +111,7 @@ def test_class_accuracies_by_hand(with_classes: tuple[Layout, list[TrialRecord]]
     assert list(trace(shown, "mcd").y) == [100.0, 100.0, None]
 
 
-def test_confusion_by_hand(with_classes: tuple[Layout, list[TrialRecord]]) -> None:
+def test_confusion_by_hand(with_classes: tuple[StudyFolder, list[TrialRecord]]) -> None:
     layout, runs = with_classes
     shown = card(class_cards(runs, layout), "Confusion on target_test").figure
     dann, mcd = shown.data
@@ -121,7 +123,7 @@ def test_confusion_by_hand(with_classes: tuple[Layout, list[TrialRecord]]) -> No
 
 def test_without_confusion_matrices_nothing_is_drawn(tmp_path: Path) -> None:
     run = final("dann", 1, {"target_test/accuracy": 0.5})
-    assert list(class_cards([run], Layout(tmp_path))) == []
+    assert list(class_cards([run], StudyFolder(tmp_path))) == []
 
 
 # Criteria and cost
@@ -164,11 +166,11 @@ def test_cost_is_the_sum_of_processor_times() -> None:
 
 
 @pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    return Layout(generate(tmp_path_factory.mktemp("runs") / "generated", 60, 3))
+def generated(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    return StudyFolder(generate(tmp_path_factory.mktemp("runs") / "generated", 60, 3))
 
 
-def test_optuna_s_figures_show_the_trials_that_ended(generated: Layout) -> None:
+def test_optuna_s_figures_show_the_trials_that_ended(generated: StudyFolder) -> None:
     records = read_records(generated.records)
     cards = list(search_cards(records, stored_trials(generated.journal), "bnm"))
     titles = [card.title for card in cards]
@@ -196,7 +198,7 @@ def test_optuna_s_figures_show_the_trials_that_ended(generated: Layout) -> None:
     assert sum(bars.x) == pytest.approx(1.0) and "optimizer/learning_rate" in bars.y
 
 
-def test_trials_without_a_record_are_left_out(generated: Layout) -> None:
+def test_trials_without_a_record_are_left_out(generated: StudyFolder) -> None:
     records = read_records(generated.records)[:10]
     cards = search_cards(records, stored_trials(generated.journal), "bnm")
     assert len(card(cards, "History").figure.data[0].x) == sum(
@@ -207,12 +209,12 @@ def test_trials_without_a_record_are_left_out(generated: Layout) -> None:
 def test_the_timeline_shows_trials_under_way(tmp_path: Path) -> None:
     session = open_session(tmp_path)
     assert session.next_trial() is not None
-    (shown,) = timeline_cards(stored_trials(Layout(tmp_path).journal))
+    (shown,) = timeline_cards(stored_trials(StudyFolder(tmp_path).journal))
     assert [bars.name for bars in shown.figure.data] == ["RUNNING"]
 
 
 def test_a_storage_that_is_written_to_is_read_and_left_alone(tmp_path: Path) -> None:
-    journal = Layout(run_fake(tmp_path / "study", final_seeds=0)).journal
+    journal = StudyFolder(run_fake(tmp_path / "study", final_seeds=0)).journal
     whole = journal.read_bytes()
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "wor')

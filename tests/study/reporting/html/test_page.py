@@ -14,7 +14,7 @@ from study.analysis.published import Published
 from study.analysis.stored_study import read_all
 from study.compare import main
 from study.reporting.html.page import as_html
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import read_records
 from tests.support.fake_trials import make_record
 from tests.support.generated_study import METHODS, generate
@@ -84,7 +84,7 @@ def page(text: str) -> Page:
 
 
 def test_the_table_s_numbers_are_the_records(folder: Path, page: Page) -> None:
-    records = read_records(Layout(folder).records)
+    records = read_records(StudyFolder(folder).records)
     head, *rows = page.tables["Methods and tasks"]
     assert head == ["method", "digits: accuracy", "digits: mean class"]
     assert [name for name, *_ in rows] == ["no_adaptation", "dann", "mcd"]
@@ -100,7 +100,7 @@ def test_the_table_s_numbers_are_the_records(folder: Path, page: Page) -> None:
 
 
 def test_counts_and_cost_are_the_records(folder: Path, page: Page) -> None:
-    records = read_records(Layout(folder).records)
+    records = read_records(StudyFolder(folder).records)
     _, *rows = page.tables["Search and cost"]
     for name, done, stopped, failed, seeds, minutes, winner, settings in rows:
         own = [r for r in records if r.method == name]
@@ -117,7 +117,7 @@ def test_counts_and_cost_are_the_records(folder: Path, page: Page) -> None:
 
 
 def test_figures_hold_the_records_numbers(folder: Path, page: Page) -> None:
-    records = read_records(Layout(folder).records)
+    records = read_records(StudyFolder(folder).records)
     by_id = {record.id: record for record in records}
     for trace in page.figures["Search: bnm"]["data"]:
         for name, x, y in zip(trace["text"], trace["x"], trace["y"], strict=True):
@@ -128,9 +128,9 @@ def test_figures_hold_the_records_numbers(folder: Path, page: Page) -> None:
     assert [trace["name"] for trace in heatmaps] == list(METHODS)
     for trace in heatmaps:
         found = [
-            TrialFolder(Layout(folder).trial(f"final-{trace['name']}-seed{seed}")).read_confusion(
-                "target_test"
-            )
+            TrialFolder(
+                StudyFolder(folder).trial(f"final-{trace['name']}-seed{seed}")
+            ).read_confusion("target_test")
             for seed in (1, 2, 3)
         ]
         corner = sum(matrix[1][0][0] for matrix in found if matrix is not None)
@@ -188,7 +188,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
             final("dann", 1, {"target_test/accuracy": 0.5}),
         ],
     )
-    TrialFolder(Layout(folder).trial("final-dann-seed1")).write_confusion(
+    TrialFolder(StudyFolder(folder).trial("final-dann-seed1")).write_confusion(
         "target_test", [NASTY, "b"], [[1, 2], [3, 4]]
     )
     page = Page(as_html(read_all([folder]), None))
