@@ -16,7 +16,7 @@ from study.config.study_config import read_study
 from study.export import main as export
 from study.reporting.summary import as_json
 from study.session.session import Session
-from study.storage.study_folder import Layout
+from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord, read_records
 from tests.support.studies import RunningStudy, figures
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
@@ -87,7 +87,7 @@ def test_a_pretraining_folder_is_named_after_its_trial(identity: str) -> None:
 
 
 def test_a_trial_like_a_stored_one_takes_over_its_record(runs: Path) -> None:
-    layout = Layout(runs / "interrupted")
+    layout = StudyFolder(runs / "interrupted")
     stored = {r.id: r for r in read_records(layout.records)}
     assert set(RecordFile(layout.records).by_identity) == {r.identity for r in stored.values()}
     session = Session(*read_study(str(SPACE), []), layout)
