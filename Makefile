@@ -1,16 +1,27 @@
+# make help    these lines
 # make study   a real study on the embedded task, from nothing
-# make test    lint, types and tests, from nothing
+# make check   lint, types and the faster tests, while you work
+# make test    lint, types and all tests but those of clusters, from nothing
 # make cluster-test   clusters from `ray up` to `ray down`, on machines in namespaces (root, Linux)
+# make lint    style and types
 # make bench   the figures of BENCHMARKS.md
+# ARGS="…" goes to the study, or to pytest.
 PYTHON ?= python3
 PIP = .venv/bin/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 CLUSTER_TESTS = tests/cluster tests/cluster_e2e tests/study/jobs/test_submit.py
 
-.PHONY: study test cluster-test lint bench
+.PHONY: help study check test cluster-test lint bench
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 study: .venv/installed
 	.venv/bin/python -m study.run --space digits $(ARGS)
+
+# Two processes: a test that trains may take a core of its own.
+check: .venv/installed-test lint
+	.venv/bin/python -m pytest -n 2 -m "not slow and not cluster" $(ARGS)
 
 test: .venv/installed-test lint
 	.venv/bin/python -m pytest $(ARGS)
