@@ -45,7 +45,6 @@ FORMER_NAMES = {
 """Present name by the former one."""
 
 FORMER_CLASSES = {
-    "Assignment": "TrialSpec",
     "InvalidConfig": "ConfigError",
     "Meter": "Evaluator",
     "StoreFailed": "StoreError",

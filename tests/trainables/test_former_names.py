@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.former_names import FORMER_NAMES
+from trainables.former_names import FORMER_CLASSES, FORMER_NAMES
 
 PLUGIN = """
 from trainables.batch import Batch
@@ -35,6 +35,25 @@ def test_former_module_has_the_same_contents(
     new = vars(import_module(present))
     public = [name for name in new if not name.startswith("_")]
     assert public and all(old[name] is new[name] for name in public)
+
+
+@pytest.mark.parametrize(
+    "module, former",
+    [
+        ("trainables.schema", "InvalidConfig"),
+        ("trainables.measuring", "Meter"),
+        ("trainables.store", "StoreFailed"),
+        ("trainables.trial", "TrialFailed"),
+    ],
+)
+def test_renamed_class_is_in_its_former_module(
+    module: str, former: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.deprecated_call():
+        old = vars(import_module(module))
+    present = vars(import_module(FORMER_NAMES[module]))
+    assert old[former] is present[FORMER_CLASSES[former]]
 
 
 def test_plugin_of_the_first_version_is_imported_and_told(tmp_path: Path) -> None:
