@@ -189,10 +189,10 @@ def settings_of(
 @contextmanager
 def opened(settings: StudyConfig, folder: Path, meter: Evaluator) -> Iterator[Session]:
     """A study as it is when it runs, watched by a meter."""
-    space, layout = settings.space(), StudyFolder(folder)
+    space, study_folder = settings.space(), StudyFolder(folder)
     display = Display(Console(file=io.StringIO()), "bnm", 1)
-    board = TensorBoard(layout, list(space.tree.parameters()))
-    session = Session(settings, space, layout, [board, display, LogBook(), meter])
+    board = TensorBoard(study_folder, list(space.tree.parameters()))
+    session = Session(settings, space, study_folder, [board, display, LogBook(), meter])
     display.session = session
     yield session
     board.close()
@@ -211,7 +211,7 @@ def run_alone(session: Session, concurrency: int) -> None:
 
 def run_under_tune(session: Session, concurrency: int) -> None:
     """Runs a session's trials as a study does."""
-    root = session.layout.root
+    root = session.study_folder.root
     resources = next(session.study.space().probe_configs()).resources
     setattr(study.execution.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
     with own_ray(concurrency, concurrency) as wait_for_ray:
@@ -222,10 +222,14 @@ def run_under_tune(session: Session, concurrency: int) -> None:
             )
 
 
-def bytes_a_trial(layout: StudyFolder, num_trials: int) -> dict[str, int]:
+def bytes_a_trial(study_folder: StudyFolder, num_trials: int) -> dict[str, int]:
     """What a study's files hold for each trial, by the file's kind."""
-    events = [path for path in layout.tensorboard.rglob("*") if path.is_file()]
-    files = {"journal": [layout.journal], "records": [layout.records], "TensorBoard": events}
+    events = [path for path in study_folder.tensorboard.rglob("*") if path.is_file()]
+    files = {
+        "journal": [study_folder.journal],
+        "records": [study_folder.records],
+        "TensorBoard": events,
+    }
     return {
         kind: round(sum(path.stat().st_size for path in paths) / num_trials)
         for kind, paths in files.items()
@@ -244,17 +248,17 @@ def main() -> None:
     options = parser.parse_args()
     settings = settings_of(options.space, options.trials, options.sampler, options.concurrency)
     with tempfile.TemporaryDirectory() as folder:
-        layout = StudyFolder(Path(folder))
-        meter = Evaluator(layout.root / SCRATCH if options.snapshots else None)
+        study_folder = StudyFolder(Path(folder))
+        meter = Evaluator(study_folder.root / SCRATCH if options.snapshots else None)
         if options.snapshots:
             os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "auto"
-        logging.basicConfig(filename=layout.log, level=logging.INFO)
-        with opened(settings, layout.root, meter) as session:
+        logging.basicConfig(filename=study_folder.log, level=logging.INFO)
+        with opened(settings, study_folder.root, meter) as session:
             run = run_alone if options.alone else run_under_tune
             run(session, options.concurrency)
             meter.mark()
         print(f"{meter.num_ended} trials, {session.file.epochs:.0f} epochs of the search")
-        print("bytes a trial:", json.dumps(bytes_a_trial(layout, meter.num_ended)))
+        print("bytes a trial:", json.dumps(bytes_a_trial(study_folder, meter.num_ended)))
 
 
 if __name__ == "__main__":

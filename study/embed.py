@@ -50,7 +50,7 @@ class Embedding:
     """Target labels are the network's own."""
 
 
-def embed(record: TrialRecord, layout: StudyFolder, cache: Path) -> Embedding:
+def embed(record: TrialRecord, study_folder: StudyFolder, cache: Path) -> Embedding:
     """Computes the features of a final run's selected checkpoint.
 
     Raises:
@@ -60,7 +60,7 @@ def embed(record: TrialRecord, layout: StudyFolder, cache: Path) -> Embedding:
     domains = open_domains(config, cache)
     if domains.target_train is None:
         raise ValueError(f"{record.id}: its task has no target to draw.")
-    files = layout.files(record.id)
+    files = study_folder.files(record.id)
     files.fetch(files.best)
     meter = load_trained(config, files.path, domains)
     source = domains.source_val
@@ -152,19 +152,21 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _embed_winners(layout: StudyFolder) -> None:
+def _embed_winners(study_folder: StudyFolder) -> None:
     """The first final run of each condition on each task."""
-    finals = read_finals(layout)
+    finals = read_finals(study_folder)
     several = len(by_task(finals)) > 1
     for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
         _write(
-            record, layout, f"{record.condition}-{record.task}" if several else record.condition
+            record,
+            study_folder,
+            f"{record.condition}-{record.task}" if several else record.condition,
         )
 
 
-def _write(record: TrialRecord, layout: StudyFolder, name: str) -> None:
-    embedding = embed(record, layout, layout.root.parent / "cache")
-    path = layout.root / f"embedding-{file_name(name)}.png"
+def _write(record: TrialRecord, study_folder: StudyFolder, name: str) -> None:
+    embedding = embed(record, study_folder, study_folder.root.parent / "cache")
+    path = study_folder.root / f"embedding-{file_name(name)}.png"
     draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path, record.seed)
     rows = [
         [embedding.classes[label], "target" if is_target else "source"]
@@ -172,7 +174,7 @@ def _write(record: TrialRecord, layout: StudyFolder, name: str) -> None:
             embedding.labels.tolist(), embedding.is_target.tolist(), strict=True
         )
     ]
-    events = layout.tensorboard / record.id
+    events = study_folder.tensorboard / record.id
     before = set(events.rglob("*"))
     with SummaryWriter(str(events)) as writer:
         writer.add_embedding(
@@ -184,11 +186,13 @@ def _write(record: TrialRecord, layout: StudyFolder, name: str) -> None:
             record.best_evaluation,
             dataformats="HWC",
         )
-    if layout.store is not None:
+    if study_folder.store is not None:
         for made in (path, *set(events.rglob("*")) - before):
             if made.is_file():
-                layout.store.write(made.relative_to(layout.root).as_posix(), made.read_bytes())
-    print(f"{layout.place}/{path.name}")
+                study_folder.store.write(
+                    made.relative_to(study_folder.root).as_posix(), made.read_bytes()
+                )
+    print(f"{study_folder.place}/{path.name}")
 
 
 if __name__ == "__main__":

@@ -44,10 +44,10 @@ def export(
     Raises:
         ValueError: There is no such final run, or the folder holds something else.
     """
-    layout = StudyFolder.at(study)
-    winner, peers = _winner(layout, task, method)
+    study_folder = StudyFolder.at(study)
+    winner, peers = _winner(study_folder, task, method)
     config = validate(TrialConfig, winner.config)
-    trial = layout.files(winner.id)
+    trial = study_folder.files(winner.id)
     checkpoint = trial.best
     trial.fetch(checkpoint)
     state = load_tensors(checkpoint)
@@ -56,20 +56,20 @@ def export(
             f"{checkpoint}: must hold networks, classes and geometry, and has "
             f"{', '.join(state)}. It is an earlier version's: run the study again."
         )
-    files = ModelFolder(out or layout.root / "export")
+    files = ModelFolder(out or study_folder.root / "export")
     _check_free(files)
     save_model(
         files.root, config, state["networks"], state["classes"], Geometry(**state["geometry"])
     )
-    write_atomically(files.card, model_card(winner, peers, files, layout).encode())
+    write_atomically(files.card, model_card(winner, peers, files, study_folder).encode())
     return files.root
 
 
 def _winner(
-    layout: StudyFolder, task: str | None, method: str | None
+    study_folder: StudyFolder, task: str | None, method: str | None
 ) -> tuple[TrialRecord, list[TrialRecord]]:
     """The best final run by the criterion, and all final runs of its condition."""
-    finals = _with(read_finals(layout), "task", task, lambda record: (record.task,))
+    finals = _with(read_finals(study_folder), "task", task, lambda record: (record.task,))
     tasks = list(by_task(finals))
     if len(tasks) > 1:
         raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")

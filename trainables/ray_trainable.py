@@ -309,7 +309,7 @@ def _run(
         if runtime.is_main:  # metrics are over all workers already
             results.put(as_result(report))
             order = orders.get()
-        order = runtime.share(order)
+        order = runtime.broadcast_object(order)
         if order != CONTINUE:
             break
     return order

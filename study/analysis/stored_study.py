@@ -20,7 +20,7 @@ class StoredStudy:
     """What a study has left so far."""
 
     name: str
-    layout: StudyFolder
+    study_folder: StudyFolder
     config: StudyConfig
     records: tuple[TrialRecord, ...]
     """At least one."""
@@ -77,15 +77,17 @@ def read_stored(folder: Path) -> StoredStudy:
     Raises:
         ValueError: It is not one, or no trial has ended; in one line.
     """
-    layout = StudyFolder.at(folder)
-    config = read_config(layout)
-    records = read_records(layout.records)
+    study_folder = StudyFolder.at(folder)
+    config = read_config(study_folder)
+    records = read_records(study_folder.records)
     if not records:
-        raise ValueError(f"{layout.place}: no trial of this study has ended yet. Try again later.")
+        raise ValueError(
+            f"{study_folder.place}: no trial of this study has ended yet. Try again later."
+        )
     reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
     return StoredStudy(
         folder.resolve().name,
-        layout,
+        study_folder,
         config,
         tuple(records),
         reads_labels,
@@ -93,22 +95,22 @@ def read_stored(folder: Path) -> StoredStudy:
     )
 
 
-def read_finals(layout: StudyFolder) -> list[TrialRecord]:
+def read_finals(study_folder: StudyFolder) -> list[TrialRecord]:
     """The final runs of a study's winners that are complete, whose weights are kept.
 
     Raises:
         ValueError: There are none; in one line.
     """
-    records = read_records(layout.records)
+    records = read_records(study_folder.records)
     if not any(record.stage == "final" and record.outcome == "complete" for record in records):
         raise ValueError(
-            f"{layout.place}: no final run of a study has ended here. Only final "
+            f"{study_folder.place}: no final run of a study has ended here. Only final "
             "runs keep their weights (final_seeds must be above 0)."
         )
-    finals = finals_of(present_winners(records, read_config(layout)), records)
+    finals = finals_of(present_winners(records, read_config(study_folder)), records)
     if not finals:
         raise ValueError(
-            f"{layout.place}: its final runs are of earlier winners. Wait for those "
+            f"{study_folder.place}: its final runs are of earlier winners. Wait for those "
             "of the present ones, or go on with the study by --resume."
         )
     return finals
@@ -126,7 +128,7 @@ def read_all(folders: Sequence[Path]) -> list[StoredStudy]:
         if study.name in studies:
             raise ValueError(
                 f"{folder}: two studies are named '{study.name}', the other one is "
-                f"{studies[study.name].layout.place}. Name each once, or rename a folder."
+                f"{studies[study.name].study_folder.place}. Name each once, or rename a folder."
             )
         studies[study.name] = study
     return list(studies.values())

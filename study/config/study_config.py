@@ -405,25 +405,25 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
     return parse_studies(file, overrides)
 
 
-def read_config(layout: StudyFolder) -> StudyConfig:
+def read_config(study_folder: StudyFolder) -> StudyConfig:
     """What a study was to be.
 
     Raises:
         ValueError: The folder holds no study; in one line.
     """
-    folder = layout.root
+    folder = study_folder.root
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.")
-    if not layout.space.exists():
+    if not study_folder.space.exists():
         raise ValueError(
             f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
             "folder that study.run has made, such as runs/digits."
         )
     try:
-        return validate(StudyConfig, yaml.safe_load(layout.space.read_text()))
+        return validate(StudyConfig, yaml.safe_load(study_folder.space.read_text()))
     except (ConfigError, yaml.YAMLError) as error:
         reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
-        raise ValueError(f"{layout.space}: not a study ({reason}).") from error
+        raise ValueError(f"{study_folder.space}: not a study ({reason}).") from error
 
 
 def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:

@@ -74,7 +74,7 @@ class _Plan:
 
     study: StudyConfig
     space: SearchSpace
-    layout: StudyFolder
+    study_folder: StudyFolder
     beginning: WarmStart
     resources: ResourcesConfig
     concurrency: int
@@ -192,7 +192,7 @@ def run_study(
         for study, search_space in read_studies(str(space), list(overrides))
     ]
     place = open_storage(storage, out)
-    chosen, layouts = choose_folders(
+    chosen, study_folders = choose_folders(
         place,
         name or Path(space).stem,
         [study for study, _ in studies],
@@ -205,10 +205,10 @@ def run_study(
         local_copies([warm_start] if warm_start else []) as tried,
         local_copies([known_results] if known_results else []) as known,
     ):
-        for (study, search_space), layout in zip(studies, layouts, strict=True):
-            check_copy(layout)
-            if layout.description() is not None:
-                check_same_study(layout, study)
+        for (study, search_space), study_folder in zip(studies, study_folders, strict=True):
+            check_copy(study_folder)
+            if study_folder.description() is not None:
+                check_same_study(study_folder, study)
             resources = common_resources(search_space)
             beginning = WarmStart(
                 best_params(tried[0], warm_start_best, search_space) if tried else (),
@@ -217,7 +217,7 @@ def run_study(
             concurrency = concurrency_of(study, resources, host.cluster)
             room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
             plans.append(
-                _Plan(study, search_space, layout, beginning, resources, concurrency, room)
+                _Plan(study, search_space, study_folder, beginning, resources, concurrency, room)
             )
         return _run_plans(plans, host, chosen, str(space), place.out, data, console)
 
@@ -263,16 +263,18 @@ def _run_plan(
 ) -> list[StudyResult]:
     """The first, on each of its tasks; the data of all are opened before."""
     plan = plans[0]
-    layout, cache = plan.layout, out / "cache"
-    made = [folder for folder in (cache, layout.root, out, *out.parents) if not folder.exists()]
+    study_folder, cache = plan.study_folder, out / "cache"
+    made = [
+        folder for folder in (cache, study_folder.root, out, *out.parents) if not folder.exists()
+    ]
     with ExitStack() as stack:
         try:
             stack.enter_context(using_data_folder(data))
-            make_writable(layout.root)
+            make_writable(study_folder.root)
             make_writable(cache)
-            stack.enter_context(only_one(layout))
-            keeper = stack.enter_context(keeping(layout))
-            stack.enter_context(_logging_to(layout.log))
+            stack.enter_context(only_one(study_folder))
+            persistence = stack.enter_context(keeping(study_folder))
+            stack.enter_context(_logging_to(study_folder.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(host.running(plan.concurrency))
                 host.call(
@@ -285,11 +287,11 @@ def _run_plan(
             stack.close()
             remove_empty(made)
             raise
-        _write_description(layout, plan.study, space)
-        keeper.begin()
-        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray, keeper)
+        _write_description(study_folder, plan.study, space)
+        persistence.begin()
+        comparisons, interrupted = _conduct(plan, cache, console, wait_for_ray, persistence)
         return [
-            StudyResult(name, layout.root, layout.place, task, comparison, interrupted)
+            StudyResult(name, study_folder.root, study_folder.place, task, comparison, interrupted)
             for task, comparison in comparisons.items()
         ]
 
@@ -299,7 +301,7 @@ def _conduct(
     cache: Path,
     console: Console,
     wait_for_ray: Callable[[], None],
-    keeper: Persistence,
+    persistence: Persistence,
 ) -> tuple[dict[str, Comparison], bool]:
     """Runs the session under Ray with everyone watching.
 
@@ -310,43 +312,43 @@ def _conduct(
     from study.reporting.progress import Display, LogBook
     from study.reporting.tensorboard import TensorBoard
 
-    study, space, layout = plan.study, plan.space, plan.layout
-    tensorboard = TensorBoard(layout, list(space.tree.parameters()))
+    study, space, study_folder = plan.study, plan.space, plan.study_folder
+    tensorboard = TensorBoard(study_folder, list(space.tree.parameters()))
     with Display(console, study.criterion.name, plan.concurrency) as display:
         observers: list[Observer] = [tensorboard, display, LogBook()]
         shared = (
-            SharedRecords(layout.root.parent, layout.root.name, environment())
+            SharedRecords(study_folder.root.parent, study_folder.root.name, environment())
             if study.share_records
             else None
         )
-        session = Session(study, space, layout, observers, shared, keeper=keeper)
+        session = Session(study, space, study_folder, observers, shared, persistence=persistence)
         plan.beginning.apply(session.search)
         display.session = session
-        tensorboard.describe(layout.space.read_text(), lambda: _pictures(plan, cache))
+        tensorboard.describe(study_folder.space.read_text(), lambda: _pictures(plan, cache))
         tensorboard.catch_up(session.records)
         if not session.is_over:
             console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
             wait_for_ray()
             with GracefulShutdown(
-                keeper.check, PendingMonitor(display.on_wait).look
+                persistence.check, PendingMonitor(display.on_wait).poll
             ) as interruption:
                 run(
                     session,
                     plan.resources,
                     plan.concurrency,
                     cache,
-                    layout.root / ".tune",
+                    study_folder.root / ".tune",
                     interruption,
                 )
     tensorboard.close()
     if session.is_over:
-        keeper.sweep(
+        persistence.sweep(
             path for record in session.records for path in session.spent(record.id, record.stage)
         )
     comparisons = compare_tasks(session.records, study)
     result = {task: as_json(comparison) for task, comparison in comparisons.items()}
     write_atomically(
-        layout.result,
+        study_folder.result,
         json.dumps(result if study.joint else result[study.task_names[0]], indent=1).encode(),
     )
     if session.is_over and all(record.outcome == "failed" for record in session.records):
@@ -367,14 +369,18 @@ def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
         return {}
 
 
-def _write_description(layout: StudyFolder, study: StudyConfig, space: str) -> None:
-    if not layout.space.exists():
+def _write_description(study_folder: StudyFolder, study: StudyConfig, space: str) -> None:
+    if not study_folder.space.exists():
         head = f"# The space '{space}' with its defaults filled in.\n"
         text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
-        write_atomically(layout.space, (head + text).encode())
-    runs = json.loads(layout.environment.read_text()) if layout.environment.exists() else []
+        write_atomically(study_folder.space, (head + text).encode())
+    runs = (
+        json.loads(study_folder.environment.read_text())
+        if study_folder.environment.exists()
+        else []
+    )
     runs.append(environment())
-    write_atomically(layout.environment, json.dumps(runs, indent=1).encode())
+    write_atomically(study_folder.environment, json.dumps(runs, indent=1).encode())
 
 
 @contextmanager

@@ -26,36 +26,39 @@ def choose_folders(
     present = storage.names()
     there = {each: [f"{each}{end}" for end in ends if f"{each}{end}" in present] for each in names}
 
-    def layouts(chosen: str) -> list[StudyFolder]:
-        return [storage.layout(f"{chosen}{end}") for end in ends]
+    def study_folders(chosen: str) -> list[StudyFolder]:
+        return [storage.study_folder(f"{chosen}{end}") for end in ends]
 
     if resume:
         begun = next(
             (
                 each
                 for each in reversed(names)
-                if any(storage.layout(folder).description() is not None for folder in there[each])
+                if any(
+                    storage.study_folder(folder).description() is not None
+                    for folder in there[each]
+                )
             ),
             None,
         )
         if begun is None:
             raise ValueError(
-                f"{layouts(name)[0].place}: no study to resume here. Without "
+                f"{study_folders(name)[0].place}: no study to resume here. Without "
                 "--resume a new one starts."
             )
-        return begun, layouts(begun)
+        return begun, study_folders(begun)
     if there[name] and not fresh:
         raise ValueError(
-            f"{storage.layout(there[name][0]).place}: exists already. Choose another "
+            f"{storage.study_folder(there[name][0]).place}: exists already. Choose another "
             "--name, or go on with the study there by --resume."
         )
     free = next(each for each in names if not there[each])
-    return free, layouts(free)
+    return free, study_folders(free)
 
 
-def check_same_study(layout: StudyFolder, study: StudyConfig) -> None:
+def check_same_study(study_folder: StudyFolder, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
-    stored = yaml.safe_load(layout.description() or "")
+    stored = yaml.safe_load(study_folder.description() or "")
     given = study.model_dump(mode="json")
     free: tuple[str, ...] = (
         "num_trials",
@@ -71,11 +74,12 @@ def check_same_study(layout: StudyFolder, study: StudyConfig) -> None:
         key for key in {*stored, *given} if key not in free and stored.get(key) != given.get(key)
     )
     if different:
-        own = f"{'' if layout.store is None else 'a copy of '}{layout.place}/{layout.space.name}"
+        copied = "" if study_folder.store is None else "a copy of "
+        own = f"{copied}{study_folder.place}/{study_folder.space.name}"
         raise ValueError(
-            f"{layout.place}: holds another study; it differs in "
+            f"{study_folder.place}: holds another study; it differs in "
             f"{', '.join(different)}. Resume it with --space {own} --name "
-            f"{layout.root.name}, or choose another --name."
+            f"{study_folder.root.name}, or choose another --name."
         )
 
 
@@ -96,10 +100,10 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def only_one(layout: StudyFolder) -> Any:
+def only_one(study_folder: StudyFolder) -> Any:
     """A lock that ends with the process, however it ends."""
-    lock = FileLock(layout.root / ".lock", timeout=0)
+    lock = FileLock(study_folder.root / ".lock", timeout=0)
     try:
         return lock.acquire()
     except Timeout as error:
-        raise ValueError(f"{layout.root}: this study is running already.") from error
+        raise ValueError(f"{study_folder.root}: this study is running already.") from error

@@ -120,7 +120,7 @@ class PendingMonitor:
         self.told = self.seen = 0
         self.next_look = time.monotonic() + LOOK_SECONDS
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Looks, if it is time to."""
         if time.monotonic() < self.next_look:
             return
@@ -164,16 +164,16 @@ class SessionSearcher(_LeftOut, Searcher):
         return dict(self._assignment(trial))
 
     def _assignment(self, trial: RunningTrial) -> TrialSpec:
-        layout = self.session.layout
+        study_folder = self.session.study_folder
         return TrialSpec(
             id=trial.id,
             attempt=trial.restarts,
             trial=trial.config.model_dump(mode="json"),
-            folder=str(layout.workplace(trial.id).absolute()),
+            folder=str(study_folder.workplace(trial.id).absolute()),
             cache=str(self.cache.absolute()),
             scratch=str(self.scratch.absolute()),
-            store=str(layout.store / "trials" / trial.id) if layout.store else None,
-            shared_store=str(layout.store.parent / "cache") if layout.store else None,
+            store=str(study_folder.store / "trials" / trial.id) if study_folder.store else None,
+            shared_store=str(study_folder.store.parent / "cache") if study_folder.store else None,
         )
 
     def _next(self) -> RunningTrial | None:

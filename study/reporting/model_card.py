@@ -24,7 +24,10 @@ _MEANINGS = {TARGET: "target (real images)", "source_val": "source (held-out)"}
 
 
 def model_card(
-    winner: TrialRecord, peers: Sequence[TrialRecord], files: ModelFolder, layout: StudyFolder
+    winner: TrialRecord,
+    peers: Sequence[TrialRecord],
+    files: ModelFolder,
+    study_folder: StudyFolder,
 ) -> str:
     """Writes the card.
 
@@ -32,7 +35,7 @@ def model_card(
         winner: The final run whose weights are exported.
         peers: All final runs of its condition, the winner among them.
         files: The exported folder; classes and transform are read from it.
-        layout: Of the study.
+        study_folder: Of the study.
     """
     config = validate(TrialConfig, winner.config)
     description = validate(ModelDescription, yaml.safe_load(files.description.read_text()))
@@ -45,7 +48,7 @@ def model_card(
         _how_to_start(files.root),
         _training(winner, config, description),
         _evaluation(winner, peers, config),
-        _environment(peers, layout),
+        _environment(peers, study_folder),
     )
     return "\n\n".join(sections) + "\n"
 
@@ -270,7 +273,7 @@ def _selection(config: TrialConfig) -> str:
     )
 
 
-def _environment(peers: Sequence[TrialRecord], layout: StudyFolder) -> str:
+def _environment(peers: Sequence[TrialRecord], study_folder: StudyFolder) -> str:
     """What the final runs cost, and what they ran on as far as the study says so."""
     lines = [
         "## Technical Specifications",
@@ -278,8 +281,8 @@ def _environment(peers: Sequence[TrialRecord], layout: StudyFolder) -> str:
         f"- **Cost:** {sum(peer.cpu_seconds for peer in peers):.0f} CPU-seconds "
         "for the final runs, without the search",
     ]
-    if layout.environment.exists():
-        latest = json.loads(layout.environment.read_text())[-1]
+    if study_folder.environment.exists():
+        latest = json.loads(study_folder.environment.read_text())[-1]
         devices = ", ".join(latest["gpus"]) or "no GPU"
         lines += [
             f"- **Hardware:** {latest['processor']}, {latest['cpus']} CPU cores, {devices}",

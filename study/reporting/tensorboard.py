@@ -40,13 +40,13 @@ class TensorBoard:
     """Writes what a session reports; an observer of it.
 
     Args:
-        layout: The study's folder.
+        study_folder: The study's folder.
         params: Names of the searched values, which become columns.
     """
 
-    def __init__(self, layout: StudyFolder, params: Sequence[str]) -> None:
-        self.layout = layout
-        self.root = root = layout.tensorboard
+    def __init__(self, study_folder: StudyFolder, params: Sequence[str]) -> None:
+        self.study_folder = study_folder
+        self.root = root = study_folder.tensorboard
         self.writers: dict[str, SummaryWriter] = {}
         if not any(root.glob("events.*")):
             columns = [
@@ -141,7 +141,7 @@ class TensorBoard:
     def _add_confusion(self, writer: SummaryWriter, record: TrialRecord) -> None:
         """Draws the confusion matrices that a final run has left."""
         for name in record.test_sets():
-            found = self.layout.files(record.id).read_confusion(name)
+            found = self.study_folder.files(record.id).read_confusion(name)
             if found is not None:
                 picture = confusion_picture(*found, f"{record.id} on {name}: images")
                 writer.add_image(

@@ -136,11 +136,11 @@ class Search:
         """Trials drawn so far, whatever became of them."""
         return self.drawn.total()
 
-    def noted(self, key: str, default: Any) -> Any:
+    def get_attr(self, key: str, default: Any) -> Any:
         """What was kept under a key."""
         return self.optuna_study.user_attrs.get(key, default)
 
-    def note(self, key: str, value: Any) -> None:
+    def set_attr(self, key: str, value: Any) -> None:
         """Keeps something with the search."""
         self.optuna_study.set_user_attr(key, value)
 

@@ -35,7 +35,7 @@ class Budget:
         self.study = study
         self.search = search
         self.clock = clock
-        self.started = clock() - search.noted("seconds", 0.0)
+        self.started = clock() - search.get_attr("seconds", 0.0)
         self.limits = [study.num_trials, study.time_limit, study.epoch_limit]
 
     def allows(self, trained: float, live: Sequence[UnderWay]) -> bool:
@@ -55,7 +55,7 @@ class Budget:
             return True
         if self.study.time_limit is None and self.study.epoch_limit is None:
             return False
-        if self.search.noted("used up", None) == self.limits:
+        if self.search.get_attr("used up", None) == self.limits:
             return True
         done = trained + sum(report.epoch for _, report in live if report is not None)
         used_up = (
@@ -63,13 +63,13 @@ class Budget:
             and self.clock() - self.started >= parse_duration(self.study.time_limit)
         ) or (self.study.epoch_limit is not None and done >= self.study.epoch_limit)
         if used_up:  # final runs may start: there is no way back
-            self.search.note("used up", self.limits)
+            self.search.set_attr("used up", self.limits)
         return used_up
 
     def note_time(self) -> None:
         """Keeps the time in the search's storage, for when the study is killed."""
         if self.study.time_limit is not None:
-            self.search.note("seconds", self.clock() - self.started)
+            self.search.set_attr("seconds", self.clock() - self.started)
 
 
 def _promised_epochs(trial: UnderWay) -> float:

@@ -60,31 +60,31 @@ class Session:
     Args:
         study: The study.
         space: Its search space.
-        layout: Its folder; a study that was interrupted there goes on.
+        study_folder: Its folder; a study that was interrupted there goes on.
         observers: Told of everything, also of what a resumed study finds done.
         shared: Records of other studies that may be taken over.
         clock: For its time limit.
-        keeper: Of what is written: a trial begins when its draw is kept, and has ended when its
-            record is.
+        persistence: Keeps what is written: a trial begins when its draw is kept, and has ended
+            when its record is.
     """
 
     def __init__(
         self,
         study: StudyConfig,
         space: SearchSpace,
-        layout: StudyFolder,
+        study_folder: StudyFolder,
         observers: Sequence[Observer] = (),
         shared: SharedRecords | None = None,
         clock: Callable[[], float] = time.monotonic,
-        keeper: Persistence | None = None,
+        persistence: Persistence | None = None,
     ) -> None:
         self.study = study
         self.num_tasks = len(study.task_names)
-        self.layout = layout
+        self.study_folder = study_folder
         self.observers = observers
-        self.keeper = keeper or LocalDisk()
-        self.file = RecordFile(layout.records)
-        self.search = Search(study, space, layout.journal, layout.root.name)
+        self.persistence = persistence or LocalDisk()
+        self.file = RecordFile(study_folder.records)
+        self.search = Search(study, space, study_folder.journal, study_folder.root.name)
         self.budget = Budget(study, self.search, clock)
         self.shared = shared
         self.live: dict[str, RunningTrial] = {}
@@ -106,9 +106,9 @@ class Session:
             failed = next((run.id for run in known if run.outcome == "failed"), None)
             if failed is not None:
                 for run in left:
-                    if self.layout.has_trial(run.id):  # killed before it was written down
+                    if self.study_folder.has_trial(run.id):  # killed before it was written down
                         self.file.append(make_record(run, "failed", f"{failed} failed"))
-                        self.keeper.keep(self.layout.records)
+                        self.persistence.keep(self.study_folder.records)
                         self._tidy(run.id, run.stage)
             if failed is not None or not left:
                 self._tell(suggestion.number)
@@ -209,7 +209,7 @@ class Session:
         """Hands out a trial; ``None`` if there is none now."""
         trial = self._queued() or self._searched() or self._final()
         if trial is not None:
-            self.keeper.keep(self.layout.journal)
+            self.persistence.keep(self.study_folder.journal)
             self.live[trial.id] = trial
             for observer in self.observers:
                 observer.on_start(trial)
@@ -317,7 +317,7 @@ class Session:
         for observer in self.observers:
             observer.on_start(trial)
         self.file.append(record)
-        self.keeper.keep(self.layout.records)
+        self.persistence.keep(self.study_folder.records)
         self._tell(trial.number)
         for observer in self.observers:
             observer.on_end(trial, record)
@@ -336,7 +336,7 @@ class Session:
 
         The configuration's digest makes it so, and a resumed study finds its run by it again.
         """
-        begun = self.layout.files(run.id).read_config()
+        begun = self.study_folder.files(run.id).read_config()
         if run.id in self.file.records or begun not in (None, run.config.to_yaml()):
             return replace(run, id=f"{run.id}-{run.identity[:8]}")
         return run
@@ -459,7 +459,7 @@ class Session:
             self.file.append(make_record(trial, outcomes[trial.id], reason))
             if reason is not None:
                 reason = f"{trials[0].id} failed"
-        self.keeper.keep(self.layout.records)
+        self.persistence.keep(self.study_folder.records)
         self.budget.note_time()
         if trials[0].number is not None:
             self._tell_end(trials[0].number)
@@ -473,11 +473,11 @@ class Session:
     def _tidy(self, trial_id: str, stage: Stage) -> None:
         """Removes what a run that has ended needs no more."""
         for path in self.spent(trial_id, stage):
-            self.keeper.discard(path)
+            self.persistence.discard(path)
 
     def spent(self, trial_id: str, stage: Stage) -> list[Path]:
         """A run's files that nobody needs when it has ended."""
-        folder = TrialFolder(self.layout.trial(trial_id))
+        folder = TrialFolder(self.study_folder.trial(trial_id))
         if stage == "search":  # the winners' weights are those of the final runs
             return [folder.latest, folder.best]
         return [folder.latest]

@@ -41,13 +41,13 @@ class WarmStart:
 
     def apply(self, search: Search) -> None:
         """Does so, once in the life of a search."""
-        if search.noted("warm start", False):
+        if search.get_attr("warm start", False):
             return
         for params in self.params:
             search.optuna_study.enqueue_trial(dict(params), skip_if_exists=True)
         there = {trial.user_attrs.get(KNOWN) for trial in search.optuna_study.trials}
         search.add(trial for trial in self.known if trial.user_attrs[KNOWN] not in there)
-        search.note("warm start", True)
+        search.set_attr("warm start", True)
 
 
 def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, ...]:

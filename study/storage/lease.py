@@ -38,7 +38,7 @@ class Lease:
         self.store = store
         self.owner = uuid4().hex
         self.former = former
-        self.beat = 0
+        self.heartbeat = 0
         self.trouble: str | None = None
         """Why it is no longer held."""
         self.over = threading.Event()
@@ -91,14 +91,14 @@ class Lease:
                 if self._owner() != self.owner:
                     self.trouble = f"{self.store}: another driver has taken this study over."
                     return
-                self.beat += 1
+                self.heartbeat += 1
                 self._write()
             except StoreError as error:
                 self.trouble = str(error)
                 return
 
     def _write(self) -> None:
-        self.store.write(NAME, json.dumps({"owner": self.owner, "beat": self.beat}).encode())
+        self.store.write(NAME, json.dumps({"owner": self.owner, "beat": self.heartbeat}).encode())
 
     def _read(self) -> dict[str, object] | None:
         try:

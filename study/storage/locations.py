@@ -26,7 +26,7 @@ class Storage:
     """On this machine's disk: the place itself, or that of working copies of a store's."""
     store: Store | None = None
 
-    def layout(self, name: str) -> StudyFolder:
+    def study_folder(self, name: str) -> StudyFolder:
         """A study's folder, there or not."""
         return StudyFolder(self.out / name, self.store / name if self.store else None)
 
@@ -61,29 +61,29 @@ def open_storage(place: str | None, out: Path | None) -> Storage:
     return Storage(Path(place))
 
 
-def check_copy(layout: StudyFolder) -> None:
+def check_copy(study_folder: StudyFolder) -> None:
     """Whether a study's folder is what it is taken for: a working copy, or none.
 
     Raises:
         ValueError: It is not.
     """
-    if not layout.root.exists():
+    if not study_folder.root.exists():
         return
-    own = StudyFolder.at(layout.root).store
-    if layout.store is None and own is not None:
+    own = StudyFolder.at(study_folder.root).store
+    if study_folder.store is None and own is not None:
         raise ValueError(
-            f"{layout.root}: is a working copy of {own}. Give --storage "
+            f"{study_folder.root}: is a working copy of {own}. Give --storage "
             f"{own.parent}, or choose another --out or --name."
         )
-    if layout.store is not None and (own is None or own.uri != layout.store.uri):
+    if study_folder.store is not None and (own is None or own.uri != study_folder.store.uri):
         raise ValueError(
-            f"{layout.root}: holds a study that is not kept in {layout.store}, and "
+            f"{study_folder.root}: holds a study that is not kept in {study_folder.store}, and "
             "its working copy would replace it. Choose another --out or --name."
         )
 
 
 @contextmanager
-def keeping(layout: StudyFolder) -> Iterator[Persistence]:
+def keeping(study_folder: StudyFolder) -> Iterator[Persistence]:
     """Holds a study in a store, fetches what is there, and keeps it up to date from then on.
 
     A study without a store needs none of it.
@@ -92,15 +92,17 @@ def keeping(layout: StudyFolder) -> Iterator[Persistence]:
         ValueError: The study is running already.
         StorageError: At the end: not all of it is in the store.
     """
-    if layout.store is None:
+    if study_folder.store is None:
         yield LocalDisk()
         return
-    note = layout.root / NOTE
+    note = study_folder.root / NOTE
     former = json.loads(note.read_text())["owner"] if note.exists() else None
-    lease = Lease(layout.store, former)
+    lease = Lease(study_folder.store, former)
     lease.acquire()
-    write_atomically(note, json.dumps({"store": layout.store.uri, "owner": lease.owner}).encode())
-    mirror = StorageSync(layout, layout.store, lease)
+    write_atomically(
+        note, json.dumps({"store": study_folder.store.uri, "owner": lease.owner}).encode()
+    )
+    mirror = StorageSync(study_folder, study_folder.store, lease)
     try:
         mirror.fetch()
         yield mirror

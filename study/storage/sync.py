@@ -32,16 +32,18 @@ class StorageSync:
     """Copies a study's folder into a store while the study goes on.
 
     Args:
-        layout: Its folder, and the one in the store.
+        study_folder: Its folder, and the one in the store.
         store: The latter.
         lease: Held by this process.
     """
 
-    def __init__(self, layout: StudyFolder, store: Store, lease: Lease) -> None:
-        self.layout = layout
+    def __init__(self, study_folder: StudyFolder, store: Store, lease: Lease) -> None:
+        self.study_folder = study_folder
         self.store = store
         self.lease = lease
-        self.appended = {path: RemoteLog(path, parts_of(store, path)) for path in layout.growing}
+        self.appended = {
+            path: RemoteLog(path, parts_of(store, path)) for path in study_folder.growing
+        }
         self.known: dict[Path, tuple[int, int]] = {}
         """Size and time of change of the other files as they are in the store."""
         self.discarded: list[Path] = []
@@ -54,10 +56,10 @@ class StorageSync:
 
     def fetch(self) -> None:
         """Replaces the working copy by what is in the store."""
-        shutil.rmtree(self.layout.tensorboard, ignore_errors=True)
-        events = self.layout.tensorboard.name
-        self.store.download_all(self.store.files(events), self.layout.root)
-        for path in self.layout.whole:
+        shutil.rmtree(self.study_folder.tensorboard, ignore_errors=True)
+        events = self.study_folder.tensorboard.name
+        self.store.download_all(self.store.files(events), self.study_folder.root)
+        for path in self.study_folder.whole:
             self.store.download(path.name, path)
         for file in self.appended.values():
             file.pull()
@@ -153,13 +155,13 @@ class StorageSync:
 
     def _stamps(self) -> Iterator[tuple[Path, tuple[int, int]]]:
         """The files that are copied as a whole, their sizes and times of change."""
-        for path in (*self.layout.whole, *self.layout.tensorboard.rglob("*")):
+        for path in (*self.study_folder.whole, *self.study_folder.tensorboard.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 found = path.stat()
                 yield path, (found.st_size, found.st_mtime_ns)
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self.layout.root).as_posix()
+        return path.relative_to(self.study_folder.root).as_posix()
 
 
 def parts_of(store: Store, path: Path) -> Store:
@@ -167,20 +169,20 @@ def parts_of(store: Store, path: Path) -> Store:
     return store / f"{path.name}{PARTS}"
 
 
-def fetch_study(layout: StudyFolder, store: Store) -> None:
+def fetch_study(study_folder: StudyFolder, store: Store) -> None:
     """Copies a study from a store, for reading: configuration, records and result.
 
     Raises:
         ValueError: There is none.
     """
-    if not store.download(layout.space.name, layout.space):
+    if not store.download(study_folder.space.name, study_folder.space):
         raise ValueError(
             f"{store}: no study is kept here. Give a study's own folder, such as "
             "s3://bucket/prefix/digits."
         )
-    for path in layout.whole:
+    for path in study_folder.whole:
         store.download(path.name, path)
-    for path in layout.growing:
+    for path in study_folder.growing:
         content, parts = read_parts(parts_of(store, path))
         if parts:
             path.write_bytes(content)

@@ -27,7 +27,7 @@ class _File:
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Begin and end of a record's line, by the configuration's digest."""
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Takes in what was added; lines are not parsed, and each is read once."""
         if self.path.stat().st_size <= self.size:
             return
@@ -78,7 +78,7 @@ class SharedRecords:
         for name, file in self.files.items():
             if not file.path.exists():
                 continue
-            file.look()
+            file.poll()
             if identity in file.places:
                 record = file.read(identity)
                 return record.model_copy(update={"id": f"{name}/{record.id}"})

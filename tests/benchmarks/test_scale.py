@@ -17,7 +17,7 @@ def test_five_trials_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(records) == meter.num_ended == 5
     assert {record.outcome for record in records} == {"complete", "stopped"}
     assert capsys.readouterr().out.startswith("     1 to      5:")
-    sizes = scale.bytes_a_trial(session.layout, 5)
+    sizes = scale.bytes_a_trial(session.study_folder, 5)
     assert sizes["records"] == round((tmp_path / "records.jsonl").stat().st_size / 5)
     assert min(sizes.values()) > 100
 

@@ -60,7 +60,7 @@ class Loss:
         return self.after.keys() == self.before.keys()
 
     def _progress(self, trial: str) -> dict[str, Any]:
-        path = self.session.layout.trial(trial) / "latest.pt"
+        path = self.session.study_folder.trial(trial) / "latest.pt"
         progress: dict[str, Any] = load_tensors(path)["progress"] if path.exists() else {}
         return progress
 
@@ -86,9 +86,9 @@ def main(folder: Path, workers: int) -> None:
             "fixed.initialization=none",
         ],
     )
-    layout = StudyFolder(folder / "tiny")
-    layout.root.mkdir(parents=True)
-    session = Session(settings, space, layout)
+    study_folder = StudyFolder(folder / "tiny")
+    study_folder.root.mkdir(parents=True)
+    session = Session(settings, space, study_folder)
     cluster = Cluster(
         initialize_head=True,
         head_node_args={

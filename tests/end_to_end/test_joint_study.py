@@ -71,6 +71,6 @@ def test_the_table_has_a_column_for_each_task_and_their_mean(result: StudyResult
 
 
 def test_the_study_leaves_whole_files(result: StudyResult) -> None:
-    layout = StudyFolder(result.folder)
-    assert layout.result.exists() and layout.journal.exists()
+    study_folder = StudyFolder(result.folder)
+    assert study_folder.result.exists() and study_folder.journal.exists()
     assert not list(result.folder.glob("trials/0*/*.pt"))

@@ -270,14 +270,14 @@ def folder_with(parent: Path, name: str, **changes: object) -> Path:
 def open_session(folder: Path, out: Path) -> Session:
     """A study whose space is read in ``folder``, as ``study.run`` does."""
     study, space = read_study(str(folder / "space.yaml"), [])
-    layout = StudyFolder(out)
+    study_folder = StudyFolder(out)
     out.mkdir(exist_ok=True)
     study = study.located(space)
-    if layout.space.exists():
-        check_same_study(layout, study)
+    if study_folder.space.exists():
+        check_same_study(study_folder, study)
     else:
-        layout.space.write_text(yaml.safe_dump(study.model_dump(mode="json")))
-    return Session(study, space, layout)
+        study_folder.space.write_text(yaml.safe_dump(study.model_dump(mode="json")))
+    return Session(study, space, study_folder)
 
 
 def test_records_have_a_path_as_it_was_written_and_the_absolute_one(
@@ -364,10 +364,10 @@ def test_a_study_of_an_earlier_version_goes_on(
     here = folder_with(tmp_path, "here")
     monkeypatch.chdir(here)
     open_session(here, tmp_path / "out")
-    layout = StudyFolder(tmp_path / "out")
-    stored = yaml.safe_load(layout.space.read_text())
+    study_folder = StudyFolder(tmp_path / "out")
+    stored = yaml.safe_load(study_folder.space.read_text())
     del stored["directory"]
-    layout.space.write_text(yaml.safe_dump(stored))
+    study_folder.space.write_text(yaml.safe_dump(stored))
     record = make_record("0000", [0.5]).model_dump(mode="json")
     del record["paths"]
     assert validate(TrialRecord, record).paths == {}

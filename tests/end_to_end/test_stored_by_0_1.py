@@ -87,10 +87,12 @@ def test_a_pretraining_folder_is_named_after_its_trial(identity: str) -> None:
 
 
 def test_a_trial_like_a_stored_one_takes_over_its_record(runs: Path) -> None:
-    layout = StudyFolder(runs / "interrupted")
-    stored = {r.id: r for r in read_records(layout.records)}
-    assert set(RecordFile(layout.records).by_identity) == {r.identity for r in stored.values()}
-    session = Session(*read_study(str(SPACE), []), layout)
+    study_folder = StudyFolder(runs / "interrupted")
+    stored = {r.id: r for r in read_records(study_folder.records)}
+    assert set(RecordFile(study_folder.records).by_identity) == {
+        r.identity for r in stored.values()
+    }
+    session = Session(*read_study(str(SPACE), []), study_folder)
     session.search.enqueue(stored["0001"].params)
     handed_out = []
     while len(session.records) == len(stored):  # those that were drawn before come first

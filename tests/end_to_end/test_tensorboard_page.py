@@ -73,11 +73,11 @@ def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None
 
 
 def test_images_tab_shows_data_and_confusion(tmp_path: Path) -> None:
-    layout = StudyFolder(tmp_path)
-    board = TensorBoard(layout, ["method"])
+    study_folder = StudyFolder(tmp_path)
+    board = TensorBoard(study_folder, ["method"])
     picture = torch.zeros(3, 30, 50, dtype=torch.uint8)
     board.describe("task: digits\n", lambda: {"source/strong": picture, "target/weak": picture})
-    TrialFolder(layout.trial("final-dann-seed1")).write_confusion(
+    TrialFolder(study_folder.trial("final-dann-seed1")).write_confusion(
         "target_test", ["a", "b"], [[1, 2], [3, 4]]
     )
     final = record("final-dann-seed1", "complete", 0.5, 0.5)

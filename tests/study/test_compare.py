@@ -242,9 +242,9 @@ def test_a_description_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_records_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    layout = describe(tmp_path / "torn")
-    layout.records.write_text('{"id": 1}\n')
-    assert "records.jsonl:1: not a trial record" in refusal(capsys, layout.root)
+    study_folder = describe(tmp_path / "torn")
+    study_folder.records.write_text('{"id": 1}\n')
+    assert "records.jsonl:1: not a trial record" in refusal(capsys, study_folder.root)
 
 
 def test_an_unknown_format(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

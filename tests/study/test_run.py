@@ -53,7 +53,7 @@ class FakeTuner(ModuleType):
     def run(self, session: Session, *others: Any) -> None:
         """Runs the session, up to the next of ``limits`` or else ``limit``."""
         limit = self.limits.pop(0) if self.limits else self.limit
-        checkpoints = self.checkpoints.setdefault(session.layout.root, {})
+        checkpoints = self.checkpoints.setdefault(session.study_folder.root, {})
         for _ in islice(Driver(session, checkpoints).events(), limit):
             logging.getLogger("a.library").info("a word of a library's")
 

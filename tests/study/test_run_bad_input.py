@@ -422,10 +422,10 @@ def test_an_earlier_study_that_is_not_there(place: Place, flag: str) -> None:
 def started_study(place: Place, name: str = "space", *overrides: str) -> StudyFolder:
     """A study's folder as one that was interrupted leaves it."""
     study, _ = read_study(str(place.space), list(overrides))
-    layout = StudyFolder(place.out / name)
-    layout.root.mkdir(parents=True)
-    launch._write_description(layout, study, "space")
-    return layout
+    study_folder = StudyFolder(place.out / name)
+    study_folder.root.mkdir(parents=True)
+    launch._write_description(study_folder, study, "space")
+    return study_folder
 
 
 def test_a_folder_that_is_there_already(place: Place) -> None:
@@ -450,17 +450,17 @@ def test_the_folder_of_another_study(place: Place) -> None:
 
 
 def test_the_study_that_the_message_says_is_the_same(place: Place) -> None:
-    layout = started_study(place, "mine", "fixed.schedule.num_epochs=1")
-    study, _ = read_study(str(layout.space), [])
-    preparation.check_same_study(layout, study)
+    study_folder = started_study(place, "mine", "fixed.schedule.num_epochs=1")
+    study, _ = read_study(str(study_folder.space), [])
+    preparation.check_same_study(study_folder, study)
 
 
 def test_a_study_may_go_on_with_other_numbers_of_trials(place: Place) -> None:
-    layout = started_study(place)
+    study_folder = started_study(place)
     study, _ = read_study(
         str(place.space), ["num_trials=9", "concurrency=1", "final_seeds=5", "max_restarts=0"]
     )
-    preparation.check_same_study(layout, study)
+    preparation.check_same_study(study_folder, study)
 
 
 def test_nothing_to_resume(place: Place) -> None:
@@ -477,9 +477,9 @@ def test_a_folder_without_study_is_nothing_to_resume(place: Place) -> None:
 
 
 def test_a_study_that_runs_already(place: Place) -> None:
-    layout = started_study(place)
+    study_folder = started_study(place)
     before = place.left()
-    with FileLock(layout.root / ".lock"):
+    with FileLock(study_folder.root / ".lock"):
         assert place.fails("--resume") == "out/space: this study is running already."
     assert {path for path in place.left() if not path.endswith(".lock")} == set(before)
 
@@ -628,20 +628,20 @@ def test_from_python_bad_input_is_an_error(place: Place) -> None:
 
 
 def test_a_study_is_described_before_it_runs(place: Place) -> None:
-    layout = started_study(place, "mine", "num_trials=7")
-    text = layout.space.read_text()
+    study_folder = started_study(place, "mine", "num_trials=7")
+    text = study_folder.space.read_text()
     assert text.startswith("# The space 'space' with its defaults filled in.\n")
     content = yaml.safe_load(text)
     assert content["num_trials"] == 7 and content["criterion"] == {"bnm": {}}
-    (run,) = yaml.safe_load(layout.environment.read_text())
+    (run,) = yaml.safe_load(study_folder.environment.read_text())
     assert {"command", "python", "packages", "git_revision", "platform", "cpus"} <= set(run)
     assert run["packages"]["torch"] == version("torch")
 
 
 def test_every_run_of_a_study_is_noted(place: Place) -> None:
-    layout = started_study(place)
-    before = layout.space.read_text()
+    study_folder = started_study(place)
+    before = study_folder.space.read_text()
     study, _ = read_study(str(place.space), ["num_trials=9"])
-    launch._write_description(layout, study, "space")
-    assert len(yaml.safe_load(layout.environment.read_text())) == 2
-    assert layout.space.read_text() == before
+    launch._write_description(study_folder, study, "space")
+    assert len(yaml.safe_load(study_folder.environment.read_text())) == 2
+    assert study_folder.space.read_text() == before

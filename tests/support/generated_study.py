@@ -43,7 +43,7 @@ def generate(
     folder: Path, num_trials: int, num_evaluations: int = 10, num_classes: int = 10
 ) -> Path:
     """Writes a study whose trials are drawn at random and end by formula."""
-    layout = describe(folder, num_trials=num_trials, search=SEARCH)
+    study_folder = describe(folder, num_trials=num_trials, search=SEARCH)
     _, space = make_study(num_trials=num_trials, search=SEARCH)
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     records = []
@@ -61,7 +61,7 @@ def generate(
         chosen = best[method].config if method in best else plain.model_dump(mode="json")
         records += [
             _final(
-                layout.trial(f"final-{method}-seed{seed}"),
+                study_folder.trial(f"final-{method}-seed{seed}"),
                 chosen,
                 accuracy,
                 seed,
@@ -70,9 +70,9 @@ def generate(
             )
             for seed in (1, 2, 3)
         ]
-    with layout.records.open("w") as file:
+    with study_folder.records.open("w") as file:
         file.writelines(record.model_dump_json() + "\n" for record in records)
-    storage = JournalStorage(JournalFileBackend(str(layout.journal)))
+    storage = JournalStorage(JournalFileBackend(str(study_folder.journal)))
     optuna.create_study(storage=storage, study_name=folder.name, direction="maximize").add_trials(
         stored
     )

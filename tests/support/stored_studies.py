@@ -14,9 +14,9 @@ def describe(folder: Path, **changes: object) -> StudyFolder:
     """Writes a study's description."""
     study, _ = make_study(**changes)
     folder.mkdir(parents=True, exist_ok=True)
-    layout = StudyFolder(folder)
-    layout.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-    return layout
+    study_folder = StudyFolder(folder)
+    study_folder.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    return study_folder
 
 
 def store(folder: Path, records: Sequence[TrialRecord], **changes: object) -> Path:

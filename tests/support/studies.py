@@ -189,15 +189,15 @@ def run_without_ray(
         for flag, value in zip(arguments[::2], arguments[1::2], strict=True)
         if flag == "--set"
     ]
-    layout = StudyFolder(out / name)
-    layout.root.mkdir(parents=True)
-    session = Session(*read_study(str(space), values), layout)
+    study_folder = StudyFolder(out / name)
+    study_folder.root.mkdir(parents=True)
+    session = Session(*read_study(str(space), values), study_folder)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     while not session.is_over:
         trial = session.next_trial()
         assert trial is not None
-        for report in run_trial(trial.config, layout.trial(trial.id), out / "cache"):
+        for report in run_trial(trial.config, study_folder.trial(trial.id), out / "cache"):
             if session.on_report(trial.id, report):
                 break
     torch.set_num_threads(before)

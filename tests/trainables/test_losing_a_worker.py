@@ -46,7 +46,7 @@ def _lose(rank: int, folder: str) -> None:
     crossings = {
         "gradients": lambda: network(torch.ones(1, 2)).sum().backward(),
         "gather": lambda: runtime.all_gather(torch.ones(1)),
-        "share": lambda: runtime.share("order"),
+        "broadcast_object": lambda: runtime.broadcast_object("order"),
         "buffers": lambda: runtime.broadcast_buffers(nn.BatchNorm1d(2)),
     }
     for cross in crossings.values():

@@ -46,7 +46,7 @@ class Method(ABC):
     Config = MethodConfig
     uses_target: ClassVar[bool] = True
     """Whether training reads target images."""
-    losses_add_up: ClassVar[bool] = False
+    supports_accumulation: ClassVar[bool] = False
     """Whether every loss is a mean over samples, so that a batch may come in parts; false where
     one is of the batch as a whole (class balance, centroids)."""
 

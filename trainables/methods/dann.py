@@ -45,7 +45,7 @@ class DANN(Method):
         ramp_sharpness: PositiveFloat = 10.0
         """How fast the gradient reversal grows from 0 to 1: the paper's gamma."""
 
-    losses_add_up = True
+    supports_accumulation = True
     config: Config
 
     def __init__(

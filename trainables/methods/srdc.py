@@ -274,7 +274,7 @@ class SRDC(Method):
         # Running averages of batch normalisation differ between workers, and so may clusters.
         labels, weights, *centres = (
             shared.to(self.runtime.device)
-            for shared in self.runtime.share(
+            for shared in self.runtime.broadcast_object(
                 [tensor.cpu() for tensor in (labels, weights, *centres)]
             )
         )

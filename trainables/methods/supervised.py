@@ -17,7 +17,7 @@ class Supervised(Method):
     """Cross entropy on the source; as an adaptation method the paper calls it No Adaptation."""
 
     uses_target = False
-    losses_add_up = True
+    supports_accumulation = True
 
     def __init__(
         self,

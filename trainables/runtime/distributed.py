@@ -30,7 +30,7 @@ class Runtime:
     all_gather: Callable[[Tensor], Tensor] = _unchanged
     """Concatenates equally shaped ``(B, …)`` tensors of all workers to ``(W·B, …)``;
     the gradient flows back to each worker's share."""
-    share: Callable[[Any], Any] = _unchanged
+    broadcast_object: Callable[[Any], Any] = _unchanged
     """Gives every worker the object of worker 0."""
 
     def broadcast_buffers(self, module: nn.Module) -> None:
@@ -68,7 +68,7 @@ def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = F
             synchronised(module) if sync_batchnorm else module, device
         ),
         all_gather=_AllGather.apply,
-        share=_share_from_main,
+        broadcast_object=_broadcast_from_main,
     )
 
 
@@ -119,7 +119,7 @@ class _AllGather(torch.autograd.Function):
         return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
-def _share_from_main(value: Any) -> Any:
+def _broadcast_from_main(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]

@@ -27,7 +27,7 @@ def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:
     num_parts, name = config.accumulation, config.method.name
     if num_parts == 1:
         return
-    if not look_up(METHODS, name, "method").losses_add_up:
+    if not look_up(METHODS, name, "method").supports_accumulation:
         raise ValueError(
             f"accumulation {num_parts}: method '{name}' has losses of the batch as a "
             "whole, which its parts don't add up to. Use accumulation: 1 and a "

@@ -197,14 +197,14 @@ def _pretrained(
     if stores is not None:
         stores = replace(stores, trial=stores.cache / "pretraining" / folder.name)
     files = TrialFolder(folder, stores.trial if stores else None)
-    if not runtime.share(files.obtain()):
+    if not runtime.broadcast_object(files.obtain()):
         with _lock_of_main(folder, runtime):
-            if not runtime.share(files.obtain()):
+            if not runtime.broadcast_object(files.obtain()):
                 for report in run_trial(pretraining, folder, cache, runtime, stores):
                     yield replace(report, phase="pretraining", finished=False)
                 if runtime.is_main:
                     files.finish()
-                runtime.share(None)
+                runtime.broadcast_object(None)
     files.obtain()  # where another machine's worker has made it
     return files.best
 
@@ -439,7 +439,7 @@ class _Training:
         """Measures the selected checkpoint on the task's test sets: their only use."""
         if self.runtime.is_main:
             self.files.wait()
-        self.runtime.share(None)
+        self.runtime.broadcast_object(None)
         if not self.runtime.is_main:  # another machine has saved it
             self.files.fetch(self.files.best)
         state = load_tensors(self.files.best, self.runtime.device)
@@ -470,7 +470,7 @@ class _Training:
                 self.files.wait()
 
     def _restore(self) -> None:
-        if not self.runtime.share(self.files.latest.exists()):
+        if not self.runtime.broadcast_object(self.files.latest.exists()):
             return
         state: dict[str, Any] = load_tensors(self.files.latest, self.runtime.device)
         if state["config"] != self.config.identity():

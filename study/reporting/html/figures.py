@@ -149,13 +149,15 @@ def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure
 
 
 def class_cards(
-    records: Sequence[TrialRecord], layout: StudyFolder, standing: Mapping[str, Rank] | None = None
+    records: Sequence[TrialRecord],
+    study_folder: StudyFolder,
+    standing: Mapping[str, Rank] | None = None,
 ) -> Iterator[Card]:
     """Accuracy of each class and confusion of classes, for each test set.
 
     Args:
         records: Of one task.
-        layout: The study's folder, in which the final runs left their confusion matrices.
+        study_folder: The study's folder, in which the final runs left their confusion matrices.
         standing: See :func:`study.trials.ranking.winners`.
     """
     finals = measured_runs(records, standing)
@@ -164,7 +166,7 @@ def class_cards(
         counts: dict[str, list[list[list[int]]]] = {}
         classes: list[str] = []
         for run in finals:
-            found = layout.files(run.id).read_confusion(test_set)
+            found = study_folder.files(run.id).read_confusion(test_set)
             if found is not None:
                 classes = found[0]
                 counts.setdefault(run.condition, []).append(found[1])

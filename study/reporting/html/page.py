@@ -135,7 +135,7 @@ def _figure_cell(cell: Cell) -> TextCell:
 
 
 def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
-    trials = stored_trials(study.layout.journal)
+    trials = stored_trials(study.study_folder.journal)
     standing = study.standing() if study.config.joint else None
     for index, (task, comparison) in enumerate(study.comparisons.items()):
         records = [record for record in study.records if record.task == task]
@@ -223,7 +223,7 @@ def _groups(
     standing: Mapping[str, Rank] | None,
 ) -> dict[str, list[Card]]:
     groups: dict[str, list[Card]] = {
-        "Classes": list(class_cards(records, study.layout, standing)),
+        "Classes": list(class_cards(records, study.study_folder, standing)),
         "Learning curves": list(curve_cards(records, study.criterion, standing)),
         "Search": list(search_cards(records, trials, study.config.objective_name)),
         "Selection": list(criterion_cards(records)),

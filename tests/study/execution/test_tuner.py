@@ -30,7 +30,7 @@ def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch
         deadline = time.monotonic() + DEADLINE_SECONDS
         while len(told) < number:
             assert time.monotonic() < deadline
-            waiting.look()
+            waiting.poll()
             time.sleep(0.01)
 
     with own_ray(1, 1) as wait_for_ray:
@@ -40,7 +40,7 @@ def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch
         second = placement_group([{"CPU": 1}])
         look_until_told(1)
         for _ in range(20):
-            waiting.look()
+            waiting.poll()
             time.sleep(0.01)
         remove_placement_group(first)
         look_until_told(2)

@@ -31,24 +31,24 @@ CONFIG = {
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyFolder, TrialRecord, Path]:
     """A study's folder with one final run in it."""
     out = tmp_path_factory.mktemp("runs")
-    layout, cache = describe(out / "study"), out / "cache"
+    study_folder, cache = describe(out / "study"), out / "cache"
     trial = RunningTrial(
         "final-no_adaptation-seed1", "final", "no_adaptation", validate(TrialConfig, CONFIG)
     )
-    trial.reports += run_trial(trial.config, layout.trial(trial.id), cache)
+    trial.reports += run_trial(trial.config, study_folder.trial(trial.id), cache)
     record = make_record(trial, "complete", None)
-    RecordFile(layout.records).append(record)
-    return layout, record, cache
+    RecordFile(study_folder.records).append(record)
+    return study_folder, record, cache
 
 
 def test_features_are_those_of_the_selected_network(
     study: tuple[StudyFolder, TrialRecord, Path],
 ) -> None:
-    layout, record, cache = study
-    embedding = embed(record, layout, cache)
+    study_folder, record, cache = study
+    embedding = embed(record, study_folder, cache)
     config = validate(TrialConfig, record.config)
     domains = open_domains(config, cache)
-    meter = load_trained(config, layout.trial(record.id), domains)
+    meter = load_trained(config, study_folder.trial(record.id), domains)
     whole, _ = meter.predict(domains.source_val.images)
     assert not embedding.predicted and int(embedding.is_target.sum()) == 300
     drawn = embedding.features[~embedding.is_target]
@@ -62,14 +62,16 @@ def test_features_are_those_of_the_selected_network(
 def test_command_writes_pictures_and_the_projector(
     study: tuple[StudyFolder, TrialRecord, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    layout, record, _ = study
-    assert main([str(layout.root)]) == 0
-    path = layout.root / "embedding-no_adaptation.png"
+    study_folder, record, _ = study
+    assert main([str(study_folder.root)]) == 0
+    path = study_folder.root / "embedding-no_adaptation.png"
     assert capsys.readouterr().out.strip() == str(path)
     assert image.imread(path).shape[:2] == (770, 880)
-    rows = next((layout.tensorboard / record.id).rglob("metadata.tsv")).read_text().splitlines()
+    rows = (
+        next((study_folder.tensorboard / record.id).rglob("metadata.tsv")).read_text().splitlines()
+    )
     assert rows[0] == "class\tdomain" and len(rows) == 1 + 20 + 300
-    tags = EventAccumulator(str(layout.tensorboard / record.id)).Reload().Tags()
+    tags = EventAccumulator(str(study_folder.tensorboard / record.id)).Reload().Tags()
     assert (tags["tensors"], tags["images"]) == ([], ["embedding"])
 
 

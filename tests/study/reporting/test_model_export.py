@@ -49,18 +49,18 @@ RUNS = (("no_adaptation", {}, 1), ("no_adaptation", {}, 2), ("mcd", {"hidden_dim
 class Study:
     """Three final runs on photographs in folders; the folders are gone by now."""
 
-    layout: StudyFolder
+    study_folder: StudyFolder
     images: Path
     """The target's images, where they have been moved to."""
     source: Path
     """Where the task had them."""
 
     def record(self, trial_id: str) -> TrialRecord:
-        return next(r for r in read_records(self.layout.records) if r.id == trial_id)
+        return next(r for r in read_records(self.study_folder.records) if r.id == trial_id)
 
     def predictions(self, trial_id: str) -> dict[str, tuple[str, float]]:
         """Class and probability by the image's path below the target's folder."""
-        path = self.layout.trial(trial_id) / "predictions.csv"
+        path = self.study_folder.trial(trial_id) / "predictions.csv"
         with path.open() as file:
             return {
                 str(Path(row["image"]).relative_to(self.source)): (
@@ -85,8 +85,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("export")
     write_noise(folder / "source", 0)
     write_noise(folder / "target", 100)
-    layout = describe(folder / "study")
-    file = RecordFile(layout.records)
+    study_folder = describe(folder / "study")
+    file = RecordFile(study_folder.records)
     for method, settings, seed in RUNS:
         config = validate(
             TrialConfig,
@@ -117,19 +117,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             config,
             {"method": method, "optimizer/learning_rate": 3e-3},
         )
-        trial.reports += run_trial(config, layout.trial(trial.id), folder / "cache")
+        trial.reports += run_trial(config, study_folder.trial(trial.id), folder / "cache")
         file.append(make_record(trial, "complete", None))
     (folder / "target").rename(folder / "moved")
     shutil.rmtree(folder / "source")
     shutil.rmtree(folder / "cache")
-    return Study(layout, folder / "moved", folder / "target")
+    return Study(study_folder, folder / "moved", folder / "target")
 
 
 @pytest.fixture(scope="module")
 def models(study: Study) -> dict[str, Path]:
     """An export of each method."""
     return {
-        method: export(study.layout.root, study.layout.root / "models" / method, method=method)
+        method: export(
+            study.study_folder.root, study.study_folder.root / "models" / method, method=method
+        )
         for method in ("no_adaptation", "mcd")
     }
 
@@ -139,7 +141,7 @@ def exported_run(folder: Path, study: Study) -> TrialRecord:
     identity = validate(
         TrialConfig, yaml.safe_load(ModelFolder(folder).config.read_text())
     ).identity()
-    return next(r for r in read_records(study.layout.records) if r.identity == identity)
+    return next(r for r in read_records(study.study_folder.records) if r.identity == identity)
 
 
 # What it predicts
@@ -332,13 +334,15 @@ def test_neither_ray_nor_study_is_loaded(study: Study, models: dict[str, Path]) 
 
 
 def test_winner_is_the_best_final_run_by_the_criterion(study: Study, tmp_path: Path) -> None:
-    records = read_records(study.layout.records)
+    records = read_records(study.study_folder.records)
     best = max(records, key=lambda record: record.objective or 0.0)
-    folder = export(study.layout.root, tmp_path / "all")
+    folder = export(study.study_folder.root, tmp_path / "all")
     assert exported_run(folder, study).id == best.id
     seeds = [r for r in records if r.method == "no_adaptation"]
     better = max(seeds, key=lambda record: record.objective or 0.0)
-    folder = export(study.layout.root, tmp_path / "one", method="no_adaptation", task="folders")
+    folder = export(
+        study.study_folder.root, tmp_path / "one", method="no_adaptation", task="folders"
+    )
     assert exported_run(folder, study).id == better.id
 
 
@@ -368,7 +372,7 @@ def test_card_says_what_it_is_and_how_good(models: dict[str, Path], study: Study
 
 
 def test_card_of_an_oracles_choice_says_so(study: Study, tmp_path: Path) -> None:
-    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    root = shutil.copytree(study.study_folder.root, tmp_path / "study")
     lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line in lines:
         line["config"]["selection"]["criterion"] = {"oracle": {}}
@@ -380,7 +384,7 @@ def test_card_of_an_oracles_choice_says_so(study: Study, tmp_path: Path) -> None
 
 def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: Path) -> None:
     """Each run's own objective is a rank among its own evaluations, and says nothing here."""
-    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    root = shutil.copytree(study.study_folder.root, tmp_path / "study")
     lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line, score in zip(lines, (0.2, 0.9, 0.5), strict=True):
         line["config"]["selection"]["criterion"] = {
@@ -398,7 +402,7 @@ def test_average_of_ranks_chooses_among_the_final_runs(study: Study, tmp_path: P
 def test_command_replaces_an_export_and_nothing_else(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(study.layout.root), "--out", str(tmp_path / "model")]
+    arguments = [str(study.study_folder.root), "--out", str(tmp_path / "model")]
     assert export_main(arguments) == export_main(arguments) == 0
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "model")] * 2
     assert {path.name for path in (tmp_path / "model").iterdir()} == {
@@ -408,7 +412,7 @@ def test_command_replaces_an_export_and_nothing_else(
         "trial.yaml",
     }
     (tmp_path / "README.md").write_text("mine")
-    assert export_main([str(study.layout.root), "--out", str(tmp_path)]) == 2
+    assert export_main([str(study.study_folder.root), "--out", str(tmp_path)]) == 2
     assert "must be a new or empty folder" in capsys.readouterr().err
     assert (tmp_path / "README.md").read_text() == "mine"
 
@@ -426,12 +430,12 @@ def test_command_replaces_an_export_and_nothing_else(
 def test_unknown_names_are_said(
     study: Study, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export_main([str(study.layout.root), *arguments]) == 2
+    assert export_main([str(study.study_folder.root), *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) -> None:
-    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    root = shutil.copytree(study.study_folder.root, tmp_path / "study")
     lines = StudyFolder(root).records.read_text().splitlines(keepends=True)
     other = json.loads(lines[0]) | {"id": "final-other"}
     other["config"]["task"] = {"digits": {}}
@@ -442,7 +446,7 @@ def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) ->
 
 
 def test_winner_of_a_condition_is_that_of_its_runs_alone(study: Study, tmp_path: Path) -> None:
-    root = shutil.copytree(study.layout.root, tmp_path / "study")
+    root = shutil.copytree(study.study_folder.root, tmp_path / "study")
     lines = [json.loads(line) for line in StudyFolder(root).records.read_text().splitlines()]
     for line, condition in zip(lines, ("weak", "strong", "weak"), strict=True):
         line["condition"] = condition

@@ -116,7 +116,7 @@ def test_time_goes_on_where_a_killed_study_noted_it(tmp_path: Path) -> None:
     later = Clock()
     later.seconds = 5.0
     again = open_session(tmp_path, later, time_limit="10m")
-    assert again.search.noted("seconds", None) == 240
+    assert again.search.get_attr("seconds", None) == 240
     later.seconds += 359
     assert not again._search_is_over()
     later.seconds += 1

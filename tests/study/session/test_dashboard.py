@@ -25,9 +25,9 @@ def answer(address: str) -> Any:
 
 
 def test_the_dashboard_shows_the_study_s_trials(tmp_path: Path) -> None:
-    layout = StudyFolder(run_fake(tmp_path / "study"))
-    records = {record.id: record for record in read_records(layout.records)}
-    with pages.server([str(COMMAND), str(layout.journal)], "/api/studies") as address:
+    study_folder = StudyFolder(run_fake(tmp_path / "study"))
+    records = {record.id: record for record in read_records(study_folder.records)}
+    with pages.server([str(COMMAND), str(study_folder.journal)], "/api/studies") as address:
         (summary,) = answer(f"{address}/api/studies")["study_summaries"]
         assert (summary["study_name"], summary["directions"]) == ("study", ["maximize"])
         study = answer(f"{address}/api/studies/{summary['study_id']}?after=0")

@@ -200,7 +200,7 @@ def test_a_trial_is_stopped_as_a_whole(tmp_path: Path) -> None:
         bad[1].id: "stopped",
     }
     assert told(session)[1].state == TrialState.PRUNED
-    folder = session.layout.trial(bad[0].id)
+    folder = session.study_folder.trial(bad[0].id)
     folder.mkdir(parents=True)
     (folder / "latest.pt").touch()  # written until its process hears of it
     assert report(session, bad[0], 0.2, 2, last=False) and not (folder / "latest.pt").exists()

@@ -115,13 +115,13 @@ def test_test_figures_stand_apart(tmp_path: Path) -> None:
 def test_the_file_holds_the_records(tmp_path: Path) -> None:
     session = open_session(tmp_path)
     run_to_end(session)
-    assert list(RecordFile(session.layout.records).records.values()) == session.records
+    assert list(RecordFile(session.study_folder.records).records.values()) == session.records
 
 
 def test_optuna_knows_what_the_records_know(tmp_path: Path) -> None:
     session = open_session(tmp_path)
     run_to_end(session)
-    storage = JournalStorage(JournalFileBackend(str(session.layout.journal)))
+    storage = JournalStorage(JournalFileBackend(str(session.study_folder.journal)))
     trials = optuna.load_study(study_name=None, storage=storage).trials
     records = {int(record.id): record for record in search_records(session)}
     assert len(trials) == len(records) == 10
@@ -373,7 +373,7 @@ def test_only_final_runs_keep_their_weights(tmp_path: Path) -> None:
     session = open_session(tmp_path, num_trials=1)
     for _ in range(3):
         trial = start(session)
-        folder = session.layout.trial(trial.id)
+        folder = session.study_folder.trial(trial.id)
         folder.mkdir(parents=True)
         for name in ("best.pt", "latest.pt", "trial.yaml"):
             (folder / name).touch()

@@ -209,7 +209,7 @@ def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
     store.write(leases.NAME, json.dumps({"owner": "another", "beat": 0}).encode())
     lease.thread.join()
     with pytest.raises(StorageError, match="another driver has taken this study over"):
-        mirror.keep(mirror.layout.records)
+        mirror.keep(mirror.study_folder.records)
     lease.release()
     assert store.exists(leases.NAME)
 
@@ -218,26 +218,26 @@ def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
 
 
 def study_in(store: Store, out: Path) -> StudyFolder:
-    layout = StudyFolder(out / store.name, store)
-    layout.root.mkdir(parents=True)
-    return layout
+    study_folder = StudyFolder(out / store.name, store)
+    study_folder.root.mkdir(parents=True)
+    return study_folder
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) -> None:
-    layout = study_in(store, tmp_path / "first")
-    with keeping(layout) as keeper:
-        layout.space.write_text("task: digits\n")
-        keeper.begin()
-        layout.records.write_text("{}\n")
-        keeper.keep(layout.records)
+    study_folder = study_in(store, tmp_path / "first")
+    with keeping(study_folder) as persistence:
+        study_folder.space.write_text("task: digits\n")
+        persistence.begin()
+        study_folder.records.write_text("{}\n")
+        persistence.keep(study_folder.records)
         assert bucket.content(f"{store.name}/records.jsonl.parts/{0:012d}") == b"{}\n"
-        (layout.tensorboard / "0000").mkdir(parents=True)
-        (layout.tensorboard / "0000" / "events.1").write_bytes(b"events")
-        (layout.tensorboard / "0000" / "complete").touch()
-        layout.log.write_text("a line\nhalf a li")
+        (study_folder.tensorboard / "0000").mkdir(parents=True)
+        (study_folder.tensorboard / "0000" / "events.1").write_bytes(b"events")
+        (study_folder.tensorboard / "0000" / "complete").touch()
+        study_folder.log.write_text("a line\nhalf a li")
         store.write("trials/0000/latest.pt", b"state")
-        keeper.discard(layout.trial("0000") / "latest.pt")
+        persistence.discard(study_folder.trial("0000") / "latest.pt")
     assert not store.exists(leases.NAME)
     assert not store.exists("trials/0000/latest.pt")
 
@@ -255,9 +255,9 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_study_that_did_not_begin_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    layout = study_in(store, tmp_path)
-    with pytest.raises(ValueError, match="no data"), keeping(layout):
-        layout.log.write_text("a line\n")
+    study_folder = study_in(store, tmp_path)
+    with pytest.raises(ValueError, match="no data"), keeping(study_folder):
+        study_folder.log.write_text("a line\n")
         raise ValueError("no data")
     assert store.files() == {}
 
@@ -266,13 +266,16 @@ def test_a_study_that_did_not_begin_leaves_nothing(store: Store, tmp_path: Path)
 def test_a_record_that_cannot_be_kept_ends_the_study(
     store: Store, tmp_path: Path, bucket: Bucket
 ) -> None:
-    layout = study_in(store, tmp_path)
-    with pytest.raises(StorageError, match="cannot be written"), keeping(layout) as keeper:
-        keeper.begin()
+    study_folder = study_in(store, tmp_path)
+    with (
+        pytest.raises(StorageError, match="cannot be written"),
+        keeping(study_folder) as persistence,
+    ):
+        persistence.begin()
         bucket.broken = True
-        layout.records.write_text("{}\n")
+        study_folder.records.write_text("{}\n")
         try:
-            keeper.keep(layout.records)
+            persistence.keep(study_folder.records)
         finally:
             bucket.broken = False
     assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "mirror")]
@@ -280,12 +283,12 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
 
 @pytest.mark.usefixtures("impatient")
 def test_late_uploads_are_swept_up(store: Store, tmp_path: Path) -> None:
-    layout = study_in(store, tmp_path)
-    with keeping(layout) as keeper:
-        keeper.begin()
+    study_folder = study_in(store, tmp_path)
+    with keeping(study_folder) as persistence:
+        persistence.begin()
         for name in ("0000/latest.pt", "0000/trial.yaml", "final/best.pt"):
             store.write(f"trials/{name}", b"x")
-        keeper.sweep([layout.trial(i) / "latest.pt" for i in ("0000", "0001")])
+        persistence.sweep([study_folder.trial(i) / "latest.pt" for i in ("0000", "0001")])
     assert set((store / "trials").files()) == {"0000/trial.yaml", "final/best.pt"}
 
 
@@ -404,15 +407,15 @@ def test_a_folder_that_all_nodes_see_is_the_folder_of_studies(tmp_path: Path) ->
 
 @pytest.mark.usefixtures("impatient")
 def test_a_working_copy_is_not_taken_for_another_study(store: Store, tmp_path: Path) -> None:
-    layout = study_in(store, tmp_path)
+    study_folder = study_in(store, tmp_path)
     with pytest.raises(ValueError, match="is not kept in s3://.* Choose another --out or --name"):
-        check_copy(layout)
-    with keeping(layout):
+        check_copy(study_folder)
+    with keeping(study_folder):
         pass
-    check_copy(layout)
+    check_copy(study_folder)
     with pytest.raises(ValueError, match="is a working copy of s3://.* Give --storage s3://"):
-        check_copy(StudyFolder(layout.root))
-    assert (layout.root / NOTE).exists()
+        check_copy(StudyFolder(study_folder.root))
+    assert (study_folder.root / NOTE).exists()
 
 
 def test_a_study_that_is_not_there_cannot_be_read(store: Store) -> None:

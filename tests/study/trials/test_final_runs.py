@@ -64,7 +64,7 @@ def finish(session: Session, accuracy: float) -> RunningTrial:
     """The next final run, tested with this accuracy."""
     trial = start(session)
     assert trial.stage == "final"
-    TrialFolder(session.layout.trial(trial.id)).write_config(trial.config.to_yaml())
+    TrialFolder(session.study_folder.trial(trial.id)).write_config(trial.config.to_yaml())
     session.on_report(trial.id, training_report(trial.config, 1))
     session.on_report(
         trial.id,
@@ -113,7 +113,7 @@ def test_a_new_winner_has_final_runs_of_its_own(tmp_path: Path) -> None:
         f"{NAME}{seed}-{run.identity[:8]}" for seed, run in zip((4, 5), new, strict=True)
     ]
     assert accuracies(read_stored(tmp_path)) == (0.7, 0.8)
-    left = {record.id: record for record in read_records(session.layout.records)}
+    left = {record.id: record for record in read_records(session.study_folder.records)}
     assert list(left) == ["0000", *(run.id for run in old), "0001", *(run.id for run in new)]
     assert [left[run.id].test[ACCURACY] for run in old] == [0.3, 0.4]
     assert begin(tmp_path, num_trials=2).is_over
@@ -183,13 +183,13 @@ def test_a_final_run_that_was_cut_short_is_no_beginning_of_another_one(tmp_path:
     session = begin(tmp_path, num_trials=1, final_seeds=1)
     search(session, 0.2)
     cut = start(session)
-    TrialFolder(session.layout.trial(cut.id)).write_config(cut.config.to_yaml())
+    TrialFolder(session.study_folder.trial(cut.id)).write_config(cut.config.to_yaml())
     assert start(begin(tmp_path, num_trials=1, final_seeds=1)).id == cut.id
     session = begin(tmp_path, num_trials=2, final_seeds=1)
     search(session, 0.6)
     new = start(session)
     assert new.id == f"{NAME}4-{new.identity[:8]}"
-    TrialFolder(session.layout.trial(new.id)).write_config(new.config.to_yaml())
+    TrialFolder(session.study_folder.trial(new.id)).write_config(new.config.to_yaml())
     assert start(begin(tmp_path, num_trials=2, final_seeds=1)).id == new.id
 
 
@@ -263,9 +263,9 @@ def test_a_winner_that_was_taken_over_has_final_runs(tmp_path: Path) -> None:
     finish(session, 0.7), finish(session, 0.8)
     assert session.file.records["0001"].same_as == "0000"
     # also where the one that ran does not count for the condition
-    lines = session.layout.records.read_text().splitlines()
+    lines = session.study_folder.records.read_text().splitlines()
     failed = {**json.loads(lines[0]), "outcome": "failed"}
-    session.layout.records.write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
+    session.study_folder.records.write_text("\n".join([json.dumps(failed), *lines[1:]]) + "\n")
     study = read_stored(tmp_path)
     assert study.comparisons[A].rows[0].winner == "0001" and accuracies(study) == (0.7, 0.8)
 
@@ -387,16 +387,16 @@ def test_tables_gains_and_references_are_of_the_present_winners(changed: Path) -
 
 
 def test_figures_are_of_the_present_winners(changed: Path) -> None:
-    layout, records = StudyFolder(changed), read_records(StudyFolder(changed).records)
+    study_folder, records = StudyFolder(changed), read_records(StudyFolder(changed).records)
     for record in records:
         if record.stage == "final":
-            TrialFolder(layout.trial(record.id)).write_confusion(
+            TrialFolder(study_folder.trial(record.id)).write_confusion(
                 "target_test", ["a", "b"], [[1, 0], [0, 1]]
             )
     assert [run.id[-8:] for run in measured_runs(records, None)] == ["0123abcd"] * 2
-    accuracies, _ = class_cards(records, layout)
+    accuracies, _ = class_cards(records, study_folder)
     assert len(accuracies.figure.data) == 2
-    confusion = list(class_cards(records, layout))[1]
+    confusion = list(class_cards(records, study_folder))[1]
     assert confusion.figure.data[0].customdata[0][0] == 1  # not the sum with the earlier one's
 
 
@@ -456,14 +456,14 @@ search:
     folder = tmp_path / "real"
     run_without_ray(tmp_path, "real", space=space)
     study, search_space = read_study(str(space), ["num_trials=2"])
-    layout = StudyFolder(folder)
-    layout.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
-    first, *others = layout.records.read_text().splitlines()
+    study_folder = StudyFolder(folder)
+    study_folder.space.write_text(yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False))
+    first, *others = study_folder.records.read_text().splitlines()
     worse = {**json.loads(first), "objective": -1.0}  # in so few steps nothing is learned
-    layout.records.write_text("\n".join([json.dumps(worse), *others]) + "\n")
-    session = Session(study, search_space, layout)
+    study_folder.records.write_text("\n".join([json.dumps(worse), *others]) + "\n")
+    session = Session(study, search_space, study_folder)
     while (trial := session.next_trial()) is not None:
-        for report in run_trial(trial.config, layout.trial(trial.id), tmp_path / "cache"):
+        for report in run_trial(trial.config, study_folder.trial(trial.id), tmp_path / "cache"):
             if session.on_report(trial.id, report):
                 break
     assert session.is_over
@@ -476,5 +476,5 @@ search:
     config = yaml.safe_load((made / "trial.yaml").read_text())
     assert config["optimizer"]["learning_rate"] == rate(winner)
     assert embed([str(folder)]) == 0
-    events = {path.parent.name for path in layout.tensorboard.rglob("events.*")}
+    events = {path.parent.name for path in study_folder.tensorboard.rglob("events.*")}
     assert events == {new.id}

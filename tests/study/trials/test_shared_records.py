@@ -183,7 +183,7 @@ def test_the_display_and_tensorboard_show_it(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     display = Display(console, "bnm", 1)
     session = open_study(tmp_path / "a", num_trials=3)
-    tensorboard = TensorBoard(session.layout, ["method"])
+    tensorboard = TensorBoard(session.study_folder, ["method"])
     session.observers = [display, tensorboard]
     display.session = session
     run_to_end(session)
@@ -194,7 +194,9 @@ def test_the_display_and_tensorboard_show_it(tmp_path: Path) -> None:
         in console.file.getvalue()
     )
     events = [
-        EventAccumulator(str(session.layout.tensorboard / name)).Reload().Scalars("criterion/bnm")
+        EventAccumulator(str(session.study_folder.tensorboard / name))
+        .Reload()
+        .Scalars("criterion/bnm")
         for name in ("0000", "0002")
     ]
     assert [e.value for e in events[0]] == [e.value for e in events[1]] != []

@@ -37,7 +37,7 @@ def in_float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.losses_add_up])
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.supports_accumulation])
 def test_parts_add_up_to_the_step_on_the_whole(name: str, in_float64: None) -> None:
     whole, losses = trained(name, 1)
     parts, means = trained(name, NUM_PARTS)
@@ -49,7 +49,7 @@ def test_parts_add_up_to_the_step_on_the_whole(name: str, in_float64: None) -> N
 
 
 def test_the_methods_that_say_so_are_those_of_plain_means() -> None:
-    assert {n for n, m in METHODS.items() if m.losses_add_up} == {
+    assert {n for n, m in METHODS.items() if m.supports_accumulation} == {
         "supervised",
         "no_adaptation",
         "dann",

@@ -85,7 +85,7 @@ def test_many_trials_are_thinned_and_the_page_says_so() -> None:
 def with_classes(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[StudyFolder, list[TrialRecord]]:
-    layout = StudyFolder(tmp_path_factory.mktemp("study"))
+    study_folder = StudyFolder(tmp_path_factory.mktemp("study"))
     runs = [
         final(method, seed, {"target_test/accuracy": 0.5, "target_test/head_1_accuracy": 0.5})
         for method in ("dann", "mcd")
@@ -97,13 +97,15 @@ def with_classes(
         "final-mcd-seed1": [[4, 0, 0], [0, 4, 0], [0, 0, 0]],
     }
     for name, matrix in counts.items():
-        TrialFolder(layout.trial(name)).write_confusion("target_test", ["a", "b", "c"], matrix)
-    return layout, runs
+        TrialFolder(study_folder.trial(name)).write_confusion(
+            "target_test", ["a", "b", "c"], matrix
+        )
+    return study_folder, runs
 
 
 def test_class_accuracies_by_hand(with_classes: tuple[StudyFolder, list[TrialRecord]]) -> None:
-    layout, runs = with_classes
-    shown = card(class_cards(runs, layout), "Accuracy of each class on target_test").figure
+    study_folder, runs = with_classes
+    shown = card(class_cards(runs, study_folder), "Accuracy of each class on target_test").figure
     dann = trace(shown, "dann")
     assert list(dann.x) == ["a", "b", "c"]
     assert list(dann.y) == [50.0, 75.0, None]  # no image of class c
@@ -112,13 +114,16 @@ def test_class_accuracies_by_hand(with_classes: tuple[StudyFolder, list[TrialRec
 
 
 def test_confusion_by_hand(with_classes: tuple[StudyFolder, list[TrialRecord]]) -> None:
-    layout, runs = with_classes
-    shown = card(class_cards(runs, layout), "Confusion on target_test").figure
+    study_folder, runs = with_classes
+    shown = card(class_cards(runs, study_folder), "Confusion on target_test").figure
     dann, mcd = shown.data
     assert [list(row) for row in dann.customdata] == [[4, 4, 0], [0, 6, 2], [0, 0, 0]]
     assert [list(row) for row in dann.z] == [[50, 50, 0], [0, 75, 25], [0, 0, 0]]
     assert (dann.visible, mcd.visible) == (True, False)
-    assert [button.label for button in shown.layout.updatemenus[0].buttons] == ["dann", "mcd"]
+    assert [button.label for button in shown.layout.updatemenus[0].buttons] == [
+        "dann",
+        "mcd",
+    ]
 
 
 def test_without_confusion_matrices_nothing_is_drawn(tmp_path: Path) -> None:
