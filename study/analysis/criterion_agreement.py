@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.trials.records import EvaluationRecord, TrialRecord
-from trainables.config import SelectionConfig
 from trainables.training.selection import average_ranks, is_average
 
 PREFIX = "criterion/"
@@ -61,7 +60,7 @@ class _Looked:
     @property
     def is_eligible(self) -> bool:
         """Whether it reaches the source floor."""
-        floor: float = self.trial.config["selection"]["source_accuracy_floor"]
+        floor = self.trial.selection.source_accuracy_floor
         return self.evaluation.metrics["source_val/accuracy"] >= floor
 
 
@@ -105,7 +104,7 @@ def _scores(looks: Sequence[_Looked]) -> dict[str, NDArray[np.float64]]:
     scores = {
         name.removeprefix(PREFIX): np.array([each[name] for each in metrics]) for name in names
     }
-    selection = SelectionConfig.model_validate(looks[0].trial.config["selection"])
+    selection = looks[0].trial.selection
     if is_average(selection):
         scores[AVERAGE] = np.array(average_ranks(selection, metrics, metrics))
     return scores

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from study.config.study_config import Cost
 from study.trials.ranking import rank_trials
-from study.trials.records import TrialRecord, cost_of
+from study.trials.records import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
     ]
     front: list[FrontTrial] = []
     best = float("-inf")
-    for record in sorted(ran, key=lambda r: (cost_of(r, cost), -objectives[r.id], r.id)):
-        point = (objectives[record.id], cost_of(record, cost))
+    for record in sorted(ran, key=lambda r: (r.cost(cost), -objectives[r.id], r.id)):
+        point = (objectives[record.id], record.cost(cost))
         if point[0] > best or (front and point == (front[-1].criterion, front[-1].cost)):
             best = point[0]
             selected = record.selected()

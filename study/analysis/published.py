@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from study.trials.records import TrialRecord
+from trainables.tasks.published.synsl import SynSL
 
 HEADING = "paper (oracle)"
-"""Of every column that shows them."""
+"""The heading of every column that shows them."""
 
 NOTE = (
     "paper (oracle): Tang & Jia, CVPR 2023, with checkpoints selected by an ORACLE, that is "
@@ -20,9 +21,9 @@ NOTE = (
 )
 
 BACKBONES = {"resnet50": "resnet50", "vit_base": "vit_b16", "mixer_base": "mixer_b16"}
-"""The paper's names of ours."""
+"""The paper's name of each of our backbones."""
 FIXED = {"SynSL-120K/train": True, "SynSL": False}
-"""Whether the paper calls a source a fixed data set; the other one's images do not repeat."""
+"""Whether the paper calls a source a fixed data set; images of the other one do not repeat."""
 SYNSL_METRICS = {
     "test_IID/accuracy": "iid",
     "test_IID/mean_class_accuracy": "iid",
@@ -31,7 +32,7 @@ SYNSL_METRICS = {
     "test_OOD/accuracy": "ood_accuracy",
     "test_OOD/mean_class_accuracy": "ood_mean",
 }
-"""Columns of Table 1 by metric; on the balanced sets accuracy and mean are the same."""
+"""Columns of Table 1 by metric; on class-balanced sets accuracy and class mean are equal."""
 S2RDA_METRICS = {"target_test/accuracy": "accuracy", "target_test/mean_class_accuracy": "mean"}
 """Columns of Table 4 by metric."""
 TABLE_1_STEPS = 200_000
@@ -49,46 +50,45 @@ class Published:
 
     @classmethod
     def read(cls) -> "Published":
-        """Those that come with the project."""
+        """Read the tables that ship with the project."""
         text = resources.files("study.analysis").joinpath("published_results.yaml").read_text()
         return cls(yaml.safe_load(text))
 
     def figure(self, run: TrialRecord, metric: str) -> float | None:
-        """The paper's figure for what a run is, as a fraction; ``None`` where it has none.
+        """Return the paper's figure of the same experiment, as a fraction, or ``None``.
 
         Args:
             run: A final run; its configuration says which of the paper's it corresponds to.
             metric: ``<test set>/<metric>``.
         """
-        task, settings = next(iter(run.config["task"].items()))
-        if task == "synsl":
-            percent = self._supervised(run.config, settings, SYNSL_METRICS.get(metric))
+        if run.task == "synsl":
+            percent = self._supervised(run, SYNSL_METRICS.get(metric))
         else:
-            percent = self._adapted(str(task), run.config, S2RDA_METRICS.get(metric))
+            percent = self._adapted(run, S2RDA_METRICS.get(metric))
         return None if percent is None else percent / 100
 
-    def _adapted(self, task: str, config: dict[str, Any], column: str | None) -> float | None:
-        """Table 4: ResNet-50 on S2RDA."""
+    def _adapted(self, run: TrialRecord, column: str | None) -> float | None:
+        """Look up Table 4: ResNet-50 on S2RDA."""
         table = self.tables["table4_s2rda"]
-        values = table.get(task, {}).get(next(iter(config["method"])))
-        if column is None or values is None or "resnet50" not in config["backbone"]:
+        values = table.get(run.task, {}).get(run.method)
+        if column is None or values is None or run.trial_config.backbone.name != "resnet50":
             return None
         return float(values[table["columns"].index(column)])
 
-    def _supervised(
-        self, config: dict[str, Any], task: dict[str, Any], column: str | None
-    ) -> float | None:
-        """Table 1: networks trained on SynSL from scratch."""
+    def _supervised(self, run: TrialRecord, column: str | None) -> float | None:
+        """Look up Table 1: networks trained on SynSL from scratch."""
         table = self.tables["table1_supervised"]
         columns = table["columns"]
-        wanted = ["synsl", FIXED.get(task["source"]), next(iter(config["augmentation"]))]
+        config = run.trial_config
+        assert isinstance(config.task.config, SynSL.Config)
         if (
             column is None
-            or config["schedule"]["num_steps"] != TABLE_1_STEPS
-            or "none" not in config["initialization"]
+            or config.schedule.num_steps != TABLE_1_STEPS
+            or config.initialization.name != "none"
         ):
             return None
-        for row in table.get(BACKBONES.get(next(iter(config["backbone"])), ""), ()):
+        wanted = ["synsl", FIXED.get(config.task.config.source), config.augmentation.name]
+        for row in table.get(BACKBONES.get(config.backbone.name, ""), ()):
             if row[:3] == wanted:
                 return float(row[columns.index(column)])
         return None

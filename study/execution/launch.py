@@ -343,7 +343,9 @@ def _conduct(
     tensorboard.close()
     if session.is_over:
         persistence.sweep(
-            path for record in session.records for path in session.spent(record.id, record.stage)
+            path
+            for record in session.records
+            for path in session.spent_files(record.id, record.stage)
         )
     comparisons = compare_tasks(session.records, study)
     result = {task: as_json(comparison) for task, comparison in comparisons.items()}

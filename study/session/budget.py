@@ -13,7 +13,7 @@ from study.session.ask_tell import Search
 from trainables.config import TrialConfig
 from trainables.training.trial import Report
 
-UnderWay = tuple[TrialConfig, Report | None]
+LiveTrial = tuple[TrialConfig, Report | None]
 """A trial and its last report of training or test."""
 
 
@@ -38,7 +38,7 @@ class Budget:
         self.started = clock() - search.get_attr("seconds", 0.0)
         self.limits = [study.num_trials, study.time_limit, study.epoch_limit]
 
-    def allows(self, trained: float, live: Sequence[UnderWay]) -> bool:
+    def allows(self, trained: float, live: Sequence[LiveTrial]) -> bool:
         """Whether another trial may be drawn; those under way may still come to use it up.
 
         Args:
@@ -49,7 +49,7 @@ class Budget:
         promised = sum(map(_promised_epochs, live))
         return not self.is_used_up(trained, live) and (limit is None or trained + promised < limit)
 
-    def is_used_up(self, trained: float, live: Sequence[UnderWay]) -> bool:
+    def is_used_up(self, trained: float, live: Sequence[LiveTrial]) -> bool:
         """Whether no trial will be drawn any more, whatever becomes of those under way."""
         if self.search.num_asked() >= self.study.num_trials:
             return True
@@ -66,13 +66,13 @@ class Budget:
             self.search.set_attr("used up", self.limits)
         return used_up
 
-    def note_time(self) -> None:
+    def save_time(self) -> None:
         """Keeps the time in the search's storage, for when the study is killed."""
         if self.study.time_limit is not None:
             self.search.set_attr("seconds", self.clock() - self.started)
 
 
-def _promised_epochs(trial: UnderWay) -> float:
+def _promised_epochs(trial: LiveTrial) -> float:
     """What a trial will have trained at its end, as far as it is known."""
     config, report = trial
     return report.num_epochs if report is not None else float(config.schedule.num_epochs or 0)

@@ -1,8 +1,8 @@
 """Which final runs count: those of the present winners.
 
-A study that goes on with more trials may find another winner. The final runs of the earlier one
-stay among the records, and are no runs of the new one: a final run is told by its configuration,
-which is its winner's but for the seed and the test sets.
+A study that is resumed with more trials may find another winner. The earlier winner's final runs
+stay in the records but do not count for the new one: a final run belongs to the winner whose
+configuration it has, up to the seed and the test sets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,23 +12,22 @@ from study.config.study_config import StudyConfig
 from study.trials.ranking import rank_trials, winners
 from study.trials.records import TrialRecord, by_task
 from trainables.config import TrialConfig
-from trainables.configuration.schema import validate
 
 
 def finals_of(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The final runs of these winners that are complete: what figures are made of.
+    """Return the complete final runs of these winners: the ones that figures come from.
 
     Args:
-        best: The winner of each condition, on each task.
-        records: Of a study.
+        best: The winner of each condition on each task.
+        records: All records of the study.
     """
-    return [run for run in ended_finals(best, records) if run.outcome == "complete"]
+    return [run for run in ended_finals(best, records) if run.is_complete_final]
 
 
 def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The final runs of these winners that have ended, failed ones too.
+    """Return the ended final runs of these winners, failed ones included.
 
-    Where a condition has no winner among the records, nothing speaks against its final runs.
+    The final runs of a condition without a winner among the records all count.
     """
     of = {(winner.task, winner.condition): winner for winner in best}
     return [
@@ -40,7 +39,7 @@ def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) ->
 
 
 def present_winners(records: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
-    """The winner of each condition, on each task, as the records stand."""
+    """Return the winner of each condition on each task, by the records so far."""
     standing = rank_trials(records, study.joint, len(study.task_names)) if study.joint else None
     tasks = by_task(records)
     return [
@@ -51,29 +50,25 @@ def present_winners(records: Sequence[TrialRecord], study: StudyConfig) -> list[
 
 
 def _is_run_of(run: TrialRecord, winner: TrialRecord) -> bool:
-    """Whether the two have one configuration.
+    """Return whether the two configurations are equal but for seed and test sets.
 
-    Not their digests are compared: records of an earlier version lack settings that have come
-    since, whose defaults are what they ran with. A configuration that this version, or this
-    machine, cannot read has to be equal as it stands.
+    Digests are not compared: records of an earlier version lack settings that were added since,
+    and ran with their defaults. A configuration that this version, or this machine without the
+    plugin, cannot read counts by its text.
     """
-    one, other = _settings(run.config), _settings(winner.config)
-    if one == other:
-        return True
     try:
-        return _completed(one) == _completed(other)
+        return _without_seed_and_test(run.trial_config) == _without_seed_and_test(
+            winner.trial_config
+        )
     except ValueError:
-        return False
+        return _raw_settings(run.config) == _raw_settings(winner.config)
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what differs between a winner and its final runs."""
+def _without_seed_and_test(config: TrialConfig) -> TrialConfig:
+    evaluation = config.evaluation.model_copy(update={"test": False})
+    return config.model_copy(update={"seed": 0, "evaluation": evaluation})
+
+
+def _raw_settings(config: dict[str, Any]) -> dict[str, Any]:
     evaluation = {key: value for key, value in config["evaluation"].items() if key != "test"}
-    return {
-        **{key: value for key, value in config.items() if key != "seed"},
-        "evaluation": evaluation,
-    }
-
-
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    return validate(TrialConfig, config).model_dump(mode="json")
+    return {**config, "seed": None, "evaluation": evaluation}

@@ -1,122 +1,148 @@
-"""What a trial leaves behind: one JSON line, on disk before anything counts as finished."""
+"""The record of an ended trial: one JSON line, on disk before the trial counts as finished."""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from study.config.study_config import Cost
 from study.storage.lines import cut_torn_line
-from trainables.config import SelectionConfig
+from trainables.config import SelectionConfig, TrialConfig
 from trainables.configuration.schema import BaseConfig, validate
 
 Stage = Literal["search", "final"]
 Outcome = Literal["complete", "stopped", "failed"]
-"""A trial ran to its end, was stopped early by the pruner, or failed."""
+"""A trial ran to its end, was stopped early by the pruner, or failed for good."""
 
 
 class EvaluationRecord(BaseConfig):
-    """One report of a trial."""
+    """One evaluation of a trial."""
 
     evaluation: int
     epoch: float
     objective: float
-    """Of the best checkpoint so far."""
+    """The criterion at the best checkpoint so far."""
     metrics: dict[str, float]
 
 
 class TrialRecord(BaseConfig):
-    """Everything about a trial that ended."""
+    """Everything about a run that has ended: a trial on one task."""
 
     id: str
     """``0007`` for a trial of the search, ``final-dann-seed1`` for a final run; in a joint search,
-    which makes one record for each task, with the task's name: ``0007-s2rda49``. A final run whose
-    id an earlier winner's has ends in its own configuration's digest."""
+    which makes one record per task, followed by the task's name: ``0007-s2rda49``. If a final run
+    of an earlier winner has the id already, the configuration's digest is appended."""
     stage: Stage
     condition: str
-    """What it is compared as: ``dann``, or ``imagenet · dann`` where a space says so."""
+    """The row of the table it belongs to: ``dann``, or ``imagenet · dann`` by ``compare_by``."""
     method: str
-    """Its name."""
+    """The method's name."""
     seed: int
     outcome: Outcome
     reason: str | None = None
-    """Why it failed, in one line."""
+    """The cause of a failure, in one line."""
     params: dict[str, str | int | float | bool | None] = {}
-    """The searched values, by path."""
+    """The searched values by path."""
     paths: dict[str, str] = {}
-    """Names of files and folders as they were written, by place, where these were not absolute
-    paths; the configuration has the absolute ones."""
+    """Files and folders as the space spells them, by place, where that is not an absolute path;
+    the configuration holds the absolute ones."""
     identity: str
     """The configuration's digest."""
     config: dict[str, Any]
-    """The whole configuration; ``trainables.run --record`` runs it again."""
+    """The complete configuration; ``trainables.run --record`` runs it again."""
     objective: float | None = None
-    """The criterion at the selected checkpoint; absent if the trial failed before one."""
+    """The criterion at the selected checkpoint; null if the trial failed before the first one."""
     least_objective: float | None = None
-    """Below it, the source of that checkpoint is not learned; absent if there is none."""
+    """An objective below it means that the source is not learned; null if there is no floor."""
     best_evaluation: int = 0
-    """Which evaluation that was, counted from 1."""
+    """The evaluation of the selected checkpoint, counted from 1."""
     num_evaluations: int = 0
-    """How many a complete trial has."""
+    """The number of evaluations of a complete trial."""
     evaluations: list[EvaluationRecord] = Field(default_factory=list)
     test: dict[str, float] = {}
-    """Metrics of the test sets; final runs only."""
+    """Metrics of the test sets; only final runs have them."""
     seconds: float = 0.0
     """Wall-clock time of training and evaluation."""
     cpu_seconds: float = 0.0
-    """Processor time of the same, over all workers."""
+    """Processor time of training and evaluation, summed over workers."""
     restarts: int = 0
-    """How often its worker was lost."""
+    """How often a worker was lost."""
     same_as: str | None = None
     """The trial of the same configuration whose figures these are, ``0003`` of this study or
-    ``digits/0003`` of another; this one did not run."""
+    ``digits/0003`` of another; this trial did not run."""
 
     @property
     def task(self) -> str:
-        """Its name."""
+        """The name of its task.
+
+        It is read without validation, so that records whose plugin is not installed here can be
+        listed.
+        """
         return str(next(iter(self.config["task"])))
+
+    @cached_property
+    def trial_config(self) -> TrialConfig:
+        """The validated configuration.
+
+        Raises:
+            ConfigError: This version, or this machine without the plugin, cannot read it.
+        """
+        return validate(TrialConfig, self.config)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy; what was derived from the configuration is derived again."""
+        copied = super().model_copy(update=update, deep=deep)
+        for derived in ("trial_config", "selection"):
+            vars(copied).pop(derived, None)
+        return copied
+
+    @property
+    def is_complete_final(self) -> bool:
+        """Whether it is a final run that reached its end."""
+        return self.stage == "final" and self.outcome == "complete"
 
     @property
     def trial(self) -> str:
-        """Of a search, what its records on all tasks have in common: ``0007``."""
+        """The part of the id that a search trial's records on all tasks share: ``0007``."""
         return self.id.partition("-")[0]
 
-    @property
+    @cached_property
     def selection(self) -> SelectionConfig:
-        """How its checkpoint was chosen."""
-        return SelectionConfig.model_validate(self.config["selection"])
+        """How its checkpoint was chosen; readable without the method's or task's plugin."""
+        return validate(SelectionConfig, self.config["selection"])
 
     def selected(self) -> dict[str, float]:
-        """The metrics of the selected checkpoint; empty if there is none."""
+        """Return the metrics of the selected checkpoint; empty if there is none."""
         return next(
             (e.metrics for e in self.evaluations if e.evaluation == self.best_evaluation), {}
         )
 
     def test_sets(self) -> list[str]:
-        """The names of the sets that it was tested on."""
+        """Return the names of the sets that it was tested on."""
         return [
             name.removesuffix("/accuracy")
             for name in self.test
             if name.endswith("/accuracy") and name.count("/") == 1
         ]
 
-
-def cost_of(record: TrialRecord, cost: Cost) -> float:
-    """What a trial cost."""
-    return record.cpu_seconds if cost == "cpu_seconds" else record.seconds
+    def cost(self, unit: Cost) -> float:
+        """Return what the trial took: processor seconds or wall-clock seconds."""
+        return self.cpu_seconds if unit == "cpu_seconds" else self.seconds
 
 
 class RecordFile:
     """A study's records, appended to by one process.
 
-    What is asked of them at every trial is counted as they come.
+    What a session asks at every trial is counted as records arrive, so that no step slows down
+    as the study grows.
 
     Args:
-        path: The JSON-lines file; made with the first record.
+        path: The JSON-lines file; created with the first record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,20 +152,20 @@ class RecordFile:
         self.by_identity: dict[str, TrialRecord] = {}
         """The first trial of each configuration that did not fail."""
         self.conditions: set[str] = set()
-        """Those that have a trial of the search that may win."""
+        """Conditions that have a trial of the search that can win."""
         self.num_searched = 0
-        """Those of the search."""
+        """Records of the search."""
         self.num_finals = 0
-        """Final runs, those of earlier winners too."""
+        """Final runs, including those of earlier winners."""
         self.epochs = 0.0
-        """What trials of the search have trained themselves."""
+        """Epochs that trials of the search trained; figures that were taken over cost none."""
         if path.exists():
             cut_torn_line(path)
         for record in read_records(path):
             self._count(record)
 
     def append(self, record: TrialRecord) -> None:
-        """Writes a record through to the disk."""
+        """Append a record and flush it to disk."""
         assert record.id not in self.records, f"{record.id} is recorded already"
         with self.path.open("ab") as file:
             file.write(record.model_dump_json().encode() + b"\n")
@@ -163,9 +189,9 @@ class RecordFile:
 
 
 def read_records(path: Path) -> list[TrialRecord]:
-    """The records of a study, finished or not.
+    """Read the records of a study, finished or not.
 
-    A last line without its end was cut off by a crash, or is being written, and does not count.
+    A last line without a line end was cut off by a crash, or is being written: it is ignored.
 
     Raises:
         ValueError: A line is not a record; the message gives its number.
@@ -174,7 +200,7 @@ def read_records(path: Path) -> list[TrialRecord]:
 
 
 def by_task(records: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
-    """The records of each task, in the order of the first one of each."""
+    """Group records by task, in the order of each task's first record."""
     tasks: dict[str, list[TrialRecord]] = {}
     for record in records:
         tasks.setdefault(record.task, []).append(record)

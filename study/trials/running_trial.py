@@ -1,4 +1,4 @@
-"""A trial that a study has handed out, and the record that becomes of it."""
+"""A trial that a study has handed out, and the record that it turns into."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,7 @@ from trainables.training.trial import Report
 
 @dataclass
 class RunningTrial:
-    """A trial's run that has not ended."""
+    """A run that has not ended: a trial on one task."""
 
     id: str
     stage: Stage
@@ -19,18 +19,18 @@ class RunningTrial:
     config: TrialConfig
     params: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     number: int | None = None
-    """Optuna's; absent from final runs."""
+    """The trial's number in Optuna; ``None`` for final runs."""
     paths: dict[str, str] = field(default_factory=dict)
-    """See :class:`study.trials.records.TrialRecord`."""
+    """Paths as the space spells them; see :class:`study.trials.records.TrialRecord`."""
     reports: list[Report] = field(default_factory=list)
-    """Of training and test, each once."""
+    """The reports of training and test, without repetitions."""
     latest: Report | None = None
     """The last report of any phase."""
     restarts: int = 0
 
     @property
     def method(self) -> str:
-        """The name of its method."""
+        """The method's name."""
         return self.config.method.name
 
     @cached_property
@@ -40,7 +40,7 @@ class RunningTrial:
 
     @property
     def seed(self) -> int:
-        """Its configuration's."""
+        """The configuration's seed."""
         return self.config.seed
 
     @property
@@ -55,39 +55,44 @@ class RunningTrial:
 
     @property
     def evaluations(self) -> list[Report]:
-        """Its reports of training."""
+        """The reports of training."""
         return [report for report in self.reports if report.phase == "training"]
 
     @property
     def least_objective(self) -> float | None:
-        """See :class:`study.trials.records.TrialRecord`."""
+        """An objective below it means that the source is not learned; ``None`` if unknown."""
         return self.reports[-1].least_objective if self.reports else None
 
     @property
     def outcome(self) -> None:
-        """None yet."""
+        """``None``, as opposed to a record's."""
+
+    def has_reported(self, report: Report) -> bool:
+        """Return whether a report repeats one: a restarted trial retraces its steps."""
+        if report.phase == "pretraining" or not self.reports:
+            return False
+        last = self.reports[-1]
+        return report.evaluation < last.evaluation or (
+            report.evaluation == last.evaluation and report.phase == last.phase
+        )
 
 
 def search_id(number: int, task: str | None = None) -> str:
-    """The id of a trial of the search, or of its run on one of several tasks."""
+    """Return the id of a search trial, or of its run on one of several tasks."""
     return f"{number:04d}" if task is None else f"{number:04d}-{task}"
 
 
 def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> RunningTrial:
-    """The winner's configuration on another seed, with the test sets opened at the end.
+    """Return the run of a winner's configuration on another seed, with the test sets opened.
 
     Args:
-        winner: Of the search.
-        seed: A fresh one.
-        task: The name of its task, where a trial has several.
+        winner: A record of the search.
+        seed: A seed that the search did not use.
+        task: The name of its task in a joint search.
     """
-    config = TrialConfig.model_validate(
-        {
-            **winner.config,
-            "seed": seed,
-            "evaluation": {**winner.config["evaluation"], "test": True},
-        }
-    )
+    config = winner.trial_config
+    evaluation = config.evaluation.model_copy(update={"test": True})
+    config = config.model_copy(update={"seed": seed, "evaluation": evaluation})
     name = f"final-{file_name(winner.condition)}-seed{seed}"
     return RunningTrial(
         name if task is None else f"{name}-{task}",
@@ -100,7 +105,7 @@ def final_run(winner: TrialRecord, seed: int, task: str | None = None) -> Runnin
 
 
 def make_record(trial: RunningTrial, outcome: Outcome, reason: str | None) -> TrialRecord:
-    """The record of a trial that ended."""
+    """Return the record of a run that ended."""
     training = [report for report in trial.reports if report.phase == "training"]
     test = [report.metrics for report in trial.reports if report.phase == "test"]
     last = trial.reports[-1] if trial.reports else None

@@ -209,7 +209,7 @@ def test_a_trial_whose_record_is_written_is_over_though_optuna_was_not_told(
         patch.setattr(Search, "finish", lambda *_: None)
         finish(open_session(tmp_path, **TWO), 0.5, 7.0)
     assert stored(tmp_path).trials[0].state == TrialState.RUNNING
-    assert not open_session(tmp_path, **TWO).queue
+    assert not open_session(tmp_path, **TWO).runs.queue
     assert stored(tmp_path).trials[0].values == [0.5, 7.0]
 
 

@@ -16,7 +16,7 @@ SYNSL: dict[str, Any] = {
     "backbone": {"resnet50": {}},
     "augmentation": {"strong": {}},
     "initialization": {"none": {}},
-    "schedule": {"num_steps": 200_000},
+    "schedule": {"num_steps": 200_000, "num_epochs": None},
 }
 
 
@@ -63,7 +63,7 @@ def test_samples_that_do_not_repeat_have_figures_of_their_own(published: Publish
         {**S2RDA, "task": {"digits": {}}},
         {**SYNSL, "backbone": {"resnet18": {}}},
         {**SYNSL, "augmentation": {"randaugment": {}}},
-        {**SYNSL, "schedule": {"num_steps": 100}},
+        {**SYNSL, "schedule": {"num_steps": 100, "num_epochs": None}},
         {**SYNSL, "initialization": {"imagenet": {}}},
         {**SYNSL, "task": {"synsl": {"source": "SynSL-120K/train+SubImageNet"}}},
     ],

@@ -171,7 +171,7 @@ def test_without_final_runs_a_winner_that_was_tested_is_shown(tmp_path: Path) ->
         "backbone": {"resnet50": {}},
         "augmentation": {"none": {}},
         "initialization": {"none": {}},
-        "schedule": {"num_steps": 200_000},
+        "schedule": {"num_steps": 200_000, "num_epochs": None},
     }
     winner = make_record("0000", [0.5], method="supervised", test={"test_IID/accuracy": 0.75})
     winner = winner.model_copy(update={"config": {**winner.config, **config}})

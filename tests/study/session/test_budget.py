@@ -118,9 +118,9 @@ def test_time_goes_on_where_a_killed_study_noted_it(tmp_path: Path) -> None:
     again = open_session(tmp_path, later, time_limit="10m")
     assert again.search.get_attr("seconds", None) == 240
     later.seconds += 359
-    assert not again._search_is_over()
+    assert not again.search_stage.is_over
     later.seconds += 1
-    assert again._search_is_over()
+    assert again.search_stage.is_over
 
 
 def test_a_search_that_was_over_stays_so_unless_its_limits_change(tmp_path: Path) -> None:
@@ -128,6 +128,6 @@ def test_a_search_that_was_over_stays_so_unless_its_limits_change(tmp_path: Path
     trial = session.next_trial()
     assert trial is not None
     session.on_report(trial.id, training_report(trial.config, 2))
-    assert session._search_is_over()
-    assert open_session(tmp_path, Clock(), epoch_limit=2)._search_is_over()
-    assert not open_session(tmp_path, Clock(), epoch_limit=3)._search_is_over()
+    assert session.search_stage.is_over
+    assert open_session(tmp_path, Clock(), epoch_limit=2).search_stage.is_over
+    assert not open_session(tmp_path, Clock(), epoch_limit=3).search_stage.is_over

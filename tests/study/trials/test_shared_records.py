@@ -82,7 +82,7 @@ def test_a_trial_waits_for_one_like_it_that_is_under_way(tmp_path: Path) -> None
     session = open_study(tmp_path / "a", num_trials=4)
     first, second = session.next_trial(), session.next_trial()
     assert first and second and session.next_trial() is None
-    assert not session.is_over and len(session.waiting) == 2
+    assert not session.is_over and len(session.runs.waiting) == 2
     for evaluation in range(1, NUM_EVALUATIONS + 1):
         session.on_report(first.id, training_report(first.config, evaluation))
     session.on_failure(second.id, "it was not to be")
