@@ -1,0 +1,92 @@
+"""Former names of settings, read for one release wherever a configuration is read.
+
+A file, a record or a search's storage written by an earlier version spells a renamed setting by
+its former name. Its reader translates it, so that the rest of the code knows the present names
+only. Digests of configurations keep the former spelling (:func:`with_former_keys`): a renamed
+setting trains the same network, and a study of an earlier version is resumed without repeating
+a trial.
+
+Settings below a dotted name belong to a user's own class and are left alone, as is everything
+below ``task``, where no setting was renamed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trainables.configuration.schema import ConfigError, Place, Problem
+
+FORMER_KEYS = {
+    "accumulation": "gradient_accumulation_steps",
+    "backbone_multiplier": "backbone_lr_multiplier",
+}
+"""Former names of settings, renamed in 0.2, and the present ones."""
+
+_PRESENT_KEYS = {present: former for former, present in FORMER_KEYS.items()}
+
+
+def with_present_keys(tree: Any) -> Any:
+    """Return nested settings with former names replaced.
+
+    Raises:
+        ConfigError: A setting is given by both names.
+    """
+    return _renamed(tree, FORMER_KEYS, ())
+
+
+def with_former_keys(tree: Any) -> Any:
+    """Return nested settings as versions before 0.2 spelled them."""
+    return _renamed(tree, _PRESENT_KEYS, ())
+
+
+def present_place(place: Place) -> Place:
+    """Return a place with former names replaced."""
+    return _renamed_place(place, FORMER_KEYS)
+
+
+def present_path(path: str) -> str:
+    """Return a path such as ``optimizer/backbone_multiplier`` with former names replaced."""
+    return _in_path(path, present_place)
+
+
+def former_path(path: str) -> str:
+    """Return a path as versions before 0.2 spelled it."""
+    return _in_path(path, lambda place: _renamed_place(place, _PRESENT_KEYS))
+
+
+def _in_path(path: str, rename: Callable[[Place], Place]) -> str:
+    return "/".join(str(key) for key in rename(tuple(path.split("/"))))
+
+
+def _is_foreign(key: object) -> bool:
+    """Return whether what is below a key has names of its own."""
+    return key == "task" or "." in str(key)
+
+
+def _renamed_place(place: Place, names: Mapping[str, str]) -> Place:
+    renamed: list[str | int] = []
+    for index, key in enumerate(place):
+        if _is_foreign(key):
+            return (*renamed, *place[index:])
+        renamed.append(names.get(str(key), key))
+    return tuple(renamed)
+
+
+def _renamed(tree: Any, names: Mapping[str, str], place: Place) -> Any:
+    if isinstance(tree, list):
+        return [_renamed(item, names, (*place, index)) for index, item in enumerate(tree)]
+    if not isinstance(tree, Mapping):
+        return tree
+    renamed: dict[Any, Any] = {}
+    for key, value in tree.items():
+        present = names.get(key, key) if isinstance(key, str) else key
+        if present in renamed or (present != key and present in tree):
+            raise ConfigError(
+                [
+                    Problem(
+                        (*place, present), f"is given twice: '{key}' is its former name. Keep one."
+                    )
+                ]
+            )
+        inner = (*place, key if isinstance(key, int) else str(key))
+        renamed[present] = value if _is_foreign(key) else _renamed(value, names, inner)
+    return renamed
