@@ -19,12 +19,14 @@ help:
 study: .venv/installed
 	.venv/bin/python -m study.run --space digits $(ARGS)
 
-# Two processes: a test that trains may take a core of its own.
+# Two processes: one takes the slow tests, one after another, the other one the rest.
+PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup
+
 check: .venv/installed-test lint
-	.venv/bin/python -m pytest -n 2 -m "not slow and not cluster" $(ARGS)
+	$(PYTEST) -m "not slow and not cluster" $(ARGS)
 
 test: .venv/installed-test lint
-	.venv/bin/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 cluster-test: .venv/installed-test
 	.venv/bin/python -m pytest -m cluster -rs $(CLUSTER_TESTS) $(ARGS)

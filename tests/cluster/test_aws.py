@@ -29,6 +29,8 @@ from ray.autoscaler.tags import (
 from tests.cluster.clouds import BUCKET, REGION, set_up_account
 from tests.cluster.files import FOLDER, filled
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Course:

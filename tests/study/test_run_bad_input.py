@@ -323,6 +323,7 @@ def test_a_checkpoint_that_is_missing(place: Place) -> None:
     assert not place.out.exists()
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_downloaded(
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
@@ -350,11 +351,13 @@ WRONG_SIZE = (
 )
 
 
+@pytest.mark.slow
 def test_a_backbone_of_another_size(place: Place) -> None:
     place.change("backbone: small_cnn", "backbone: vit_tiny")
     assert place.fails() == WRONG_SIZE
 
 
+@pytest.mark.slow
 def test_a_backbone_of_another_size_alone_knows_it(
     place: Place,
     capsys: pytest.CaptureFixture[str],
@@ -377,6 +380,7 @@ def test_a_backbone_of_another_size_alone_knows_it(
     assert capsys.readouterr().err == WRONG_SIZE + "\n"
 
 
+@pytest.mark.slow
 def test_a_pretraining_without_data(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYN2REAL_DATA", raising=False)
     place.change(
@@ -587,6 +591,7 @@ def test_a_dry_run_tells_the_cost_of_all_tasks(place: Place) -> None:
     assert "cost for each of the tasks digits, synsl: at most 2 trials × 3 epochs" in said
 
 
+@pytest.mark.slow
 def test_the_data_of_all_tasks_are_looked_for_before_the_first_search(place: Place) -> None:
     place.change("task: digits", "tasks: [digits, synsl]")
     assert main(["--space", str(place.space), "--out", str(place.out)]) == 2

@@ -90,6 +90,7 @@ def test_a_simulation_spends_its_budget_and_repeats(
     assert (other != course).any()
 
 
+@pytest.mark.slow
 def test_what_a_search_needs_is_counted_up_to_the_random_search_s_median(
     digits: tuple[StudyConfig, SearchSpace], surrogate: Surrogate
 ) -> None:

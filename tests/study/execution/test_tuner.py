@@ -21,6 +21,7 @@ def test_keys_are_not_sent_with_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret-0123456789" not in str(actor._default_options)
 
 
+@pytest.mark.slow
 def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuner, "LOOK_SECONDS", 0.05)
     told: list[int] = []

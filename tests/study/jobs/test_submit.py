@@ -56,6 +56,7 @@ def test_a_space_of_one_s_own_goes_along(tmp_path: Path) -> None:
     assert (tmp_path / "given/tiny.yaml").read_bytes() == TINY.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_working_directory_runs_the_study_by_itself(tmp_path: Path) -> None:
     pack(submission("digits"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {

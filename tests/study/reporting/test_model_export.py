@@ -314,6 +314,7 @@ def test_weights_of_another_configuration_are_refused(
         load_model(folder)
 
 
+@pytest.mark.slow
 def test_neither_ray_nor_study_is_loaded(study: Study, models: dict[str, Path]) -> None:
     script = (
         "import sys; from trainables.predict import main; code = main(sys.argv[1:]); "

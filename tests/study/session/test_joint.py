@@ -308,6 +308,7 @@ def test_the_formula_stops_and_fails_trials(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "midst", "after"])
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_a_search_killed_at_any_write_loses_nothing(

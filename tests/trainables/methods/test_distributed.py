@@ -26,6 +26,8 @@ from trainables.methods import MCD, METHODS, RCA, Method
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.runtime.randomness import generator, seed_everything
 
+pytestmark = pytest.mark.slow
+
 NUM_STEPS = 3
 STEPS_PER_EPOCH = 2
 WORLD_SIZE = 2

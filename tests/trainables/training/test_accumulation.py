@@ -106,6 +106,7 @@ def test_what_a_batch_cannot_be_divided_into_is_an_error() -> None:
         config("dann", "vit_micro", 3)
 
 
+@pytest.mark.slow
 def test_a_trial_in_parts_runs(tmp_path: Path) -> None:
     *_, last = run_trial(config("dann", "vit_micro"), tmp_path / "trial", tmp_path / "cache")
     assert last.finished

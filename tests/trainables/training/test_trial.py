@@ -127,6 +127,7 @@ def test_evaluations_come_at_their_interval_and_at_the_end(tmp_path: Path, cache
     ]
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path, cache: Path) -> None:
     first, *_, last = run(
         tiny(
@@ -141,6 +142,7 @@ def test_training_learns(tmp_path: Path, cache: Path) -> None:
     assert last.metrics["loss/classification"] < 0.5 * first.metrics["loss/classification"]
 
 
+@pytest.mark.slow
 def test_a_trial_repeats_itself_bit_for_bit(tmp_path: Path, cache: Path) -> None:
     config = tiny(**CASES["mcd"])
     assert run(config, tmp_path / "a", cache) == run(config, tmp_path / "b", cache)
@@ -187,6 +189,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_trial_stopped_after_every_report_goes_on_bit_for_bit(
     tmp_path: Path,
@@ -291,6 +294,7 @@ def test_a_folder_of_another_trial_is_refused(tmp_path: Path, cache: Path) -> No
 # Target labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["dann", "mcd", "srdc"])
 def test_target_labels_change_no_weight_and_no_choice(
     tmp_path: Path,
@@ -696,6 +700,7 @@ print(sum(r.phase == "pretraining" for r in run_trial(read_trial_config(given), 
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_pretrain_once(tmp_path: Path, own_cache: Path) -> None:
     (tmp_path / "given.yaml").write_text(pretrained().to_yaml())
     processes = [
@@ -962,6 +967,7 @@ def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_two_workers_under_torchrun_train_one_trial(tmp_path: Path, cache: Path) -> None:
     config = tiny(
         method="dann", resources={"workers": 2}, evaluation={"max_images": 51, "test": True}

@@ -223,6 +223,7 @@ def test_the_command_writes_a_file_and_says_where(
     assert (tmp_path / "comparison.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_render_in_time_and_in_a_file_of_a_sane_size(tmp_path: Path) -> None:
     generate(tmp_path / "large", 1000)
     started = time.process_time()  # others may be using the machine
