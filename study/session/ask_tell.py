@@ -8,23 +8,25 @@ rungs that trials reached, and how each ended.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from study.config.study_config import StudyConfig
 from study.search.pruners import Rivals
 from study.search.samplers import make_sampler, resolve
 from study.spaces.conditions import Key
+from study.spaces.nodes import Rename, Scalar
 from study.spaces.search_space import SearchSpace
 from study.storage.lines import cut_torn_line
 from study.trials.records import Outcome
 from trainables.config import TrialConfig
+from trainables.configuration.former_keys import former_path, present_path
 from trainables.configuration.schema import validate
 from trainables.runtime.randomness import derive_seed
 
@@ -69,7 +71,6 @@ class Search:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
-        self.space = space
         self.conditions = study.conditions(space)
         self.sampler = resolve(study.sampler, space, study.num_trials)
         self.storage = _storage(journal)
@@ -79,6 +80,12 @@ class Search:
             load_if_exists=True,
             directions=["maximize"] if study.cost is None else ["maximize", "minimize"],
         )
+        # Parameters keep the names that the first version to write this storage gave them: under
+        # new names the sampler would not see the values of earlier trials.
+        names = {name for trial in self._trials() for name in (*trial.params, *_queued(trial))}
+        has_former = any(present_path(name) != name for name in names)
+        self.stored_name: Rename = former_path if has_former else str
+        self.space = replace(space, tree=space.tree.renamed(self.stored_name))
         for trial in self._trials(TrialState.RUNNING):
             if "config" not in trial.user_attrs:  # killed between drawing and noting
                 self._tell(trial.number, TrialState.FAIL)
@@ -92,7 +99,7 @@ class Search:
         a study's folder has one owner."""
         self.rivals = Rivals(self.config.pruner.config, self.config.seed)
         for trial in self._trials():
-            condition = self.conditions.key(trial.params)
+            condition = self.conditions.key(_params(trial))
             if "config" in trial.user_attrs:
                 self.drawn[condition] += 1
             for evaluation, value in trial.intermediate_values.items():
@@ -106,7 +113,9 @@ class Search:
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Has some values drawn next, after those that were queued before."""
-        self.optuna_study.enqueue_trial(dict(params))
+        self.optuna_study.enqueue_trial(
+            {self.stored_name(name): value for name, value in params.items()}
+        )
         self.num_queued += 1
 
     def ask(self) -> Suggestion:
@@ -129,8 +138,9 @@ class Search:
         self.num_queued = max(self.num_queued - 1, 0)
         config = self.space.sample(trial)
         trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
-        self.drawn[self.conditions.key(trial.params)] += 1
-        return Suggestion(trial.number, config, dict(trial.params))
+        params = _params(trial)
+        self.drawn[self.conditions.key(params)] += 1
+        return Suggestion(trial.number, config, params)
 
     def num_asked(self) -> int:
         """Trials drawn so far, whatever became of them."""
@@ -150,7 +160,7 @@ class Search:
             Suggestion(
                 trial.number,
                 validate(TrialConfig, json.loads(trial.user_attrs["config"])),
-                dict(trial.params),
+                _params(trial),
             )
             for trial in self._trials(TrialState.RUNNING)
         ]
@@ -169,7 +179,7 @@ class Search:
             return False
         # Methods learn at different speeds; stopping the slower one early would decide between
         # methods rather than between the settings of each.
-        condition = self.conditions.key(frozen.params)
+        condition = self.conditions.key(_params(frozen))
         # An optuna.Trial, made for a trial under way, would have the sampler look at all trials.
         if evaluation not in frozen.intermediate_values:
             self.storage.set_trial_intermediate_value(frozen._trial_id, evaluation, objective)
@@ -203,7 +213,7 @@ class Search:
             self.storage.set_trial_user_attr(frozen._trial_id, "reason", reason)
         values = [value for value in (objective, cost) if value is not None]
         self._tell(number, STATES[outcome], values)
-        self.rivals.on_end(self.conditions.key(frozen.params), self._trial(number))
+        self.rivals.on_end(self.conditions.key(_params(frozen)), self._trial(number))
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
         self.optuna_study.tell(
@@ -219,6 +229,17 @@ class Search:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna_study.get_trials(deepcopy=False, states=states or None)
+
+
+def _params(trial: BaseTrial | FrozenTrial) -> dict[str, Scalar]:
+    """Return the values that a trial drew, by their present names."""
+    return {present_path(name): value for name, value in trial.params.items()}
+
+
+def _queued(trial: FrozenTrial) -> Iterable[str]:
+    """Return the names of values that Optuna will give a waiting trial."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return fixed
 
 
 def _storage(journal: Path | None) -> BaseStorage:

@@ -1,7 +1,7 @@
 """The tree of open values below a search space: what can be drawn, and drawing it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import (
@@ -17,6 +17,8 @@ from trainables.configuration.schema import ConfigError, Problem
 Scalar = str | int | float | bool | None
 Params = Mapping[str, Scalar]
 """Open values that were drawn, by name."""
+Rename = Callable[[str], str]
+"""From a parameter's name to another one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Range:
         """Both ends."""
         yield {self.name: self.distribution.low}
         yield {self.name: self.distribution.high}
+
+    def renamed(self, rename: Rename) -> "Range":
+        """Return the same draw under another name."""
+        return replace(self, name=rename(self.name))
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
@@ -71,6 +77,11 @@ class Options:
         yield from ({self.name: option} for option in self.scalars)
         for name, branch in self.branches:
             yield from ({self.name: name, **below} for below in branch.probes())
+
+    def renamed(self, rename: Rename) -> "Options":
+        """Return the same draws under other names."""
+        branches = tuple((label, branch.renamed(rename)) for label, branch in self.branches)
+        return replace(self, name=rename(self.name), branches=branches)
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
@@ -110,6 +121,13 @@ class Group:
                 for name, value in column[min(row, len(column) - 1)].items()
             }
 
+    def renamed(self, rename: Rename) -> "Group":
+        """Return the same draws under other names."""
+        return Group(
+            tuple((key, child.renamed(rename)) for key, child in self.children),
+            None if self.cases is None else self.cases.renamed(rename),
+        )
+
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
         return {k: v for node in self.nodes for k, v in node.parameters().items()}
@@ -129,6 +147,10 @@ class Items:
         """Parameters in which each value of each item occurs at least once."""
         return self.group.probes()
 
+    def renamed(self, rename: Rename) -> "Items":
+        """Return the same draws under other names."""
+        return Items(self.group.renamed(rename))
+
     def parameters(self) -> dict[str, BaseDistribution]:
         """Every open value by name."""
         return self.group.parameters()
@@ -147,6 +169,10 @@ class Constant:
     def probes(self) -> Iterator[Params]:
         """There is nothing to try."""
         yield {}
+
+    def renamed(self, rename: Rename) -> "Constant":
+        """Return itself: nothing is drawn."""
+        return self
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """None."""
