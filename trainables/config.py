@@ -17,6 +17,7 @@ from pydantic import (
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.configuration.former_keys import with_former_keys, with_present_keys
 from trainables.configuration.paths import PathText
 from trainables.configuration.schema import (
     BaseConfig,
@@ -181,7 +182,7 @@ class TrialConfig(BaseConfig):
     """Channel statistics that images are normalised with."""
     batch_size: PositiveInt = 64
     """Images of a step from each domain, over all workers."""
-    accumulation: PositiveInt = 1
+    gradient_accumulation_steps: PositiveInt = 1
     """Parts in which each worker computes its share of a batch, one after another, where memory is
     short. Only for methods whose losses are means over samples (``supervised``,
     ``no_adaptation``, ``dann``) and networks without BatchNorm: there the step is the same."""
@@ -200,6 +201,11 @@ class TrialConfig(BaseConfig):
     seed: int = 0
     """Decides initial weights, order and augmentation of images, and dropout."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, values: object) -> object:
+        return with_present_keys(values)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.batch_size % self.resources.workers:
@@ -207,16 +213,21 @@ class TrialConfig(BaseConfig):
                 f"batch_size {self.batch_size} must be a multiple of the "
                 f"{self.resources.workers} workers that share it."
             )
-        if self.batch_size // self.resources.workers % self.accumulation:
+        if self.batch_size // self.resources.workers % self.gradient_accumulation_steps:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of workers × "
-                f"accumulation, {self.resources.workers} × {self.accumulation}."
+                f"gradient_accumulation_steps, {self.resources.workers} × "
+                f"{self.gradient_accumulation_steps}."
             )
         return self
 
     def identity(self) -> str:
-        """A digest that equal configurations share, however they were written."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """A digest that equal configurations share, however they were written.
+
+        Settings go by their former names: a new name trains no other network.
+        """
+        settings = with_former_keys(self.model_dump(mode="json"))
+        text = json.dumps(settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -239,7 +250,7 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
         augmentation=settings.augmentation,
         normalization=config.normalization,
         batch_size=settings.batch_size,
-        accumulation=config.accumulation,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         selection=SelectionConfig(

@@ -158,7 +158,7 @@ def _choice(looks: Sequence[_Looked], scores: NDArray[np.float64]) -> int:
     Evaluations above the source floor go before those below; complete trials before stopped
     ones, these before failed ones; at equal scores the earlier one.
     """
-    order = ("failed", "stopped", "complete")
+    order = ("failed", "pruned", "complete")
     return max(
         range(len(looks)),
         key=lambda i: (looks[i].is_eligible, order.index(looks[i].trial.outcome), scores[i], -i),

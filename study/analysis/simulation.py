@@ -157,7 +157,7 @@ def simulate(
         if done + 1 == len(curve):
             search.finish(suggestion.number, "complete", objective, None)
         elif stops:
-            search.finish(suggestion.number, "stopped", objective, None)
+            search.finish(suggestion.number, "pruned", objective, None)
         else:
             running.append((suggestion, curve, done + 1))
     return np.maximum.accumulate(best)

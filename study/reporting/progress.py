@@ -16,7 +16,7 @@ from trainables.training.trial import Report
 
 log = logging.getLogger(__name__)
 
-WORDS: dict[Outcome, str] = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
+WORDS: dict[Outcome, str] = {"complete": "done", "pruned": "stopped early", "failed": "failed"}
 """What outcomes are called."""
 
 

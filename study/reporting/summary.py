@@ -103,7 +103,7 @@ def _columns(comparison: Comparison) -> dict[str, str]:
 
 
 def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool) -> None:
-    counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "stopped", "failed"))
+    counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "pruned", "failed"))
     table.add_row(
         row.name.replace("no_adaptation + target", "+ target"),
         *(percent(row.metrics.get(name), row.num_seeds) for name in columns),

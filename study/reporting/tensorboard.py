@@ -18,7 +18,7 @@ from trainables.training.trial import Report
 
 STATUS = {
     "complete": api_pb2.STATUS_SUCCESS,
-    "stopped": api_pb2.STATUS_SUCCESS,
+    "pruned": api_pb2.STATUS_SUCCESS,
     "failed": api_pb2.STATUS_FAILURE,
 }
 """TensorBoard has no word for stopped early: the column ``outcome`` says it."""

@@ -32,7 +32,7 @@ from trainables.runtime.randomness import derive_seed
 
 STATES: dict[Outcome, TrialState] = {
     "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
+    "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
 """What Optuna calls them."""

@@ -181,9 +181,9 @@ class Session:
         )
         siblings = self.runs.siblings(run) if is_pruned else []
         if report.finished:
-            self._end({run.id: "complete", **dict.fromkeys(siblings, "stopped")})
+            self._end({run.id: "complete", **dict.fromkeys(siblings, "pruned")})
         elif is_pruned:
-            self._end(dict.fromkeys([run.id, *siblings], "stopped"))
+            self._end(dict.fromkeys([run.id, *siblings], "pruned"))
         return is_pruned or report.finished
 
     def _ranked(self, run: RunningTrial, report: Report) -> Report:

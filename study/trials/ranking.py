@@ -75,7 +75,7 @@ class Run(Protocol):
         """So far."""
 
     @property
-    def least_objective(self) -> float | None:
+    def objective_floor(self) -> float | None:
         """Below it, the source is not learned."""
 
 
@@ -110,7 +110,7 @@ def _least(run: Run, joint: Joint | None) -> float:
     """What its value is not below where the source is learned."""
     if joint == "mean_rank":
         return 0.0
-    return float("-inf") if run.least_objective is None else run.least_objective
+    return float("-inf") if run.objective_floor is None else run.objective_floor
 
 
 def mean_over_tasks(values: Sequence[float], leasts: Sequence[float]) -> float:

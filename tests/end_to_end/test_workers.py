@@ -79,7 +79,7 @@ def test_trials_end_as_they_should(
     assert outcomes == {
         "0000": ("complete", 0),
         "0001": ("complete", 1),
-        "0002": ("stopped" if stops else "complete", 0),
+        "0002": ("pruned" if stops else "complete", 0),
         "0003": ("failed", 0),
     }
     assert stops, "choose another seed: nothing is stopped early"

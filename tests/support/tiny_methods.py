@@ -64,7 +64,7 @@ def tiny_method(
     seed_everything(0, "heads")
     optimizer = OptimizerConfig(
         learning_rate=2 * BACKBONE_RATE,
-        backbone_multiplier=0.5,
+        backbone_lr_multiplier=0.5,
         weight_decay=WEIGHT_DECAY,
         clip_norm=clip_norm,
     )

@@ -26,7 +26,7 @@ class OptimizerConfig(BaseConfig):
     """``sgd`` (with momentum, no Nesterov), ``adam`` or ``adamw``."""
     learning_rate: PositiveFloat = 1e-4
     """Of the heads, at the schedule's factor 1."""
-    backbone_multiplier: NonNegativeFloat = 1.0
+    backbone_lr_multiplier: NonNegativeFloat = 1.0
     """Multiplies the learning rate of the backbone; the paper uses 0.1 when it is pre-trained."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """SGD's momentum, or Adam's beta 1."""
@@ -137,7 +137,7 @@ def optimizer_factory(config: OptimizerConfig) -> MakeOptimizer:
         heads: Iterable[nn.Parameter] = (),
         momentum: float | None = None,
     ) -> Optimizer:
-        rates = (config.learning_rate * config.backbone_multiplier, config.learning_rate)
+        rates = (config.learning_rate * config.backbone_lr_multiplier, config.learning_rate)
         groups = [
             {"params": list(parameters), "lr": rate, "initial_lr": rate}
             for parameters, rate in zip((backbone, heads), rates, strict=True)

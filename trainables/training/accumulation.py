@@ -24,19 +24,19 @@ def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:
     Raises:
         ValueError: A loss is of the batch as a whole, or a layer normalises by it.
     """
-    num_parts, name = config.accumulation, config.method.name
+    num_parts, name = config.gradient_accumulation_steps, config.method.name
     if num_parts == 1:
         return
     if not look_up(METHODS, name, "method").supports_accumulation:
         raise ValueError(
-            f"accumulation {num_parts}: method '{name}' has losses of the batch as a "
-            "whole, which its parts don't add up to. Use accumulation: 1 and a "
+            f"gradient_accumulation_steps {num_parts}: method '{name}' has losses of the batch as "
+            "a whole, which its parts don't add up to. Use gradient_accumulation_steps: 1 and a "
             "smaller batch_size, or more workers."
         )
     if has_batchnorm(backbone):
         raise ValueError(
-            f"accumulation {num_parts}: the network has BatchNorm, which would "
-            "normalise by parts of a batch. Use accumulation: 1, or a backbone "
+            f"gradient_accumulation_steps {num_parts}: the network has BatchNorm, which would "
+            "normalise by parts of a batch. Use gradient_accumulation_steps: 1, or a backbone "
             "without it (vit_*, deit_*, mixer_*)."
         )
 

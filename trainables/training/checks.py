@@ -42,7 +42,9 @@ def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
         domains = look_up(TASKS, task.name, "task").load(task.config, cache)
         for trial in trials:
             check_domains(trial, domains)
-        distinct = {repr((t.backbone, t.method.name, t.accumulation)): t for t in trials}
+        distinct = {
+            repr((t.backbone, t.method.name, t.gradient_accumulation_steps)): t for t in trials
+        }
         for trial in distinct.values():
             _check_backbone(trial, domains.geometry.crop_size)
 

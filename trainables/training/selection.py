@@ -29,7 +29,7 @@ def objectives(
     if is_average(selection):
         return average_ranks(selection, evaluations, evaluations)
     name = selection.criterion.name
-    least = least_objective(selection, num_classes)
+    least = objective_floor(selection, num_classes)
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
     return [
         least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
@@ -37,7 +37,7 @@ def objectives(
     ]
 
 
-def least_objective(selection: SelectionConfig, num_classes: int) -> float:
+def objective_floor(selection: SelectionConfig, num_classes: int) -> float:
     """What an evaluation is worth at least, if only the source is learned."""
     if is_average(selection):
         return 0.0

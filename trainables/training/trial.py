@@ -7,7 +7,7 @@ folder goes on from the last evaluation, bit for bit.
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -42,7 +42,7 @@ from trainables.runtime.randomness import seed_everything
 from trainables.tasks import TASKS, Domains
 from trainables.training.accumulation import check_accumulation, update_in_parts
 from trainables.training.evaluator import Evaluator
-from trainables.training.selection import least_objective, objectives
+from trainables.training.selection import objective_floor, objectives
 
 Phase = Literal["pretraining", "training", "test"]
 
@@ -77,9 +77,17 @@ class Report:
     """Processor time of its worker processes so far."""
     finished: bool
     """Whether this is the trial's last report."""
-    least_objective: float | None = None
+    objective_floor: float | None = None
     """Below it, the source of the best checkpoint is not learned; unknown in reports of earlier
     versions."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Report":
+        """Restore a report from a checkpoint, also from one that version 0.1 wrote."""
+        present = dict(values)
+        if "least_objective" in present:
+            present["objective_floor"] = present.pop("least_objective")
+        return cls(**present)
 
 
 def run_trial(
@@ -288,7 +296,7 @@ class _Training:
 
     def reports(self) -> Iterator[Report]:
         """Repeats the reports of what is done, then trains from there to the end."""
-        yield from [Report(**values) for values in self.progress.reports]
+        yield from map(Report.read, self.progress.reports)
         batches = self._batches(self.progress.step)
         losses = _LossMeans(self.runtime)
         for step in range(self.progress.step, self.num_steps):
@@ -306,9 +314,11 @@ class _Training:
                 self.clock.restart()
 
     def _update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        if self.config.accumulation == 1:
+        if self.config.gradient_accumulation_steps == 1:
             return self.method.update(batch, progress)
-        return update_in_parts(self.method, batch, progress, self.config.accumulation)
+        return update_in_parts(
+            self.method, batch, progress, self.config.gradient_accumulation_steps
+        )
 
     def _evaluate(self, losses: dict[str, float]) -> Report:
         evaluation, accuracies = self.meter.evaluation()
@@ -374,7 +384,7 @@ class _Training:
             seconds=self.progress.seconds,
             cpu_seconds=self.progress.cpu_seconds,
             finished=last and (phase == "test" or not self.config.evaluation.test),
-            least_objective=least_objective(self.config.selection, len(self.domains.classes)),
+            objective_floor=objective_floor(self.config.selection, len(self.domains.classes)),
         )
         self.progress.reports.append(asdict(report))
         return report

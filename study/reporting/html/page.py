@@ -33,7 +33,7 @@ from study.reporting.summary import (
 from study.trials.ranking import Rank
 from study.trials.records import TrialRecord
 
-OUTCOMES = ("complete", "stopped", "failed")
+OUTCOMES = ("complete", "pruned", "failed")
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_without_labels_criteria_are_compared_with_each_other() -> None:
 def test_choices_are_made_as_winners_are() -> None:
     """Above the floor before below it, complete before stopped, earlier before later."""
     low = record("0000", {"bnm": [0.9], "snd": [1.0], "oracle": [0.1]}, source=[0.3])
-    stopped = record("0001", {"bnm": [0.8], "snd": [1.0], "oracle": [0.2]}, outcome="stopped")
+    stopped = record("0001", {"bnm": [0.8], "snd": [1.0], "oracle": [0.2]}, outcome="pruned")
     complete = record("0002", {"bnm": [0.5, 0.7], "snd": [1.0, 1.0], "oracle": [0.3, 0.4]})
     later = record("0003", {"bnm": [0.7], "snd": [1.0], "oracle": [0.5]})
     result = agreement([later, complete, stopped, low])

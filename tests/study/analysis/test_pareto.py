@@ -76,7 +76,7 @@ def test_who_is_on_the_front(points: list[tuple[float, float]], front: list[str]
     "other",
     [
         record("0001", 0.9, 1.0, outcome="failed"),
-        record("0001", 0.9, 1.0, outcome="stopped"),
+        record("0001", 0.9, 1.0, outcome="pruned"),
         record("final-dann-seed1", 0.9, 1.0, stage="final"),
         record("0001", 0.5, 0.0).model_copy(update={"same_as": "0000"}),
         make_record("0001", [], outcome="failed"),

@@ -186,7 +186,7 @@ def test_a_whole_study_reads_from_start_to_end(tmp_path: Path, clock: Clock) -> 
     shown = Shown(tmp_path, False, pruner={"asha": {"reduction_factor": 2}}, sampler="tpe")
     records = run_to_end(shown.session)
     lines = shown.printed()
-    words = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
+    words = {"complete": "done", "pruned": "stopped early", "failed": "failed"}
     ends = [line for line in lines if "running ·" in line]
     assert len(ends) == len(records)
     for line, record in zip(ends, records, strict=True):

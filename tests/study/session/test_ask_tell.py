@@ -117,7 +117,7 @@ def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, outcomes", [("tpe", ["complete", "stopped"]), ("gp", ["complete", "complete"])]
+    "name, outcomes", [("tpe", ["complete", "pruned"]), ("gp", ["complete", "complete"])]
 )
 def test_the_random_start_lasts_until_enough_trials_have_finished(
     tmp_path: Path,
@@ -213,7 +213,7 @@ def ended(search: Search, outcome: str, value: float | None) -> Suggestion:
 def test_states_are_truthful(tmp_path: Path) -> None:
     search = open_search(tmp_path, pruner="none")
     ended(search, "complete", 0.75)
-    ended(search, "stopped", 0.5)
+    ended(search, "pruned", 0.5)
     ended(search, "failed", 0.5)
     search.ask()
     complete, stopped, failed, running = as_optuna_sees_it(tmp_path)
@@ -309,10 +309,10 @@ def test_the_median_is_not_of_trials_that_run_or_were_stopped(tmp_path: Path) ->
         search={"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}},
     )
     trials = [search.ask().number for _ in range(4)]
-    for number, outcome in ((trials[0], "stopped"), (trials[1], None)):
+    for number, outcome in ((trials[0], "pruned"), (trials[1], None)):
         assert not search.report(number, 1, 0.9)
         if outcome:
-            search.finish(number, "stopped", 0.9, None)
+            search.finish(number, "pruned", 0.9, None)
     assert not search.report(trials[2], 1, 0.5)
     search.finish(trials[2], "complete", 0.5, None)
     assert search.report(trials[3], 1, 0.4)

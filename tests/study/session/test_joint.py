@@ -173,7 +173,7 @@ def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
 def test_trials_that_were_stopped_on_one_task_come_after_complete_ones() -> None:
     runs = [
         make_record(f"0000-{A}", [0.9]),
-        make_record(f"0000-{B}", [0.9], outcome="stopped"),
+        make_record(f"0000-{B}", [0.9], outcome="pruned"),
         make_record(f"0001-{A}", [0.1]),
         make_record(f"0001-{B}", [0.1]),
         make_record(f"0002-{A}", [0.9]),
@@ -196,8 +196,8 @@ def test_a_trial_is_stopped_as_a_whole(tmp_path: Path) -> None:
     assert not report(session, bad[0], 0.1, last=False)  # not by one task alone
     assert report(session, bad[1], 0.1, last=False)
     assert {r.id: r.outcome for r in session.records} == {
-        bad[0].id: "stopped",
-        bad[1].id: "stopped",
+        bad[0].id: "pruned",
+        bad[1].id: "pruned",
     }
     assert told(session)[1].state == TrialState.PRUNED
     folder = session.study_folder.trial(bad[0].id)

@@ -82,7 +82,7 @@ def test_a_study_ends_with_all_its_trials_and_final_runs(tmp_path: Path) -> None
 def test_the_formula_gives_all_outcomes(tmp_path: Path) -> None:
     """Else the tests below would test little."""
     outcomes = Counter(record.outcome for record in run_to_end(open_session(tmp_path)))
-    assert set(outcomes) == {"complete", "stopped", "failed"}
+    assert set(outcomes) == {"complete", "pruned", "failed"}
 
 
 def test_a_record_holds_what_its_trial_reported(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_pruner_s_word_ends_a_trial(tmp_path: Path) -> None:
     )
     assert not session.on_report(first.id, good)
     assert session.on_report(second.id, bad)
-    assert session.records[0].outcome == "stopped" and second.id not in session.live
+    assert session.records[0].outcome == "pruned" and second.id not in session.live
 
 
 def test_a_trial_that_finishes_at_a_rung_is_complete(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_the_winner_is_the_best_by_the_criterion() -> None:
     "other",
     [
         make_record("0000", [0.9], outcome="failed"),
-        make_record("0000", [0.9], outcome="stopped"),
+        make_record("0000", [0.9], outcome="pruned"),
         make_record("final-dann-seed1", [0.9], stage="final"),
         make_record("0000", [], outcome="failed"),
         make_record("0002", [0.5]),
@@ -270,8 +270,8 @@ def test_who_does_not_win(other: TrialRecord) -> None:
 def test_a_stopped_trial_wins_where_none_is_complete() -> None:
     records = [
         make_record("0000", [0.9], outcome="failed"),
-        make_record("0001", [0.2], outcome="stopped"),
-        make_record("0002", [0.4], outcome="stopped"),
+        make_record("0001", [0.2], outcome="pruned"),
+        make_record("0002", [0.4], outcome="pruned"),
     ]
     assert winners(records)["dann"].id == "0002"
 
@@ -456,7 +456,7 @@ def test_a_study_killed_at_any_write_takes_the_same_course(
     count = KillAtWrite(0, moment)
     monkeypatch.setattr(os, "fsync", count)
     expected = run_to_end(open_session(tmp_path / "whole", **settings))
-    assert {record.outcome for record in expected} == {"complete", "stopped", "failed"}
+    assert {record.outcome for record in expected} == {"complete", "pruned", "failed"}
     for number in range(1, count.count + 1):
         folder = tmp_path / str(number)
         checkpoints: dict[str, int] = {}

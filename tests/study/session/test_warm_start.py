@@ -53,7 +53,7 @@ def test_the_best_of_each_condition_come_in_turn(tmp_path: Path) -> None:
         record("0001", 0.9, "dann", 0.02),
         record("0002", 0.7, "dann", 0.03),
         record("0003", 0.1, "no_adaptation", 0.04),
-        record("0004", 0.95, "dann", 0.05, outcome="stopped"),
+        record("0004", 0.95, "dann", 0.05, outcome="pruned"),
         record("0005", 0.99, "dann", 0.06, outcome="failed"),
         record("final-dann-seed1", 0.99, "dann", 0.07, stage="final"),
     )

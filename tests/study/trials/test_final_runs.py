@@ -311,7 +311,11 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_difference() ->
     winner, run = make_record("0000", [0.5]), final("final-dann-seed1")
 
     def earlier(record: TrialRecord) -> TrialRecord:
-        config = {key: value for key, value in record.config.items() if key != "accumulation"}
+        config = {
+            key: value
+            for key, value in record.config.items()
+            if key != "gradient_accumulation_steps"
+        }
         return record.model_copy(update={"config": config, "identity": "0" * 16})
 
     for one, other in (
@@ -322,7 +326,11 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_difference() ->
         assert finals_of([one], [other]) == [other]
     assert (
         finals_of(
-            [winner.model_copy(update={"config": {**winner.config, "accumulation": 2}})],
+            [
+                winner.model_copy(
+                    update={"config": {**winner.config, "gradient_accumulation_steps": 2}}
+                )
+            ],
             [earlier(run)],
         )
         == []

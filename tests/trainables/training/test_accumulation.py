@@ -78,7 +78,7 @@ def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
             "method": method,
             "backbone": backbone,
             "batch_size": BATCH_SIZE,
-            "accumulation": num_parts,
+            "gradient_accumulation_steps": num_parts,
             "schedule": {"num_epochs": 1},
         },
     )
@@ -87,8 +87,12 @@ def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
 @pytest.mark.parametrize(
     ("method", "backbone", "message"),
     [
-        ("mcd", "vit_micro", "accumulation 2: method 'mcd' has losses of the batch as a whole"),
-        ("dann", "small_cnn", "accumulation 2: the network has BatchNorm"),
+        (
+            "mcd",
+            "vit_micro",
+            "gradient_accumulation_steps 2: method 'mcd' has losses of the batch as a whole",
+        ),
+        ("dann", "small_cnn", "gradient_accumulation_steps 2: the network has BatchNorm"),
     ],
 )
 def test_where_it_would_be_another_step_it_is_an_error(
@@ -101,7 +105,9 @@ def test_where_it_would_be_another_step_it_is_an_error(
 def test_what_a_batch_cannot_be_divided_into_is_an_error() -> None:
     with pytest.raises(
         ValueError,
-        match=re.escape("batch_size 8 must be a multiple of workers × accumulation, 1 × 3."),
+        match=re.escape(
+            "batch_size 8 must be a multiple of workers × gradient_accumulation_steps, 1 × 3."
+        ),
     ):
         config("dann", "vit_micro", 3)
 

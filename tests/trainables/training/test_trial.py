@@ -589,7 +589,7 @@ def test_a_pretrained_trial_starts_from_the_pretrained_backbone(
     tmp_path: Path,
     own_cache: Path,
 ) -> None:
-    still = {"algorithm": "sgd", "learning_rate": 1e-3, "backbone_multiplier": 0.0}
+    still = {"algorithm": "sgd", "learning_rate": 1e-3, "backbone_lr_multiplier": 0.0}
     run(pretrained(optimizer=still), tmp_path / "a", own_cache)
     (made,) = (own_cache / "pretraining").glob("*")
     expected, actual = weights(made, "best.pt"), weights(tmp_path / "a")
@@ -732,7 +732,7 @@ def test_a_trial_starts_from_a_checkpoint_of_another(tmp_path: Path, cache: Path
     run(tiny(seed=1), tmp_path / "first", cache)
     config = tiny(
         initialization={"checkpoint": {"path": str(tmp_path / "first" / "best.pt")}},
-        optimizer={"algorithm": "sgd", "backbone_multiplier": 0.0},
+        optimizer={"algorithm": "sgd", "backbone_lr_multiplier": 0.0},
     )
     run(config, tmp_path / "second", cache)
     first, second = weights(tmp_path / "first", "best.pt"), weights(tmp_path / "second")
