@@ -10,7 +10,7 @@ from trainables.methods.disclusterda import DisClusterDA
 from trainables.methods.mcd import MCD
 from trainables.methods.rca import RCA
 from trainables.methods.srdc import SRDC
-from trainables.methods.supervised import Supervised
+from trainables.methods.supervised import NO_ADAPTATION, Supervised
 from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
@@ -19,7 +19,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "disclusterda": DisClusterDA,
     "mcd": MCD,
-    "no_adaptation": Supervised,
+    NO_ADAPTATION: Supervised,
     "rca": RCA,
     "srdc": SRDC,
     "supervised": Supervised,
@@ -29,6 +29,7 @@ __all__ = [
     "DANN",
     "MCD",
     "METHODS",
+    "NO_ADAPTATION",
     "RCA",
     "SRDC",
     "Backbone",

@@ -1,5 +1,6 @@
 """What a method is."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,19 @@ class Method(ABC):
     output_layers: Sequence[nn.Linear]
     """The last layer of the main classifier, or of each head that it averages: its weights are
     the classes' vectors, ``(K, D)``, that the transfer score looks at."""
+
+    def __init_subclass__(cls) -> None:
+        """Accept the name that :attr:`supports_accumulation` had in version 0.1."""
+        super().__init_subclass__()
+        own = vars(cls)
+        if "losses_add_up" in own and "supports_accumulation" not in own:
+            warnings.warn(
+                f"{cls.__module__}.{cls.__qualname__}: losses_add_up is now "
+                "supports_accumulation; its former name goes with version 0.3.",
+                DeprecationWarning,
+                stacklevel=3,  # the frame above is ABCMeta's
+            )
+            cls.supports_accumulation = own["losses_add_up"]
 
     @abstractmethod
     def __init__(

@@ -11,10 +11,14 @@ from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
 
+NO_ADAPTATION = "no_adaptation"
+"""Name of :class:`Supervised` among adaptation methods, which are compared with it."""
+
 
 @final
 class Supervised(Method):
-    """Cross entropy on the source; as an adaptation method the paper calls it No Adaptation."""
+    """Cross entropy on the source, CE(s); the paper calls it No Adaptation where a target exists.
+    """
 
     uses_target = False
     supports_accumulation = True
