@@ -5,6 +5,7 @@ from typing import final
 from pydantic import Field, NonNegativeFloat
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -37,8 +38,8 @@ class StrongAugmentation(Augmentation):
         """Largest standard deviation of the blur in pixels; the least is 0.1."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         assert isinstance(config, StrongAugmentation.Config)
         jitter = v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
         blur = v2.GaussianBlur(_kernel_size(config.blur_radius), (0.1, config.blur_radius))

@@ -5,6 +5,7 @@ from typing import final
 from pydantic import Field
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -28,8 +29,8 @@ class TrivialAugment(Augmentation):
         """How often an image gets an operation."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         assert isinstance(config, TrivialAugment.Config)
         return v2.Compose(
             [

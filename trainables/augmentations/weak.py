@@ -4,6 +4,7 @@ from typing import final
 
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -14,8 +15,8 @@ class WeakAugmentation(Augmentation):
     """Resize, random crop, flip."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         return v2.Compose(
             [
                 v2.Resize(geometry.resize_size, antialias=True),

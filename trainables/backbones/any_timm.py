@@ -3,6 +3,7 @@
 from typing import final
 
 from pydantic import Field, PositiveInt
+from typing_extensions import override
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -27,8 +28,8 @@ class AnyTimm(Architecture):
     def __init__(self) -> None:
         self.imagenet_weights = "timm, by the network's name"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
         assert isinstance(config, AnyTimm.Config)
         settings: dict[str, int | float] = {}
         if config.image_size is not None:

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import nn
 from torchvision.models import get_model
+from typing_extensions import override
 
 from trainables.backbones.base import Architecture, BackboneConfig, no_download
 from trainables.nn.networks import Backbone
@@ -21,6 +22,7 @@ class ResNet(Architecture):
         self.name = f"resnet{depth}"
         self.imagenet_weights = "torchvision IMAGENET1K_V1"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
         """See :class:`Architecture`; accepts images of any size."""
         try:

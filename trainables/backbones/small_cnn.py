@@ -4,6 +4,7 @@ from typing import final
 
 from pydantic import PositiveInt
 from torch import nn
+from typing_extensions import override
 
 from trainables.backbones.base import Architecture, BackboneConfig
 from trainables.nn.networks import Backbone
@@ -25,6 +26,7 @@ class SmallCNN(Architecture):
         feature_dim: PositiveInt = 128
         """Length of the feature vector."""
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
         """See :class:`Architecture`; accepts images of any size from 8 pixels."""
         assert isinstance(config, SmallCNN.Config)

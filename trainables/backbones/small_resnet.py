@@ -5,6 +5,7 @@ from typing import final
 from pydantic import PositiveInt
 from torch import nn
 from torchvision.models.resnet import BasicBlock
+from typing_extensions import override
 
 from trainables.backbones.base import Architecture, BackboneConfig
 from trainables.nn.networks import Backbone
@@ -29,6 +30,7 @@ class SmallResNet(Architecture):
         """Side to which the last feature map is averaged before it is flattened: where a stroke is
         matters to which digit it makes. 1 is the paper's."""
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
         """See :class:`Architecture`; accepts images of any size from 4 pixels."""
         assert isinstance(config, SmallResNet.Config)

@@ -4,6 +4,7 @@ from typing import final
 
 import timm
 from pydantic import Field, PositiveInt
+from typing_extensions import override
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -57,8 +58,8 @@ class VisionTransformer(Architecture):
         self.weights = weights
         self.imagenet_weights = weights and f"timm {weights}"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
         assert isinstance(config, VisionTransformer.Config)
         image_size = config.image_size or self.image_size
         patch_size = config.patch_size or self.patch_size

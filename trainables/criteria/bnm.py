@@ -3,6 +3,7 @@
 from typing import final
 
 import torch
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -16,11 +17,12 @@ class BNM(Criterion):
     arXiv:2208.07360. Large where predictions are both confident and diverse.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``(0, 1]``; at most ``sqrt(K/N)`` for N images of K classes."""
         probabilities = evaluation.target.logits.double().softmax(dim=1)
         return float(torch.linalg.matrix_norm(probabilities, ord="nuc")) / len(probabilities)
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return 0.0

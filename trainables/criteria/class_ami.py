@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.criteria._order import own_order
 from trainables.criteria.base import Criterion
@@ -21,6 +22,7 @@ class ClassAMI(Criterion):
     scaled to length 1 first, so that clusters differ in direction, as classes do.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """At most 1; about 0 for labels that have nothing to do with the clusters."""
         # Here, because it takes a second that a process without this criterion need not wait for.
@@ -36,6 +38,7 @@ class ClassAMI(Criterion):
             -1.0,
         )
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; a score below it counts as -1, which takes tiny samples."""
         return -1.0

@@ -4,6 +4,7 @@ from typing import final
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -41,10 +42,12 @@ class ClassConfusion(Criterion):
     The paper trains with it on batches; here it is computed once over the whole sample.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[-1, 0]``."""
         return -float(class_confusion(evaluation.target.logits.double()))
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; rounding may take a score of -1 a little below."""
         return -1.0 - 1e-9

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria._density_ratio import density_ratio
 from trainables.criteria._dev_risk import LEAST_SCORE, source_losses, weighted_risk
 from trainables.criteria.base import Criterion
@@ -21,11 +23,12 @@ class DEV(Criterion):
     An estimate without bounds: a few images with large weights can decide it.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """Minus a risk; its expectation is at most 0, itself it may be above."""
         weights = density_ratio(evaluation.source.features, evaluation.target.features)
         return max(-weighted_risk(weights, source_losses(evaluation)), LEAST_SCORE)
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return LEAST_SCORE

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria._density_ratio import density_ratio
 from trainables.criteria._dev_risk import LEAST_SCORE, source_losses, weighted_risk
 from trainables.criteria.base import Criterion
@@ -18,12 +20,13 @@ class DEVN(Criterion):
     no estimate of the target's loss. Everything else is as in :class:`trainables.criteria.DEV`.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """Minus a weighted loss with its control variate."""
         weights = density_ratio(evaluation.source.features, evaluation.target.features)
         risk = weighted_risk(weights / weights.max(), source_losses(evaluation))
         return max(-risk, LEAST_SCORE)
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return LEAST_SCORE

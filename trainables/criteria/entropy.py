@@ -3,6 +3,8 @@
 import math
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
 from trainables.nn.losses import entropy
@@ -15,10 +17,11 @@ class Entropy(Criterion):
     A network that calls every image the same class with certainty scores best.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[-ln K, 0]``."""
         return -float(entropy(evaluation.target.logits))
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return -math.log(num_classes)

@@ -3,6 +3,8 @@
 import math
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -16,10 +18,12 @@ class InformationMaximization(Criterion):
     Musgrave et al., 2022, arXiv:2208.07360).
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, ln K]``."""
         return mutual_information(evaluation.target.logits)
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; rounding may take a score of 0 a little below."""
         return -1e-3 * math.log(num_classes)

@@ -3,6 +3,7 @@
 from typing import final
 
 from torch import Tensor
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -19,6 +20,7 @@ class MixVal(Criterion):
     A probe without mixtures, as across classes where all images get the same class, counts as 0.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, 1]``."""
         mixtures = evaluation.mixtures
@@ -27,8 +29,8 @@ class MixVal(Criterion):
         right = mixtures.logits.argmax(dim=1) == first
         return (_rate(right[first == second]) + _rate(right[first != second])) / 2
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return 0.0
 
 

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria.base import LabelReadingCriterion
 from trainables.data.evaluation import OracleEvaluation, classification_metrics
 
@@ -13,12 +15,13 @@ class Oracle(LabelReadingCriterion):
     What it chooses is an upper bound that nobody without labels can reach.
     """
 
+    @override
     def score(self, evaluation: OracleEvaluation) -> float:
         """In ``[0, 1]``."""
         return classification_metrics(evaluation.target_val.logits, evaluation.target_val_labels)[
             "accuracy"
         ]
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`LabelReadingCriterion`."""
         return 0.0

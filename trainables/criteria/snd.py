@@ -5,6 +5,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -47,11 +48,12 @@ class SND(Criterion):
     the same class scores best.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, ln(N - 1)]`` for N images."""
         probabilities = evaluation.target.logits.softmax(dim=1)
         return float(soft_neighbourhood_density(probabilities))
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return 0.0

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation, classification_metrics
 
@@ -10,12 +12,13 @@ from trainables.data.evaluation import Evaluation, classification_metrics
 class SourceValidation(Criterion):
     """Source validation accuracy: blind to the target, the baseline of criteria."""
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[0, 1]``."""
         return classification_metrics(evaluation.source.logits, evaluation.source_labels)[
             "accuracy"
         ]
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return 0.0

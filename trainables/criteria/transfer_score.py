@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
@@ -68,6 +69,7 @@ class TransferScore(Criterion):
     last one, several heads (MCD's) by the mean of their U.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
         """In ``[-theta_0², 2]``."""
         target = evaluation.target
@@ -78,6 +80,7 @@ class TransferScore(Criterion):
             - _unevenness(evaluation.class_weights)
         )
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
         """See :class:`Criterion`; rounding may take information of 0 a little below."""
         return -(math.acos(-1 / (num_classes - 1)) ** 2) - 1e-3

@@ -1,6 +1,8 @@
-"""Methods by name. A new one is a file here and a line in the table.
+"""Training and adaptation methods: one file each, named in the table ``METHODS``.
 
-Whoever writes one imports from here, ``from trainables.methods import Method, Batch``.
+A method imports ``base`` and the packages below: ``nn``, ``data``, ``checkpointing``, ``runtime``
+and ``configuration``; never another method or another table. Plugins import all they need from
+here: ``from trainables.methods import Method, MethodConfig, Batch``.
 """
 
 from trainables.data.batch import Batch, EpochViews

@@ -7,6 +7,7 @@ from typing import Annotated, Self, final
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
+from typing_extensions import override
 
 from trainables.configuration.paths import PathText
 from trainables.configuration.schema import nearest
@@ -67,8 +68,8 @@ class Folders(Task):
             return self
 
     @staticmethod
+    @override
     def load(config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, Folders.Config)
         source = _Tree.open("source", config.source)
         target = _Tree.open("target", config.target)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.array_cache import cached_array
 from trainables.data.geometry import Geometry
@@ -130,8 +131,8 @@ class Digits(Task):
         between decay geometrically. 1 keeps all scans. Its other sets stay balanced."""
 
     @staticmethod
+    @override
     def load(config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, Digits.Config)
         book = _PictureBook(config.seed, cache)
         source_train, source_val = _source(config, book)

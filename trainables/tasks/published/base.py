@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
+from typing_extensions import override
 
 from trainables.configuration.paths import PathText, absolute_path
 from trainables.data.array_cache import cached_array
@@ -119,8 +120,8 @@ class PublishedTask(Task):
         """
 
     @classmethod
+    @override
     def load(cls, config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, PublishedConfig)
         layout = cls.layout(config)
         # All folders are compared with the classes before any image is read.

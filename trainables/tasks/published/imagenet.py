@@ -4,6 +4,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, final
 
+from typing_extensions import override
+
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
 from trainables.tasks.published._class_list import ClassList
@@ -39,8 +41,8 @@ class ImageNet(PublishedTask):
         """Tree of renders of the ten classes that are added to their photographs; null: none."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, ImageNet.Config)
         if config.synthetic is not None and config.subset == "imagenet":
             raise ValueError(

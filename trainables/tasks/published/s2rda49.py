@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.tasks.base import TaskConfig
 from trainables.tasks.published._s2rda import S2RDA_49, S2RDAConfig, s2rda_layout
 from trainables.tasks.published.base import Layout, PublishedTask
@@ -15,7 +17,7 @@ class S2RDA49(PublishedTask):
         """S2RDA's."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, S2RDA49.Config)
         return s2rda_layout(config, S2RDA_49, "S2RDA-49", "s2rda49", 30_262, 30_273)

@@ -2,6 +2,8 @@
 
 from typing import final
 
+from typing_extensions import override
+
 from trainables.tasks.base import TaskConfig
 from trainables.tasks.published._s2rda import S2RDA_49, S2RDAConfig, s2rda_layout
 from trainables.tasks.published.base import Layout, PublishedTask
@@ -30,7 +32,7 @@ class S2RDAMS39(PublishedTask):
         """S2RDA's."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, S2RDAMS39.Config)
         return s2rda_layout(config, S2RDA_MS_39, "S2RDA-MS-39", "s2rda_ms39", 20_859, 20_876)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import final
 
 from pydantic import Field
+from typing_extensions import override
 
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
@@ -66,8 +67,8 @@ class SubVisDA10(PublishedTask):
         are for the criterion named oracle."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, SubVisDA10.Config)
         root = folder_with(data_root(config), config.source, _FOLDERS)
         classes = ClassList(

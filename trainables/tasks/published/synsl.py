@@ -4,6 +4,7 @@ from functools import partial
 from typing import Annotated, final
 
 from pydantic import Field
+from typing_extensions import override
 
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
@@ -39,8 +40,8 @@ class SynSL(PublishedTask):
         """Trees to measure on, by name; leave out those that are not downloaded."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, SynSL.Config)
         root, classes = data_root(config), TEN_CLASSES.with_aliases(config.aliases)
         published = (
