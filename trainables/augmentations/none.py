@@ -11,7 +11,7 @@ from trainables.data.geometry import Geometry
 
 @final
 class NoAugmentation(Augmentation):
-    """Resize and centre crop, the same as at test time."""
+    """Resize and centre crop, as at test time."""
 
     @staticmethod
     @override

@@ -1,4 +1,4 @@
-"""The paper's weak augmentation."""
+"""Weak augmentation, as in the paper."""
 
 from typing import final
 
@@ -12,7 +12,7 @@ from trainables.data.geometry import Geometry
 
 @final
 class WeakAugmentation(Augmentation):
-    """Resize, random crop, flip."""
+    """Resize, random crop and flip."""
 
     @staticmethod
     @override

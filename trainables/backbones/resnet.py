@@ -1,4 +1,4 @@
-"""Residual networks of torchvision."""
+"""Residual networks, built by torchvision."""
 
 from typing import final
 
@@ -15,7 +15,7 @@ class ResNet(Architecture):
     """ResNet (He et al., CVPR 2016, arXiv:1512.03385) without its classifier.
 
     Args:
-        depth: 18, 34, 50, 101 or 152.
+        depth: Number of layers, 18, 34, 50, 101 or 152.
     """
 
     def __init__(self, depth: int) -> None:
@@ -24,7 +24,7 @@ class ResNet(Architecture):
 
     @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`; accepts images of any size."""
+        """Build the network, which accepts images of any size."""
         try:
             network = get_model(self.name, weights="IMAGENET1K_V1" if imagenet else None)
         except OSError as error:  # urllib's URLError is one

@@ -12,14 +12,14 @@ from trainables.nn.networks import Backbone
 
 @final
 class SmallCNN(Architecture):
-    """Three 3×3 convolutions, each with batch normalisation, ReLU and pooling, and a wide layer.
+    """Three 3×3 convolutions, each with BatchNorm, ReLU and pooling, and a dense layer.
 
-    Made for the embedded task. Where a stroke is matters to which digit it makes, so the last
-    feature map is flattened rather than averaged.
+    It is made for the embedded task ``digits``: as a digit depends on where its strokes are, the
+    last feature map is flattened instead of averaged.
     """
 
     class Config(BackboneConfig):
-        """The defaults are ours."""
+        """The defaults are those of this project."""
 
         width: PositiveInt = 16
         """Channels of the first layer; the next two have twice and four times as many."""
@@ -28,7 +28,7 @@ class SmallCNN(Architecture):
 
     @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`; accepts images of any size from 8 pixels."""
+        """Build the network, which accepts images of at least 8 × 8 pixels."""
         assert isinstance(config, SmallCNN.Config)
         if imagenet:
             raise ValueError(

@@ -12,12 +12,12 @@ from trainables.data.evaluation import OracleEvaluation, classification_metrics
 class Oracle(LabelReadingCriterion):
     """Target validation accuracy: the only criterion that reads target labels.
 
-    What it chooses is an upper bound that nobody without labels can reach.
+    Its choice is an upper bound for selection without target labels.
     """
 
     @override
     def score(self, evaluation: OracleEvaluation) -> float:
-        """In ``[0, 1]``."""
+        """Return a score in ``[0, 1]``."""
         return classification_metrics(evaluation.target_val.logits, evaluation.target_val_labels)[
             "accuracy"
         ]

@@ -10,11 +10,11 @@ from trainables.data.evaluation import Evaluation, classification_metrics
 
 @final
 class SourceValidation(Criterion):
-    """Source validation accuracy: blind to the target, the baseline of criteria."""
+    """Source validation accuracy, which ignores the target: the baseline for criteria."""
 
     @override
     def score(self, evaluation: Evaluation) -> float:
-        """In ``[0, 1]``."""
+        """Return a score in ``[0, 1]``."""
         return classification_metrics(evaluation.source.logits, evaluation.source_labels)[
             "accuracy"
         ]
