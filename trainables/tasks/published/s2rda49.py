@@ -1,4 +1,4 @@
-"""S2RDA-49: from renders of ShapeNet's models to photographs of 49 classes."""
+"""S2RDA-49: from renders of ShapeNet models to photographs, in 49 classes."""
 
 from typing import final
 
@@ -11,10 +11,13 @@ from trainables.tasks.published.base import Layout, PublishedTask
 
 @final
 class S2RDA49(PublishedTask):
-    """Adapts on unlabelled photographs; the published val part is for the oracle, test is last."""
+    """Adaptation from renders to unlabelled photographs.
+
+    Only the oracle reads the labels of the published val part; the test part is evaluated once.
+    """
 
     class Config(S2RDAConfig):
-        """S2RDA's."""
+        """``source`` is relative to the folder of the data set, which is ``root`` or in it."""
 
     @staticmethod
     @override
