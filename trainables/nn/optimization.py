@@ -48,8 +48,8 @@ class ScheduleConfig(BaseConfig):
     """Length of training in optimisation steps, instead of ``num_epochs`` (set that to null)."""
     decay: Literal["dann", "cosine", "linear", "step", "exponential", "constant"] = "dann"
     """Decay of the learning rate. ``dann``: ``(1 + 10·e/E)^-0.75`` in epoch e of E; ``cosine`` and
-    ``linear``: to 0; ``step``: × ``decay_factor`` at each of ``decay_epochs``; ``exponential``:
-    × ``decay_factor`` every ``decay_interval`` steps, never below 0.01."""
+    ``linear``: to 0; ``step``: × ``decay_factor`` after each of ``decay_epochs``;
+    ``exponential``: × ``decay_factor`` every ``decay_interval`` steps, never below 0.01."""
     per: Literal["epoch", "step"] = "epoch"
     """When learning rate and adaptation weights change: every epoch (as in the release) or every
     step (as in the methods' own papers)."""
@@ -59,7 +59,7 @@ class ScheduleConfig(BaseConfig):
     decay_factor: float = Field(0.1, gt=0, le=1)
     """Factor of each decay by ``step`` or ``exponential``."""
     decay_epochs: tuple[PositiveInt, ...] = Field((10, 15), strict=False)
-    """Epochs, counted from 1 as in the release, at whose start ``step`` decays."""
+    """Epochs, counted from 1 as in the release, after which ``step`` decays."""
     decay_interval: PositiveInt = 1
     """Steps between the decays of ``exponential``, counted from the end of the warm-up."""
 
