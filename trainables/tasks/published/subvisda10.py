@@ -57,7 +57,7 @@ class SubVisDA10(PublishedTask):
     """
 
     class Config(AdaptationConfig):
-        """``source`` and ``target`` are relative to VisDA-2017, ``root`` or a folder in it."""
+        """Trees are relative to the folder of VisDA-2017, which is ``root`` or in it."""
 
         source: str = "train"
         """Path of the tree of renders."""
