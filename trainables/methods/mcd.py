@@ -63,7 +63,7 @@ class MCD(Method):
         hidden_dim: PositiveInt = 1000
         """Width of the two hidden layers of each classifier."""
         dropout: float = Field(0.5, ge=0, lt=1)
-        """Dropout probability before each hidden layer."""
+        """Dropout rate before each hidden layer."""
         generator_momentum: float = Field(0.0, ge=0, lt=1)
         """SGD momentum, or Adam's beta 1, of the generator's optimizer."""
 

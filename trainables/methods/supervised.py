@@ -18,7 +18,7 @@ NO_ADAPTATION = "no_adaptation"
 
 @final
 class Supervised(Method):
-    """Cross entropy on the source, ``CE(s)``; as an adaptation method, No Adaptation."""
+    """Supervised training on the source by ``CE(s)``; the paper's baseline No Adaptation."""
 
     uses_target = False
     supports_accumulation = True

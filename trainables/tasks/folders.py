@@ -37,12 +37,12 @@ class Folders(Task):
         """Only ``source`` and ``target`` are required."""
 
         source: PathText
-        """Path of the tree of labelled source images."""
+        """Tree of the labelled source."""
         target: PathText
-        """Path of a tree of target images, or of one folder of unlabelled images. Adaptation sees
+        """Tree of target images, or one folder of unlabelled images. Adaptation sees
         all images but never their labels or paths: renaming or moving them changes no weights."""
         test_sets: dict[str, PathText] = {}
-        """Paths of further trees, by name, that are evaluated as test sets."""
+        """Further trees, by name, that are evaluated as test sets."""
         classes: Annotated[tuple[str, ...], Field(strict=False)] | None = None
         """Names of the classes in the order of the labels; null: the source's folders, sorted.
         Trees other than the source may lack classes."""
