@@ -1,4 +1,11 @@
-"""Runs one trial; knows nothing of searching and works without Ray.
+"""Training and evaluation of one trial, without Ray and without knowledge of searches.
+
+Packages, from the top: ``inference``, ``training``, the module ``config``, the tables
+(``methods``, ``backbones``, ``augmentations``, ``criteria``, ``tasks``), ``nn``, ``data``,
+``checkpointing``, ``runtime``, ``configuration``. Each imports only those after it; none imports
+``study``.
+Modules directly in this folder are commands, the trainable for Ray (the only one that imports
+Ray), ``config`` and ``former_names``.
 
 >>> from pathlib import Path
 >>> from trainables import run_trial, read_trial_config
@@ -31,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Gives the error of a trial by its former name, too."""
+    """Return the error of a trial by its former name, with a warning."""
     if name != "TrialFailed":
         raise AttributeError(f"module 'trainables' has no attribute '{name}'")
     warnings.warn(

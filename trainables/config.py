@@ -28,7 +28,7 @@ from trainables.configuration.schema import (
     validate,
 )
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
-from trainables.methods import METHODS, MethodConfig
+from trainables.methods import METHODS, NO_ADAPTATION, MethodConfig
 from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
 from trainables.tasks import TASKS, TaskConfig
 
@@ -167,7 +167,7 @@ class TrialConfig(BaseConfig):
 
     task: TaskChoice
     """The data."""
-    method: MethodChoice = default_choice(METHODS, "no_adaptation")
+    method: MethodChoice = default_choice(METHODS, NO_ADAPTATION)
     """The training algorithm."""
     backbone: BackboneChoice = default_choice(BACKBONES, "resnet50")
     """The feature extractor."""

@@ -1,6 +1,9 @@
-"""Augmentations by name. A new one is a file here and a line in the table.
+"""Augmentations of training images: one file each, named in the table ``AUGMENTATIONS``.
 
-Whoever writes one imports from here, ``from trainables.augmentations import Augmentation``.
+An augmentation imports ``base`` and the packages below: ``nn``, ``data``, ``checkpointing``,
+``runtime`` and ``configuration``; never another augmentation or another table. (``consistency``,
+which is no entry, builds on ``weak``.) Plugins import all they need from here:
+``from trainables.augmentations import Augmentation, AugmentationConfig, Geometry``.
 """
 
 from trainables.augmentations.base import (

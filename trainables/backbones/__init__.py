@@ -1,6 +1,8 @@
-"""Backbones by name. A new one is a file here and a line in the table.
+"""Backbones: one file for each family, and one entry for each network in ``BACKBONES``.
 
-Whoever writes one imports from here: ``from trainables.backbones import Architecture, Backbone``.
+An entry imports ``base``, ``_from_timm`` and the packages below: ``nn``, ``data``,
+``checkpointing``, ``runtime`` and ``configuration``; never another entry or another table. Plugins
+import all they need from here: ``from trainables.backbones import Architecture, Backbone``.
 """
 
 from trainables.backbones.any_timm import AnyTimm

@@ -1,6 +1,9 @@
-"""Selection criteria by name. A new one is a file here and a line in the table.
+"""Selection criteria: one file each, named in the table ``CRITERIA``.
 
-Whoever writes one imports from here: ``from trainables.criteria import Criterion, Evaluation``.
+A criterion imports ``base``, this package's private modules and the packages below: ``nn``,
+``data``, ``checkpointing``, ``runtime`` and ``configuration``; never another criterion or another
+table. Plugins import all they need from here: ``from trainables.criteria import Criterion,
+Evaluation``.
 """
 
 from trainables.criteria.base import Criterion, LabelReadingCriterion
@@ -38,7 +41,7 @@ SELECTORS: dict[str, type[Criterion] | type[LabelReadingCriterion] | type[RankAv
     **CRITERIA,
     "rank_average": RankAverage,
 }
-"""Everything that can choose checkpoints and trials."""
+"""Everything that can select checkpoints and trials: criteria, and averages of their ranks."""
 
 __all__ = [
     "BNM",

@@ -1,6 +1,8 @@
-"""Methods by name. A new one is a file here and a line in the table.
+"""Training and adaptation methods: one file each, named in the table ``METHODS``.
 
-Whoever writes one imports from here, ``from trainables.methods import Method, Batch``.
+A method imports ``base`` and the packages below: ``nn``, ``data``, ``checkpointing``, ``runtime``
+and ``configuration``; never another method or another table. Plugins import all they need from
+here: ``from trainables.methods import Method, MethodConfig, Batch``.
 """
 
 from trainables.data.batch import Batch, EpochViews
@@ -10,7 +12,7 @@ from trainables.methods.disclusterda import DisClusterDA
 from trainables.methods.mcd import MCD
 from trainables.methods.rca import RCA
 from trainables.methods.srdc import SRDC
-from trainables.methods.supervised import Supervised
+from trainables.methods.supervised import NO_ADAPTATION, Supervised
 from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
@@ -19,7 +21,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "disclusterda": DisClusterDA,
     "mcd": MCD,
-    "no_adaptation": Supervised,
+    NO_ADAPTATION: Supervised,
     "rca": RCA,
     "srdc": SRDC,
     "supervised": Supervised,
@@ -29,6 +31,7 @@ __all__ = [
     "DANN",
     "MCD",
     "METHODS",
+    "NO_ADAPTATION",
     "RCA",
     "SRDC",
     "Backbone",

@@ -1,6 +1,10 @@
-"""Tasks by name. A new one is a file here and a line in the table.
+"""Tasks, which open a labelled source and an unlabelled target; named in the table ``TASKS``.
 
-Whoever writes one imports from here: ``from trainables.tasks import Task, TaskConfig, Domains``.
+A task is one file, or a package of its own (``digits/``); ``published/`` holds the published data
+sets. It imports ``base``, private modules and the packages below: ``nn``, ``data``,
+``checkpointing``, ``runtime`` and ``configuration``; never another task or another table.
+``check`` is a command. Plugins import all they need from here: ``from trainables.tasks import
+Task, TaskConfig, Domains``.
 """
 
 from trainables.configuration.paths import PathText
