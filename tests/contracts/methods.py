@@ -76,9 +76,9 @@ class MethodContract:
         resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
         actual = _train(resumed, range(stop, LAST_STEPS), data)
         message = (
-            f"A method resumed from its state after step {stop} must take the same steps. Register "
-            "what it remembers as buffers or parameters of networks, and list every optimizer "
-            "in optimizers"
+            f"A method resumed from its state after step {stop} must take the same steps: what it "
+            "remembers must be a buffer or parameter of networks, and every optimizer in "
+            "optimizers"
         )
         _assert_equal_states(whole, resumed, message)
         assert actual == expected, f"{message}; losses differ."
