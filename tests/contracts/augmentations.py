@@ -1,6 +1,5 @@
 """What every augmentation must keep to."""
 
-import pickle
 import random
 from collections.abc import Mapping
 from typing import ClassVar
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from tests.contracts.configuration import check_config
+from tests.contracts.common import check_config, sent_to_another_process
 from trainables.augmentations import Augmentation, AugmentationConfig, Geometry
 from trainables.configuration.schema import validate
 from trainables.runtime.randomness import generator, seed_everything
@@ -91,7 +90,7 @@ class AugmentationContract:
         transform = self._build(GEOMETRY)
         seed_everything(0, "augmentation")
         expected = transform(picture(30, 40))
-        copy = pickle.loads(pickle.dumps(transform))
+        copy = sent_to_another_process(transform, "The transform")
         seed_everything(0, "augmentation")
         assert torch.equal(copy(picture(30, 40)), expected), (
             "A pickled transform must do what the original does."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.configuration import check_config
+from tests.contracts.common import check_config
 from trainables.backbones import Architecture, Backbone, BackboneConfig
 from trainables.configuration.schema import validate
 from trainables.runtime.randomness import generator, seed_everything

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.contracts.configuration import check_config
+from tests.contracts.common import check_config
 from tests.support.evaluations import NUM_CLASSES, an_evaluation, blobs, collapsed
 from trainables.criteria import (
     Criterion,
@@ -100,7 +100,7 @@ class CriterionContract:
 
     def test_a_constant_for_each_image_does_not_matter(self) -> None:
         def shifted(predictions: Predictions) -> Predictions:
-            constants = torch.linspace(-5, 5, len(predictions.logits))[:, None]
+            constants = torch.linspace(-5, 7, len(predictions.logits))[:, None]  # mean not 0
             return replace(predictions, logits=predictions.logits + constants)
 
         evaluation = an_evaluation()

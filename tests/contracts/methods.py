@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from tests.contracts.configuration import check_config
+from tests.contracts.common import check_config
 from tests.contracts.workers import run_on_workers
 from tests.support.tiny_methods import (
     FEATURE_DIM,

@@ -1,6 +1,5 @@
 """What every task must keep to."""
 
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.configuration import check_config
+from tests.contracts.common import check_config, sent_to_another_process
 from trainables.augmentations import evaluation_transform
 from trainables.configuration.schema import validate
 from trainables.tasks import (
@@ -138,7 +137,7 @@ class TaskContract:
 
     def test_images_can_be_sent_to_loader_processes(self, domains: Domains) -> None:
         for name, images in _all(domains):
-            copy = pickle.loads(pickle.dumps(images))
+            copy = sent_to_another_process(images, name)
             assert len(copy) == len(images) and torch.equal(copy[0], images[0]), (
                 f"The pickled images of {name} must be those of the original."
             )

@@ -1,8 +1,12 @@
-"""What the settings of every entry must keep to, whatever its table."""
+"""What entries must keep to whatever their table."""
 
+import pickle
 from collections.abc import Mapping
+from typing import TypeVar
 
 from trainables.configuration.schema import BaseConfig, Configured, validate
+
+T = TypeVar("T")
 
 
 def check_config(
@@ -28,3 +32,23 @@ def check_config(
         f"{name} must read what it stores in records, but does not: {stored}."
     )
     config_class.model_json_schema()
+
+
+def sent_to_another_process(value: T, what: str) -> T:
+    """Return a copy as a loader process would receive it.
+
+    Args:
+        value: The object to send.
+        what: What it is, for the message.
+
+    Raises:
+        AssertionError: It cannot be pickled.
+    """
+    try:
+        copy: T = pickle.loads(pickle.dumps(value))
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        raise AssertionError(
+            f"{what} cannot be pickled, which loader_workers need: {error}. Use classes and "
+            "functions of a module, and open files when they are read."
+        ) from error
+    return copy
