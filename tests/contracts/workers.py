@@ -62,7 +62,8 @@ def _stop() -> None:
 
 def _join(rank: int, rendezvous: str) -> None:
     torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    if sys.platform == "linux":
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # a host name need not resolve
     dist.init_process_group(
         "gloo",
         init_method=f"file://{rendezvous}",
