@@ -108,15 +108,16 @@ def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
         entry: EntryT = vars(import_module(module))[attribute]
     except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
         raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
-    base = next(iter(table.values()))
-    family = (
-        next(c for c in type.mro(base) if c.__module__.endswith(".base"))
-        if isinstance(base, type)
-        else type(base)
-    )
-    fits = issubclass(entry, family) if isinstance(entry, type) else isinstance(entry, family)
-    if not fits:
-        raise ValueError(f"{kind} '{name}' must be a {family.__module__}.{family.__name__}.")
+    first = next(iter(table.values()))
+    ancestors = type.mro(first if isinstance(first, type) else type(first))
+    family = next((c for c in ancestors if c.__module__.endswith(".base")), ancestors[0])
+    rule = f"{kind} '{name}' must be a {family.__module__}.{family.__name__}"
+    if isinstance(first, type):
+        if not (isinstance(entry, type) and issubclass(entry, family)):
+            raise ValueError(f"{rule}.")
+    elif not isinstance(entry, family):
+        hint = ": an instance, not the class" if isinstance(entry, type) else ""
+        raise ValueError(f"{rule}{hint}.")
     return entry
 
 

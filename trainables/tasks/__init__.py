@@ -10,7 +10,13 @@ Task, TaskConfig, Domains``.
 from trainables.configuration.paths import PathText
 from trainables.data.geometry import Geometry
 from trainables.data.image_files import find_images, read_image
-from trainables.data.images import Images, LabelledImages, TensorImages, UnlabelledImages
+from trainables.data.images import (
+    Images,
+    LabelledImages,
+    TensorImages,
+    UnlabelledImages,
+    stratified_split,
+)
 from trainables.tasks.base import Domains, Task, TaskConfig
 from trainables.tasks.digits import Digits
 from trainables.tasks.folders import Folders
@@ -52,5 +58,6 @@ __all__ = [
     "UnlabelledImages",
     "find_images",
     "read_image",
+    "stratified_split",
     "using_data_folder",
 ]

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from trainables.augmentations import AUGMENTATIONS, Augmentation, AugmentationConfig, Geometry
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, Architecture, Backbone, BackboneConfig
 from trainables.config import TrialConfig
 from trainables.configuration.schema import (
     BaseConfig,
@@ -256,6 +256,23 @@ def test_a_dotted_name_of_something_else(name: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         look_up(METHODS, name, "method")
     assert str(caught.value).startswith(message)
+
+
+class OwnNetwork(Architecture):
+    """A user's own backbone."""
+
+    def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
+        """Flattens images of 2 × 2 pixels."""
+        return Backbone(nn.Flatten(), 12)
+
+
+own_network = OwnNetwork()
+
+
+def test_a_user_s_own_backbone_is_an_instance() -> None:
+    assert look_up(BACKBONES, f"{__name__}.own_network", "backbone") is own_network
+    with pytest.raises(ValueError, match="base.Architecture: an instance, not the class.$"):
+        look_up(BACKBONES, f"{__name__}.OwnNetwork", "backbone")
 
 
 def test_a_backbone_must_be_an_architecture() -> None:
