@@ -27,7 +27,8 @@ from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
-from trainables.training.trial import Report, TrialError, run_trial
+from trainables.training.report import Report, TrialError
+from trainables.training.trial import run_trial
 
 
 def main(arguments: list[str] | None = None) -> int:

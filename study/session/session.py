@@ -29,8 +29,8 @@ from study.trials.records import Outcome, RecordFile, Stage, TrialRecord, cost_o
 from study.trials.running_trial import RunningTrial, final_run, make_record, search_id
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.trial_folder import TrialFolder
+from trainables.training.report import Report
 from trainables.training.selection import Metrics, is_average
-from trainables.training.trial import Report
 
 
 class Observer(Protocol):

@@ -27,7 +27,10 @@ from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
 from trainables.run import main
 from trainables.training import trial as trial_module
-from trainables.training.trial import Report, TrialError, open_domains, run_trial
+from trainables.training.domains import open_domains
+from trainables.training.report import Report, TrialError
+from trainables.training.trainer import Trainer
+from trainables.training.trial import run_trial
 
 ROOT = Path(__file__).parents[3]
 PRETRAINING: dict[str, Any] = {
@@ -161,7 +164,7 @@ def test_time_spent_by_the_reader_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("trainables.training.trial.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.training.progress.time.monotonic", lambda: now[0])
     seconds = []
     for report in run_trial(tiny(), tmp_path, cache):
         seconds.append(report.seconds)
@@ -258,7 +261,7 @@ def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module._Training, "_save", kill)
+        patch.setattr(Trainer, "_save", kill)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "killed", cache)
     assert (tmp_path / "killed" / "best.pt").exists()

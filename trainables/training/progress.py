@@ -1,0 +1,77 @@
+"""What a trial accumulates between reports: its progress, its loss terms and its time."""
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.runtime.distributed import Runtime
+from trainables.training.report import TrialError
+
+
+@dataclass
+class Progress:
+    """What a trial carries from report to report, beside its method's state."""
+
+    step: int = 0
+    evaluation: int = 0
+    objective: float = -math.inf
+    best_evaluation: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    reports: list[dict[str, Any]] = field(default_factory=list)
+
+
+class LossMeans:
+    """Means of loss terms over steps and workers, summed on the device without waiting for it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Counts one step."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+
+    def take(self, step: int) -> dict[str, float]:
+        """The means since the last call.
+
+        Raises:
+            TrialError: One of them is not finite.
+        """
+        names = sorted(self.sums)
+        sums = torch.stack([self.sums[name].double() for name in names])[None]
+        means = self.runtime.all_gather(sums).mean(dim=0) / self.steps
+        for name, mean in zip(names, means.tolist(), strict=True):
+            if not math.isfinite(mean):
+                raise TrialError(f"loss '{name}' is {mean} by step {step + 1}.")
+        self.sums, self.steps = {}, 0
+        return {f"loss/{name}": mean for name, mean in zip(names, means.tolist(), strict=True)}
+
+
+class Stopwatch:
+    """Wall-clock and processor time since the last lap."""
+
+    wall: float
+    cpu: float
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time since the last lap: it was the reader's of the reports."""
+        self.wall, self.cpu = time.monotonic(), time.process_time()
+
+    def lap(self, runtime: Runtime) -> tuple[float, float]:
+        """Seconds of this process, and processor seconds of all workers."""
+        wall, cpu = time.monotonic(), time.process_time()
+        mine = torch.tensor([cpu - self.cpu], device=runtime.device, dtype=torch.float64)
+        elapsed = wall - self.wall
+        self.wall, self.cpu = wall, cpu
+        return elapsed, float(runtime.all_gather(mine).sum())
