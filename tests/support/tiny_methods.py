@@ -11,6 +11,7 @@ from trainables.nn.networks import Backbone
 from trainables.nn.optimization import OptimizerConfig, optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import generator, seed_everything
+from trainables.training.accumulation import GradientAccumulation
 
 NUM_CLASSES = 3
 BATCH_SIZE = 8
@@ -57,6 +58,7 @@ def tiny_method(
     runtime: Runtime | None = None,
     *,
     clip_norm: float | None = 0.5,
+    accumulation: GradientAccumulation | None = None,
     **settings: object,
 ) -> Method:
     """A method of :data:`CASES` with further settings; its heads are the same at each call."""
@@ -73,7 +75,7 @@ def tiny_method(
         entry.Config.model_validate({**config, **settings}),
         backbone,
         NUM_CLASSES,
-        optimizer_factory(optimizer),
+        (accumulation or GradientAccumulation(1)).wrap(optimizer_factory(optimizer)),
         runtime or Runtime(),
     )
 

@@ -1,4 +1,4 @@
-"""A trial's data, checked against what its method and criterion read."""
+"""A trial's data, checked against what its method and criteria read."""
 
 from pathlib import Path
 
@@ -10,11 +10,14 @@ from trainables.tasks import TASKS, Domains
 
 
 def open_domains(config: TrialConfig, cache: Path) -> Domains:
-    """Opens the trial's task.
+    """Open the data of a trial's task.
+
+    Args:
+        config: The trial's configuration.
+        cache: The folder that trials share.
 
     Raises:
-        ValueError: The data are not as they should be, or method or criterion need a target, or
-            its labels, and the task has none.
+        ValueError: The data are missing or damaged, or lack what method or criterion read.
     """
     domains = look_up(TASKS, config.task.name, "task").load(config.task.config, cache)
     check_domains(config, domains)
@@ -22,10 +25,10 @@ def open_domains(config: TrialConfig, cache: Path) -> Domains:
 
 
 def check_domains(config: TrialConfig, domains: Domains) -> None:
-    """Whether a task's data have what the trial's method and criterion read.
+    """Raise if a task's data lack what the trial's method and criterion read.
 
     Raises:
-        ValueError: They need a target, or its labels, and the task has none.
+        ValueError: They read a target, or its labels, and the task has none.
     """
     if look_up(METHODS, config.method.name, "method").uses_target and not domains.target_train:
         raise ValueError(
@@ -38,7 +41,11 @@ def check_domains(config: TrialConfig, domains: Domains) -> None:
 def usable_criteria(
     config: TrialConfig, domains: Domains
 ) -> dict[str, Criterion | LabelReadingCriterion]:
-    """Every criterion that the task's data allow; the selecting ones have to be among them."""
+    """Return every criterion that the task's data allow, by name.
+
+    Raises:
+        ValueError: The criterion that selects checkpoints is not among them.
+    """
     own = criteria_of(config.selection.criterion)
     entries = {**CRITERIA, **{name: look_up(CRITERIA, name, "criterion") for name in own}}
     if domains.target_train is None:

@@ -1,4 +1,4 @@
-"""What a trial accumulates between reports: its progress, its loss terms and its time."""
+"""What a trial accumulates between reports: its progress, its losses and its time."""
 
 import math
 import time
@@ -14,19 +14,29 @@ from trainables.training.report import TrialError
 
 @dataclass
 class Progress:
-    """What a trial carries from report to report, beside its method's state."""
+    """The state of a trial that is not its method's; a checkpoint holds both."""
 
     step: int = 0
+    """Steps done."""
     evaluation: int = 0
+    """Evaluations done."""
     objective: float = -math.inf
+    """Objective of the best evaluation so far."""
     best_evaluation: int = 0
+    """Number of that evaluation, from 1; 0 before the first."""
     seconds: float = 0.0
+    """Wall-clock time, interruptions left out."""
     cpu_seconds: float = 0.0
+    """Processor time of all workers."""
     reports: list[dict[str, Any]] = field(default_factory=list)
+    """Reports of the training and test phases, as dictionaries."""
 
 
 class LossMeans:
-    """Means of loss terms over steps and workers, summed on the device without waiting for it."""
+    """Means of loss terms over steps and workers.
+
+    Sums stay on the device: reading them after every step would wait for the GPU each time.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -34,13 +44,16 @@ class LossMeans:
         self.steps = 0
 
     def add(self, losses: dict[str, Tensor]) -> None:
-        """Counts one step."""
+        """Add the losses of one step."""
         for name, value in losses.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
 
     def take(self, step: int) -> dict[str, float]:
-        """The means since the last call.
+        """Return the means since the last call, by ``loss/<name>``, and start over.
+
+        Args:
+            step: The number of the last step, from 0, for the message.
 
         Raises:
             TrialError: One of them is not finite.
@@ -65,11 +78,11 @@ class Stopwatch:
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out the time since the last lap: it was the reader's of the reports."""
+        """Leave out the time since the last lap, which the reader of the reports took."""
         self.wall, self.cpu = time.monotonic(), time.process_time()
 
     def lap(self, runtime: Runtime) -> tuple[float, float]:
-        """Seconds of this process, and processor seconds of all workers."""
+        """Return seconds of this process, and processor seconds of all workers."""
         wall, cpu = time.monotonic(), time.process_time()
         mine = torch.tensor([cpu - self.cpu], device=runtime.device, dtype=torch.float64)
         elapsed = wall - self.wall

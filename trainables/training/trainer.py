@@ -1,21 +1,16 @@
-"""The training loop of a trial: update, evaluate, choose, report, save."""
+"""The training loop of a trial: update, evaluate, select, report, save."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor
-
-from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view, normalize
 from trainables.checkpointing.trial_folder import TrialFolder, load_tensors
 from trainables.config import TrialConfig
-from trainables.configuration.schema import Choice, look_up
+from trainables.configuration.schema import look_up
 from trainables.criteria import Criterion
-from trainables.data.batch import Batch
 from trainables.data.evaluation import Evaluation, OracleEvaluation
-from trainables.data.images import Images
-from trainables.data.loading import Samples, num_batches, training_stream
+from trainables.data.loading import num_batches
 from trainables.methods import METHODS, Method
 from trainables.nn.networks import Backbone
 from trainables.nn.optimization import (
@@ -27,7 +22,8 @@ from trainables.nn.optimization import (
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import seed_everything
 from trainables.tasks import Domains
-from trainables.training.accumulation import check_accumulation, update_in_parts
+from trainables.training.accumulation import GradientAccumulation, check_accumulation
+from trainables.training.batches import TrainingBatches
 from trainables.training.domains import usable_criteria
 from trainables.training.evaluator import Evaluator
 from trainables.training.progress import LossMeans, Progress, Stopwatch
@@ -36,7 +32,19 @@ from trainables.training.selection import least_objective, objectives
 
 
 class Trainer:
-    """A method, its data, and the loop."""
+    """A method in training; continues from the folder's last checkpoint if there is one.
+
+    Args:
+        config: The trial's configuration.
+        domains: The task's data.
+        backbone: The feature extractor with its initial weights.
+        files: The trial's checkpoints.
+        runtime: Device and workers.
+
+    Raises:
+        ValueError: The checkpoint is another configuration's, or the method cannot accumulate
+            gradients as configured.
+    """
 
     def __init__(
         self,
@@ -50,8 +58,9 @@ class Trainer:
         self.domains = domains
         self.files = files
         self.runtime = runtime
-        self.clock = Stopwatch()
+        self.stopwatch = Stopwatch()
         self.progress = Progress()
+        self.accumulation = GradientAccumulation(config.accumulation)
         self.method = self._build_method(backbone)
         self.steps_per_epoch = self._steps_per_epoch()
         self.num_steps = config.schedule.num_steps or (
@@ -59,8 +68,9 @@ class Trainer:
         )
         self.interval = config.evaluation.interval_steps or self.steps_per_epoch
         self.num_evaluations = math.ceil(self.num_steps / self.interval)
+        self.batches = TrainingBatches(config, domains, self.method, runtime)
         self.criteria = usable_criteria(config, domains)
-        self.meter = Evaluator(config, domains, self.method, runtime)
+        self.evaluator = Evaluator(config, domains, self.method, runtime)
         self._restore()
 
     def _build_method(self, backbone: Backbone) -> Method:
@@ -71,12 +81,12 @@ class Trainer:
             self.config.method.config,
             backbone,
             len(self.domains.classes),
-            optimizer_factory(self.config.optimizer),
+            self.accumulation.wrap(optimizer_factory(self.config.optimizer)),
             self.runtime,
         )
 
     def _steps_per_epoch(self) -> int:
-        """Batches of the larger domain that the method reads."""
+        """Return the number of batches of the larger domain that the method reads."""
         sizes = [len(self.domains.source_train)]
         if self.method.uses_target and self.domains.target_train is not None:
             sizes.append(len(self.domains.target_train))
@@ -87,36 +97,31 @@ class Trainer:
         """Whether the last report has been given."""
         return bool(self.progress.reports) and bool(self.progress.reports[-1]["finished"])
 
-    # The loop
-
-    def reports(self) -> Iterator[Report]:
-        """Repeats the reports of what is done, then trains from there to the end."""
+    def train(self) -> Iterator[Report]:
+        """Repeat the reports up to the checkpoint, then train from there to the end."""
         yield from [Report(**values) for values in self.progress.reports]
-        batches = self._batches(self.progress.step)
+        batches = self.batches.starting_at(self.progress.step)
         losses = LossMeans(self.runtime)
         for step in range(self.progress.step, self.num_steps):
             at = (self.config.schedule, step, self.num_steps, self.steps_per_epoch)
             if step % self.steps_per_epoch == 0:
-                self.method.begin_epoch(self.meter.views(), step // self.steps_per_epoch)
+                self.method.begin_epoch(self.evaluator.views(), step // self.steps_per_epoch)
             for optimizer in self.method.optimizers.values():
                 set_learning_rate(optimizer, learning_rate_factor(*at))
             batch = next(batches)
+            # Dropout and the like are functions of the step, so a resumed trial draws the same.
             seed_everything(self.config.seed, "step", step, self.runtime.rank)
-            losses.add(self._update(batch, training_progress(*at)))
+            losses.add(self.accumulation.update(self.method, batch, training_progress(*at)))
             self.progress.step = step + 1
             if (step + 1) % self.interval == 0 or step + 1 == self.num_steps:
                 yield self._evaluate(losses.take(step))
-                self.clock.restart()
-
-    def _update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        if self.config.accumulation == 1:
-            return self.method.update(batch, progress)
-        return update_in_parts(self.method, batch, progress, self.config.accumulation)
+                self.stopwatch.restart()
 
     def _evaluate(self, losses: dict[str, float]) -> Report:
-        evaluation, accuracies = self.meter.evaluation()
+        """Score the networks, keep them if they are the best so far, and save the trial."""
+        evaluation, accuracies = self.evaluator.evaluation()
         metrics = {**losses, **self._scores(evaluation), **accuracies}
-        if self._choose(metrics) and self.runtime.is_main:
+        if self._select(metrics) and self.runtime.is_main:
             self.files.save_best(
                 {
                     "networks": self.method.networks.state_dict(),
@@ -129,7 +134,7 @@ class Trainer:
         return report
 
     def _scores(self, evaluation: Evaluation) -> dict[str, float]:
-        """All criteria; those that read target labels are the only ones to be given them."""
+        """Return the score of every criterion; only those that declare it get target labels."""
         for domain, predictions in (("source", evaluation.source), ("target", evaluation.target)):
             if predictions.logits.softmax(dim=1).isnan().any():
                 raise TrialError(
@@ -147,8 +152,8 @@ class Trainer:
                 raise TrialError(f"{name} is {score} after step {self.progress.step}.")
         return scores
 
-    def _choose(self, metrics: dict[str, float]) -> bool:
-        """Whether the newest evaluation is better than the best so far, which it then becomes."""
+    def _select(self, metrics: dict[str, float]) -> bool:
+        """Count a new evaluation and return whether it is the best so far."""
         progress = self.progress
         history = [report["metrics"] for report in progress.reports] + [metrics]
         values = objectives(self.config.selection, len(self.domains.classes), history)
@@ -160,8 +165,28 @@ class Trainer:
         progress.objective = values[progress.best_evaluation - 1]
         return is_better
 
+    def test(self) -> Report:
+        """Measure the selected checkpoint on the task's test sets, which nothing else reads."""
+        if self.runtime.is_main:
+            self.files.wait()
+        self.runtime.broadcast_object(None)  # a barrier: the checkpoint is in the store
+        if not self.runtime.is_main:  # on another machine, the file is only in the store
+            self.files.fetch(self.files.best)
+        state = load_tensors(self.files.best, self.runtime.device)
+        self.method.networks.load_state_dict(state["networks"])
+        predictions = self.evaluator.target_predictions()
+        if predictions and self.runtime.is_main:
+            self.files.write_predictions(predictions)
+        metrics, confusion = self.evaluator.test_metrics()
+        if self.runtime.is_main:
+            for name, counts in confusion.items():
+                self.files.write_confusion(name, self.domains.classes, counts.tolist())
+        report = self._report("test", metrics)
+        self._save()
+        return report
+
     def _report(self, phase: Phase, metrics: dict[str, float]) -> Report:
-        seconds, cpu_seconds = self.clock.lap(self.runtime)
+        seconds, cpu_seconds = self.stopwatch.lap(self.runtime)
         self.progress.seconds += seconds
         self.progress.cpu_seconds += cpu_seconds
         last = self.progress.evaluation == self.num_evaluations
@@ -182,84 +207,6 @@ class Trainer:
         self.progress.reports.append(asdict(report))
         return report
 
-    # Data
-
-    def _batches(self, first_step: int) -> Iterator[Batch]:
-        augmentation = self.config.augmentation
-        target_augmentation = self.config.target_augmentation or augmentation
-        source = self._stream(self.domains.source_train.images, "source", augmentation, first_step)
-        labels = self.domains.source_train.labels
-        target: Iterator[Samples] | None = None
-        if self.method.uses_target and self.domains.target_train is not None:
-            target = self._stream(
-                self.domains.target_train.images,
-                "target",
-                target_augmentation,
-                first_step,
-                second_view=self.method.needs_target_views,
-            )
-        device = self.runtime.device
-        for samples in source:
-            images = self._normalized(samples.images)
-            other = next(target) if target is not None else None
-            yield Batch(
-                images,
-                labels[samples.indices].to(device, non_blocking=True),
-                samples.indices.to(device, non_blocking=True),
-                self._normalized(other.images) if other else images[:0],
-                (other.indices if other else samples.indices[:0]).to(device, non_blocking=True),
-                self._normalized(other.views) if other and other.views is not None else None,
-            )
-
-    def _stream(
-        self,
-        images: Images,
-        name: str,
-        choice: Choice[AugmentationConfig],
-        first_step: int,
-        second_view: bool = False,
-    ) -> Iterator[Samples]:
-        entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
-        views = consistency_view(self.domains.geometry) if second_view else None
-        return training_stream(
-            images,
-            entry.build(choice.config, self.domains.geometry),
-            images_per_draw=choice.config.images_per_draw,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            stream=name,
-            first_step=first_step,
-            runtime=self.runtime,
-            num_workers=self.config.loader_workers,
-            views=views,
-        )
-
-    def _normalized(self, images: Tensor) -> Tensor:
-        on_device = images.to(self.runtime.device, non_blocking=True)
-        return normalize(on_device, self.config.normalization)
-
-    def test_report(self) -> Report:
-        """Measures the selected checkpoint on the task's test sets: their only use."""
-        if self.runtime.is_main:
-            self.files.wait()
-        self.runtime.broadcast_object(None)
-        if not self.runtime.is_main:  # another machine has saved it
-            self.files.fetch(self.files.best)
-        state = load_tensors(self.files.best, self.runtime.device)
-        self.method.networks.load_state_dict(state["networks"])
-        predictions = self.meter.target_predictions()
-        if predictions and self.runtime.is_main:
-            self.files.write_predictions(predictions)
-        metrics, confusion = self.meter.test_metrics()
-        if self.runtime.is_main:
-            for name, counts in confusion.items():
-                self.files.write_confusion(name, self.domains.classes, counts.tolist())
-        report = self._report("test", metrics)
-        self._save()
-        return report
-
-    # State
-
     def _save(self) -> None:
         if self.runtime.is_main:
             self.files.save_latest(
@@ -269,7 +216,7 @@ class Trainer:
                     "method": self.method.state_dict(),
                 }
             )
-            if self.is_finished:
+            if self.is_finished:  # whoever reads the last report relies on the files
                 self.files.wait()
 
     def _restore(self) -> None:

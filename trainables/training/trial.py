@@ -1,8 +1,8 @@
-"""One trial from its configuration to its last evaluation: the whole story, top to bottom.
+"""One trial, from its configuration to its last report.
 
-``run_trial`` is a generator. Whoever runs it (a Ray worker, torchrun, a test) takes reports for as
-long as it likes and may stop, or be killed, at any point: the next ``run_trial`` on the same
-folder goes on from the last evaluation, bit for bit.
+:func:`run_trial` is a generator. Its caller (a Ray worker, torchrun, a test) takes reports for as
+long as it likes, and may stop or be killed at any point: the next ``run_trial`` on the same folder
+continues from the last evaluation, bit for bit.
 """
 
 from collections.abc import Generator, Iterator
@@ -34,23 +34,23 @@ def run_trial(
     runtime: Runtime | None = None,
     stores: Stores | None = None,
 ) -> Generator[Report, None, None]:
-    """Runs a trial, or goes on with it.
+    """Run a trial, or continue one that was interrupted.
 
     Args:
-        config: All that decides the result.
-        folder: The trial's own; where it keeps its checkpoints.
-        cache: Shared between trials: rendered images, pre-trained backbones.
+        config: Everything that the result depends on.
+        folder: The trial's own folder, where it keeps its checkpoints.
+        cache: A folder that trials share, for rendered images and pre-trained backbones.
         runtime: Device and workers; one process on the CPU by default.
-        stores: Where both folders are kept, if this machine may be gone tomorrow. All that the
-            last report tells of is there before it is given.
+        stores: Object stores that keep both folders, for machines that may disappear. Whatever
+            the last report describes is uploaded before that report is yielded.
 
     Yields:
         A report after each evaluation of pre-training, training and test.
 
     Raises:
-        ValueError: The data or weights are not as they should be.
-        TrialError: A loss is no longer finite.
-        StoreError: A store does not take, or give, the trial's files.
+        ValueError: The data or weights are missing, damaged or unsuitable.
+        TrialError: A loss, a criterion or a prediction is no longer finite.
+        StoreError: The trial's files cannot be uploaded or downloaded.
     """
     runtime = runtime or Runtime()
     cache.mkdir(parents=True, exist_ok=True)
@@ -61,10 +61,10 @@ def run_trial(
             files.write_config(config.to_yaml())
         domains = open_domains(config, cache)
         backbone = yield from _initialized_backbone(config, cache, runtime, stores)
-        training = Trainer(config, domains, backbone, files, runtime)
-        yield from training.reports()
-        if config.evaluation.test and not training.is_finished:
-            yield training.test_report()
+        trainer = Trainer(config, domains, backbone, files, runtime)
+        yield from trainer.train()
+        if config.evaluation.test and not trainer.is_finished:
+            yield trainer.test()
     finally:
         files.close()
 
@@ -72,7 +72,7 @@ def run_trial(
 def _initialized_backbone(
     config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
 ) -> Generator[Report, None, Backbone]:
-    """Builds the backbone and fills it; pre-training happens here, once for all trials."""
+    """Build the backbone and load its initial weights, which may have to be pre-trained first."""
     seed_everything(config.seed, "backbone")
     architecture = look_up(BACKBONES, config.backbone.name, "backbone")
     choice = config.initialization
@@ -87,10 +87,10 @@ def _initialized_backbone(
 def _pretrained(
     config: TrialConfig, cache: Path, runtime: Runtime, stores: Stores | None
 ) -> Generator[Report, None, Path]:
-    """The file of a pre-trained backbone, made here unless another trial has made it.
+    """Return the file of a pre-trained backbone, after pre-training it unless a trial has.
 
-    A lock lets one trial at a time make it, on each machine where the cache is a machine's own;
-    if that trial dies, the next one that waits goes on from its checkpoint.
+    Trials that share a cache pre-train one at a time: the others wait for the lock and then find
+    the file. If the trial that holds the lock dies, the next one continues from its checkpoint.
     """
     pretraining = pretraining_trial(config)
     folder = cache / "pretraining" / pretraining.identity()
@@ -104,13 +104,14 @@ def _pretrained(
                     yield replace(report, phase="pretraining", finished=False)
                 if runtime.is_main:
                     files.finish()
-                runtime.broadcast_object(None)
-    files.obtain()  # where another machine's worker has made it
+                runtime.broadcast_object(None)  # a barrier: the file is complete
+    files.obtain()  # a worker on another machine has it only in the store
     return files.best
 
 
 @contextmanager
 def _lock_of_main(folder: Path, runtime: Runtime) -> Iterator[None]:
+    """Hold the lock of a folder in the main worker; the others follow its broadcasts."""
     if not runtime.is_main:
         yield
         return
