@@ -45,6 +45,10 @@ FORMER_NAMES = {
 """Present name by the former one."""
 
 SPLIT = {
+    "trainables.checkpoint": (
+        "trainables.checkpointing.files",
+        "trainables.checkpointing.tensors",
+    ),
     "trainables.trial": ("trainables.training.domains", "trainables.training.report"),
 }
 """Former modules that were split: the modules that hold the rest of their contents."""

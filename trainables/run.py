@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainables.checkpointing.trial_folder import make_writable
+from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime

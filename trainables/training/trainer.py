@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors
+from trainables.checkpointing.tensors import load_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
 from trainables.configuration.schema import look_up
 from trainables.criteria import Criterion

@@ -20,7 +20,8 @@ from study.trials.records import RecordFile
 from study.trials.running_trial import RunningTrial, make_record
 from tests.support.image_files import write_tree
 from tests.support.spy_tasks import TouchedError, timeless, tiny
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors, save_tensors
+from trainables.checkpointing.tensors import load_tensors, save_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
