@@ -42,7 +42,7 @@ from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.ray_trainable import TrialSpec, TrialTrainable
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 SPACE = """
 task: digits

@@ -11,8 +11,8 @@ from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy, read_all
 from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, terminal
 from study.storage.locations import local_copies
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import StoreError
-from trainables.checkpointing.trial_folder import write_atomically
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"

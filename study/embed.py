@@ -28,8 +28,8 @@ from trainables.configuration.schema import validate
 from trainables.data.images import Images, ImageSubset
 from trainables.inference.trained_method import load_trained
 from trainables.runtime.randomness import generator
+from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator
-from trainables.training.trial import open_domains
 
 MAX_IMAGES = 1000
 """Of each domain, drawn at random with the seed of the trial: t-SNE's time grows fast."""

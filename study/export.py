@@ -19,8 +19,9 @@ from study.storage.study_folder import StudyFolder
 from study.trials.ranking import scores
 from study.trials.records import TrialRecord, by_task
 from trainables.augmentations import Geometry
+from trainables.checkpointing.files import make_writable, write_atomically
 from trainables.checkpointing.object_store import StoreError, is_uri
-from trainables.checkpointing.trial_folder import load_tensors, make_writable, write_atomically
+from trainables.checkpointing.tensors import load_tensors
 from trainables.config import TrialConfig
 from trainables.configuration.schema import nearest, validate
 from trainables.inference.classifier import ModelFolder, save_model

@@ -19,7 +19,8 @@ from trainables.config import TrialConfig, read_trial_config
 from trainables.former_names import find_former_names
 from trainables.inference.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.runtime.distributed import Runtime
-from trainables.training.trial import Report, TrialError, run_trial
+from trainables.training.report import Report, TrialError
+from trainables.training.trial import run_trial
 
 find_former_names()
 

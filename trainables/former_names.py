@@ -44,6 +44,15 @@ FORMER_NAMES = {
 }
 """Present name of each module by its former name."""
 
+SPLIT = {
+    "trainables.checkpoint": (
+        "trainables.checkpointing.files",
+        "trainables.checkpointing.tensors",
+    ),
+    "trainables.trial": ("trainables.training.domains", "trainables.training.report"),
+}
+"""Former modules that were split: the modules that hold the rest of their contents."""
+
 FORMER_CLASSES = {
     "InvalidConfig": "ConfigError",
     "Meter": "Evaluator",
@@ -70,11 +79,12 @@ class FormerNames(MetaPathFinder, Loader):
             DeprecationWarning,
             stacklevel=2,
         )
-        contents = vars(import_module(present))
-        vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
+        for part in (*SPLIT.get(module.__name__, ()), present):
+            contents = vars(import_module(part))
+            vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
         for former, name in FORMER_CLASSES.items():
-            if name in contents:
-                setattr(module, former, contents[name])
+            if name in vars(module):
+                setattr(module, former, vars(module)[name])
 
 
 def find_former_names() -> None:

@@ -31,7 +31,8 @@ from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import SLOT, TrialConfig
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime, is_lost_connection
-from trainables.training.trial import Report, run_trial
+from trainables.training.report import Report
+from trainables.training.trial import run_trial
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from trainables.checkpointing.trial_folder import make_writable
+from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
-from trainables.training.trial import Report, TrialError, run_trial
+from trainables.training.report import Report, TrialError
+from trainables.training.trial import run_trial
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -38,7 +38,7 @@ from study.storage.locations import check_copy, keeping, local_copies, open_stor
 from study.storage.persistence import Persistence
 from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
-from trainables.checkpointing.trial_folder import make_writable, write_atomically
+from trainables.checkpointing.files import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
 from trainables.tasks import using_data_folder
 

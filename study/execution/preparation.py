@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from study.config.study_config import StudyConfig
 from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
-from trainables.checkpointing.trial_folder import make_writable
+from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig
 from trainables.training.checks import check_trials, fetch_weights
 

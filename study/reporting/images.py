@@ -17,7 +17,7 @@ from trainables.data.images import Images
 from trainables.data.loading import training_stream
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
-from trainables.training.trial import open_domains
+from trainables.training.domains import open_domains
 
 NUM_IMAGES = 16
 """Of a batch that are shown."""

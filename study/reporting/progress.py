@@ -12,7 +12,7 @@ from rich.text import Text
 from study.session.session import Session
 from study.trials.records import Outcome, TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from study.reporting.images import confusion_picture
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 STATUS = {
     "complete": api_pb2.STATUS_SUCCESS,

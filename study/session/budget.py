@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from study.config.study_config import StudyConfig, parse_duration
 from study.session.ask_tell import Search
 from trainables.config import TrialConfig
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 LiveTrial = tuple[TrialConfig, Report | None]
 """A trial and its last report of training or test."""

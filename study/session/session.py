@@ -28,8 +28,8 @@ from study.trials.records import Outcome, RecordFile, Stage, TrialRecord
 from study.trials.running_trial import RunningTrial, make_record
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.trial_folder import TrialFolder
+from trainables.training.report import Report
 from trainables.training.selection import is_average
-from trainables.training.trial import Report
 
 
 class Observer(Protocol):

@@ -11,8 +11,8 @@ from study.storage.lease import Lease
 from study.storage.persistence import LocalDisk, Persistence
 from study.storage.study_folder import NOTE, StudyFolder
 from study.storage.sync import StorageError, StorageSync, fetch_study
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store, is_uri
-from trainables.checkpointing.trial_folder import write_atomically
 
 OUT = Path("runs")
 """The folder of studies unless another one is named."""

@@ -4,6 +4,7 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store
 
 TAIL_BYTES = 64 << 10
@@ -66,7 +67,7 @@ class RemoteLog:
         """Replaces the local file by the store's, and clears away what was interrupted."""
         content, self.parts = read_parts(self.store)
         if self.parts:
-            self.path.write_bytes(content)
+            write_atomically(self.path, content)
         else:
             self.path.unlink(missing_ok=True)
         for name in self.store.files():

@@ -9,6 +9,7 @@ from pathlib import Path
 from study.storage.lease import Lease
 from study.storage.remote_log import RemoteLog, read_parts
 from study.storage.study_folder import StudyFolder
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store, StoreError
 
 PARTS = ".parts"
@@ -185,4 +186,4 @@ def fetch_study(study_folder: StudyFolder, store: Store) -> None:
     for path in study_folder.growing:
         content, parts = read_parts(parts_of(store, path))
         if parts:
-            path.write_bytes(content)
+            write_atomically(path, content)

@@ -6,7 +6,7 @@ from functools import cached_property
 from study.spaces.conditions import file_name
 from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from trainables.config import SelectionConfig, TrialConfig
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 
 @dataclass

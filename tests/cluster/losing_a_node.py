@@ -23,7 +23,7 @@ from study.execution.tuner import GracefulShutdown, run
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from tests.support.studies import TINY
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.config import ResourcesConfig
 
 DEADLINE_SECONDS = 240.0

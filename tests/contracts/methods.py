@@ -26,7 +26,7 @@ from tests.support.tiny_methods import (
 from trainables.data.batch import Batch, EpochViews
 from trainables.methods import Method, MethodConfig, Prediction, Runtime
 from trainables.runtime.randomness import generator, seed_everything
-from trainables.training.accumulation import update_in_parts
+from trainables.training.accumulation import GradientAccumulation
 
 STEPS_PER_EPOCH = 2
 PARITY_STEPS = 3
@@ -361,11 +361,14 @@ class MethodContract:
     def _accumulated(self, num_parts: int) -> tuple[Losses, Losses]:
         """The networks after three steps in parts, and the last losses."""
         seed_everything(0, "backbone")
-        method = build_method(self.method, self.settings, tiny_backbone())
+        accumulation = GradientAccumulation(num_parts)
+        method = build_method(
+            self.method, self.settings, tiny_backbone(), accumulation=accumulation
+        )
         data, losses = TinyData(), Losses()
         method.begin_epoch(data.views(), 0)
         for step in range(3):
-            losses = update_in_parts(method, data.batch(step), 0.5, num_parts)
+            losses = accumulation.update(method, data.batch(step), 0.5)
         return method.networks.state_dict(), losses
 
 

@@ -14,7 +14,7 @@ from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from study.trials.running_trial import RunningTrial
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 STUDY: dict[str, Any] = {
     "task": "digits",

@@ -14,6 +14,7 @@ from trainables.nn.networks import Backbone
 from trainables.nn.optimization import OptimizerConfig, optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import generator, seed_everything
+from trainables.training.accumulation import GradientAccumulation
 
 NUM_CLASSES = 3
 BATCH_SIZE = 8
@@ -67,12 +68,18 @@ def tiny_method(
     runtime: Runtime | None = None,
     *,
     clip_norm: float | None = 0.5,
+    accumulation: GradientAccumulation | None = None,
     **settings: object,
 ) -> Method:
     """A method of :data:`CASES` with further settings; its heads are the same at each call."""
     name, config = CASES[case]
     return build_method(
-        METHODS[name], {**config, **settings}, backbone, runtime, clip_norm=clip_norm
+        METHODS[name],
+        {**config, **settings},
+        backbone,
+        runtime,
+        clip_norm=clip_norm,
+        accumulation=accumulation,
     )
 
 
@@ -83,6 +90,7 @@ def build_method(
     runtime: Runtime | None = None,
     *,
     clip_norm: float | None = 0.5,
+    accumulation: GradientAccumulation | None = None,
 ) -> Method:
     """Build a method for three classes; its heads are the same at each call."""
     seed_everything(0, "heads")
@@ -96,7 +104,7 @@ def build_method(
         validate(entry.Config, settings),
         backbone,
         NUM_CLASSES,
-        optimizer_factory(optimizer),
+        (accumulation or GradientAccumulation(1)).wrap(optimizer_factory(optimizer)),
         runtime or Runtime(),
     )
 

@@ -4,7 +4,6 @@ Objects appear whole or not at all, and are replaced, never appended to.
 """
 
 import io
-import os
 import re
 import time
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
+
+from trainables.checkpointing.files import atomic_writer
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -143,13 +144,11 @@ class Store:
         Returns:
             Whether there is one.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
 
         def attempt() -> None:
             with (
                 self.filesystem.open_input_stream(f"{self.path}/{name}") as stream,
-                temporary.open("wb") as file,
+                atomic_writer(path) as file,
             ):
                 while chunk := stream.read(CHUNK_BYTES):
                     file.write(chunk)
@@ -159,7 +158,6 @@ class Store:
         except FileNotFoundError:
             path.unlink(missing_ok=True)
             return False
-        temporary.replace(path)
         return True
 
     def download_all(self, names: dict[str, int], folder: Path) -> None:

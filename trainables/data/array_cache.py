@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+
+from trainables.checkpointing.files import atomic_writer
 
 ItemT = TypeVar("ItemT", bound=np.generic)
 
@@ -51,8 +52,5 @@ def cached_array(
 
 
 def _write(path: Path, array: NDArray[ItemT]) -> None:
-    """Write the file atomically, so that no process reads a part of it."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with atomic_writer(path) as file:
         np.save(file, array, allow_pickle=False)
-    partial.replace(path)

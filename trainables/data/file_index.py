@@ -17,6 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.checkpointing.files import publish, write_atomically
 from trainables.data.image_files import EXTENSIONS, read_image
 from trainables.data.images import Images
 
@@ -251,8 +252,8 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
         _ends_file(partial).unlink()
         raise NoImages(root)
     stem = state.with_name(f"{state.stem}-{digest.hexdigest()}")
-    _paths_file(partial).replace(_paths_file(stem))
-    _ends_file(partial).replace(_ends_file(stem))
+    publish(_paths_file(partial), _paths_file(stem))
+    publish(_ends_file(partial), _ends_file(stem))
     entries: _State = {
         "version": _VERSION,
         "stem": stem.name,
@@ -261,8 +262,7 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
         "starts": [0, *accumulate(counts.values())],
         "folders": listed,
     }
-    partial.write_text(json.dumps(entries))
-    partial.replace(state)
+    write_atomically(state, json.dumps(entries).encode())
 
 
 def walk_images(root: Path) -> Iterator[ListedFolder]:

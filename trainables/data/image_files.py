@@ -17,6 +17,7 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
+from trainables.checkpointing.files import write_atomically
 from trainables.data.geometry import Geometry
 from trainables.data.images import Images
 
@@ -208,10 +209,5 @@ def _recall(memory: Path) -> dict[str, _Seen]:
 
 
 def _remember(memory: Path, seen: dict[str, _Seen]) -> None:
-    partial = memory.with_suffix(".partial")
-    partial.write_text(
-        json.dumps(
-            {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}
-        )
-    )
-    partial.replace(memory)
+    entries = {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}
+    write_atomically(memory, json.dumps(entries).encode())

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainables.augmentations import STATISTICS, Geometry, evaluation_transform, standardize
-from trainables.checkpointing.trial_folder import write_atomically
+from trainables.checkpointing.files import write_atomically
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import BaseConfig, validate
 from trainables.inference.trained_method import filled_method

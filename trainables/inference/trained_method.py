@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from trainables.backbones import BACKBONES
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors
+from trainables.checkpointing.tensors import load_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
 from trainables.configuration.schema import look_up
 from trainables.methods import METHODS, Method

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.nn.networks import Backbone
 
 log = logging.getLogger(__name__)

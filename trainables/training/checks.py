@@ -10,7 +10,7 @@ from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, 
 from trainables.configuration.schema import look_up
 from trainables.tasks import TASKS
 from trainables.training.accumulation import check_accumulation
-from trainables.training.trial import check_domains
+from trainables.training.domains import check_domains
 
 
 def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:

@@ -15,7 +15,8 @@ from tests.support.stored_studies import describe
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.inference.trained_method import load_trained
-from trainables.training.trial import open_domains, run_trial
+from trainables.training.domains import open_domains
+from trainables.training.trial import run_trial
 
 CONFIG = {
     "task": {"digits": {"num_source": 200, "num_test": 20}},

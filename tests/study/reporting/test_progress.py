@@ -13,7 +13,7 @@ from study.reporting.progress import Display
 from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import REASON, open_session, run_to_end, training_report
 from tests.support.fake_trials import test_report_of as final_report
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 PLAIN = {"pruner": "none", "sampler": "random"}
 

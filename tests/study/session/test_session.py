@@ -27,7 +27,7 @@ from tests.support.fake_trials import (
     run_to_end,
     training_report,
 )
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 FIFO: dict[str, Any] = {"pruner": "none", "sampler": "random"}
 

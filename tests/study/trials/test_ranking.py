@@ -13,7 +13,7 @@ from study.trials.ranking import rank_trials, scores, winners
 from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.spy_tasks import timeless, tiny
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.config import SelectionConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.criteria import mean_percentiles

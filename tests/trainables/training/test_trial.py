@@ -20,14 +20,18 @@ from study.trials.records import RecordFile
 from study.trials.running_trial import RunningTrial, make_record
 from tests.support.image_files import write_tree
 from tests.support.spy_tasks import TouchedError, timeless, tiny
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors, save_tensors
+from trainables.checkpointing.tensors import load_tensors, save_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig, pretraining_trial, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
 from trainables.run import main
 from trainables.training import trial as trial_module
-from trainables.training.trial import Report, TrialError, open_domains, run_trial
+from trainables.training.domains import open_domains
+from trainables.training.report import Report, TrialError
+from trainables.training.trainer import Trainer
+from trainables.training.trial import run_trial
 
 ROOT = Path(__file__).parents[3]
 PRETRAINING: dict[str, Any] = {
@@ -163,7 +167,7 @@ def test_time_spent_by_the_reader_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("trainables.training.trial.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.training.progress.time.monotonic", lambda: now[0])
     seconds = []
     for report in run_trial(tiny(), tmp_path, cache):
         seconds.append(report.seconds)
@@ -261,7 +265,7 @@ def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module._Training, "_save", kill)
+        patch.setattr(Trainer, "_save", kill)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "killed", cache)
     assert (tmp_path / "killed" / "best.pt").exists()
