@@ -34,7 +34,7 @@ from study.reporting.summary import as_json
 from study.session.session import Observer, Session
 from study.session.warm_start import WarmStart, best_params, known_trials
 from study.spaces.search_space import SearchSpace
-from study.storage.locations import check_copy, keeping, local_copies, open_storage
+from study.storage.locations import check_copy, local_copies, open_storage, persisted
 from study.storage.persistence import Persistence
 from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
@@ -273,7 +273,7 @@ def _run_plan(
             make_writable(study_folder.root)
             make_writable(cache)
             stack.enter_context(only_one(study_folder))
-            persistence = stack.enter_context(keeping(study_folder))
+            persistence = stack.enter_context(persisted(study_folder))
             stack.enter_context(_logging_to(study_folder.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(host.running(plan.concurrency))

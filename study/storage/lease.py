@@ -1,8 +1,12 @@
-"""One driver of a study at a time, where no lock ends with its process: in an object store.
+"""A lease that lets one driver at a time run a study in an object store.
 
-Whoever runs a study writes a beat into the store. Whoever finds one watches it for a while: if it
-changes, the study is running; if it does not, its driver is gone and another may take over. No
-clocks of two machines are compared.
+A file lock ends with its process; an object does not, so a crashed driver would lock its study for
+ever. Therefore the driver writes heartbeats, and a second driver watches them for a while: if they
+change, the study is running; if not, its driver is gone and the second one takes over. Clocks of
+two machines are never compared, because they differ by more than a heartbeat.
+
+Own code, because stores share no primitive for it: conditional writes, which libraries for locks
+build on, are missing from some S3-compatible stores.
 """
 
 import json
@@ -13,16 +17,17 @@ from uuid import uuid4
 from trainables.checkpointing.object_store import Store, StoreError
 
 NAME = ".lease"
-"""Of the object."""
+"""Name of the object that holds the heartbeat."""
 
-BEAT_SECONDS = 5.0
-"""Between two beats."""
+HEARTBEAT_SECONDS = 5.0
+"""Seconds between two heartbeats."""
 
-PATIENCE_BEATS = 4
-"""That may be missing before a driver counts as gone."""
+MISSED_HEARTBEATS = 4
+"""Number of missed heartbeats after which a driver counts as gone."""
 
 SETTLE_SECONDS = 1.0
-"""In which another one that came at the same moment writes its beat over this one's."""
+"""Seconds to wait after taking the lease, so that of two drivers that take it at the same moment
+the one that wrote first sees that it was overwritten."""
 
 
 class Lease:
@@ -30,8 +35,8 @@ class Lease:
 
     Args:
         store: The study's folder.
-        owner: Whoever wants it; unlike any other.
-        former: An owner that is known to be gone, and need not be watched.
+        former: An owner known to be gone, which need not be watched: this machine's own, whose
+            process has ended.
     """
 
     def __init__(self, store: Store, former: str | None = None) -> None:
@@ -40,15 +45,15 @@ class Lease:
         self.former = former
         self.heartbeat = 0
         self.trouble: str | None = None
-        """Why it is no longer held."""
+        """The reason why the lease is lost; ``None`` while it is held."""
         self.over = threading.Event()
-        self.thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.thread = threading.Thread(target=self._send_heartbeats, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Takes it, and beats in the background from now on.
+        """Take the lease and start sending heartbeats in the background.
 
         Raises:
-            ValueError: Another driver has it.
+            ValueError: Another driver holds it.
         """
         found = self._read()
         if found is not None and found["owner"] != self.former:
@@ -60,8 +65,9 @@ class Lease:
         self.thread.start()
 
     def _watch(self, found: dict[str, object]) -> None:
-        for _ in range(PATIENCE_BEATS):
-            time.sleep(BEAT_SECONDS)
+        """Return once the holder's heartbeats have stopped; raise if they have not."""
+        for _ in range(MISSED_HEARTBEATS):
+            time.sleep(HEARTBEAT_SECONDS)
             again = self._read()
             if again is None:
                 return
@@ -74,22 +80,22 @@ class Lease:
         )
 
     def stop(self) -> None:
-        """Beats no more, and leaves the last beat where it is."""
+        """Stop sending heartbeats, and leave the last one in the store."""
         self.over.set()
         if self.thread.is_alive():
             self.thread.join()
 
     def release(self) -> None:
-        """Gives it back."""
+        """Give the lease back."""
         self.stop()
         if self._owner() == self.owner:
             self.store.delete(NAME)
 
-    def _beat(self) -> None:
-        while not self.over.wait(BEAT_SECONDS):
+    def _send_heartbeats(self) -> None:
+        while not self.over.wait(HEARTBEAT_SECONDS):
             try:
                 if self._owner() != self.owner:
-                    self.trouble = f"{self.store}: another driver has taken this study over."
+                    self.trouble = f"{self.store}: another driver has taken over this study."
                     return
                 self.heartbeat += 1
                 self._write()

@@ -1,4 +1,4 @@
-"""Where studies are kept: in a folder that all nodes see, or in an object store."""
+"""The places where studies are kept: a folder that all nodes see, or an object store."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,32 +15,32 @@ from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store, is_uri
 
 OUT = Path("runs")
-"""The folder of studies unless another one is named."""
+"""The default folder of studies, ``--out``."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A place with a folder for each study."""
+    """A place that holds a folder per study."""
 
     out: Path
-    """On this machine's disk: the place itself, or that of working copies of a store's."""
+    """The folder on this machine: the place itself, or the working copies of a store's studies."""
     store: Store | None = None
 
     def study_folder(self, name: str) -> StudyFolder:
-        """A study's folder, there or not."""
+        """Return the folder of a study, which may not exist yet."""
         return StudyFolder(self.out / name, self.store / name if self.store else None)
 
     def names(self) -> set[str]:
-        """Of the folders that are there."""
+        """Return the names of the existing folders."""
         here = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
         return here | set(self.store.folders()) if self.store else here
 
 
 def open_storage(place: str | None, out: Path | None) -> Storage:
-    """What ``--storage`` and ``--out`` say.
+    """Return the place that ``--storage`` and ``--out`` name, without creating anything.
 
     Raises:
-        ValueError: They contradict each other, or the place cannot be used. Nothing was made.
+        ValueError: The two contradict each other, or the place cannot be used.
     """
     if place is None:
         return Storage(out or OUT)
@@ -62,10 +62,11 @@ def open_storage(place: str | None, out: Path | None) -> Storage:
 
 
 def check_copy(study_folder: StudyFolder) -> None:
-    """Whether a study's folder is what it is taken for: a working copy, or none.
+    """Raise if using a study's folder would overwrite another study.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The folder is a working copy of another store's study, or is none although a
+            working copy is expected.
     """
     if not study_folder.root.exists():
         return
@@ -83,14 +84,14 @@ def check_copy(study_folder: StudyFolder) -> None:
 
 
 @contextmanager
-def keeping(study_folder: StudyFolder) -> Iterator[Persistence]:
-    """Holds a study in a store, fetches what is there, and keeps it up to date from then on.
+def persisted(study_folder: StudyFolder) -> Iterator[Persistence]:
+    """Hold the lease on a study, fetch it from its store, and sync it until the context ends.
 
-    A study without a store needs none of it.
+    A study without a store is on the local disk, whose lock the caller holds.
 
     Raises:
         ValueError: The study is running already.
-        StorageError: At the end: not all of it is in the store.
+        StorageError: At the end, not everything is in the store.
     """
     if study_folder.store is None:
         yield LocalDisk()
@@ -102,14 +103,14 @@ def keeping(study_folder: StudyFolder) -> Iterator[Persistence]:
     write_atomically(
         note, json.dumps({"store": study_folder.store.uri, "owner": lease.owner}).encode()
     )
-    mirror = StorageSync(study_folder, study_folder.store, lease)
+    sync = StorageSync(study_folder, study_folder.store, lease)
     try:
-        mirror.fetch()
-        yield mirror
+        sync.fetch()
+        yield sync
     finally:
         try:
-            mirror.close()
-        except StorageError:  # whoever resumes finds that the beats have ended
+            sync.close()
+        except StorageError:  # the next driver finds that the heartbeats have ended
             lease.stop()
             raise
         lease.release()
@@ -117,10 +118,10 @@ def keeping(study_folder: StudyFolder) -> Iterator[Persistence]:
 
 @contextmanager
 def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
-    """The folders of studies, for reading: those in a store are copied here for as long.
+    """Yield local folders of studies for reading; studies in a store are downloaded.
 
     Raises:
-        ValueError: There is no study, or none can be fetched.
+        ValueError: A store holds no study, or cannot be read.
     """
     with ExitStack() as stack:
         folders = []
@@ -136,6 +137,6 @@ def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
 
 
 def copy(store: Store, folder: Path) -> None:
-    """Copies a study from a store and notes where it comes from."""
+    """Download a study from a store, and note where it comes from."""
     fetch_study(StudyFolder(folder, store), store)
     write_atomically(folder / NOTE, json.dumps({"store": store.uri, "owner": None}).encode())

@@ -1,4 +1,9 @@
-"""A study's folder on this machine, and its copy in a store, which is the one that counts."""
+"""Copies a study's folder to an object store while the study runs; the store's copy is the master.
+
+Own code: tools that mirror a folder know nothing of the two promises made here, that records and
+journal are in the store before a trial counts as finished or begun, and that a driver which lost
+its lease writes nothing more.
+"""
 
 import shutil
 import threading
@@ -6,36 +11,39 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from typing_extensions import override
+
 from study.storage.lease import Lease
+from study.storage.persistence import Persistence
 from study.storage.remote_log import RemoteLog, read_parts
 from study.storage.study_folder import StudyFolder
 from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store, StoreError
 
 PARTS = ".parts"
-"""What a store's folder of parts has after the file's name."""
+"""Suffix of the folder of parts in a store, after the file's name."""
 
 INTERVAL_SECONDS = 5.0
-"""Between two looks at what has changed, at least."""
+"""Minimum seconds between two syncs."""
 
-SHARE = 0.05
-"""Of a processor's time that these looks take, at most."""
+MAX_CPU_SHARE = 0.05
+"""Maximum share of one core spent on syncing."""
 
 
 class StorageError(BaseException):
-    """What a study finds can no longer be stored, so it ends; it can be resumed.
+    """Results can no longer be stored, so the study ends; it can be resumed.
 
-    Not an ``Exception``: Tune would take that for the failure of one trial, and go on.
+    It is no ``Exception``, because Tune would treat that as the failure of one trial and continue.
     """
 
 
-class StorageSync:
-    """Copies a study's folder into a store while the study goes on.
+class StorageSync(Persistence):
+    """Copies a study's folder to a store while the study runs.
 
     Args:
-        study_folder: Its folder, and the one in the store.
-        store: The latter.
-        lease: Held by this process.
+        study_folder: The local folder.
+        store: The folder in the store.
+        lease: The lease on the study, held by this process.
     """
 
     def __init__(self, study_folder: StudyFolder, store: Store, lease: Lease) -> None:
@@ -46,17 +54,17 @@ class StorageSync:
             path: RemoteLog(path, parts_of(store, path)) for path in study_folder.growing
         }
         self.known: dict[Path, tuple[int, int]] = {}
-        """Size and time of change of the other files as they are in the store."""
+        """Size and modification time of the other files when they were last uploaded."""
         self.discarded: list[Path] = []
-        """Files that are still to be deleted there."""
+        """Files that are still to be deleted in the store."""
         self.trouble: str | None = None
         self.over = threading.Event()
-        self.thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="sync", daemon=True)
 
     # Before the study
 
     def fetch(self) -> None:
-        """Replaces the working copy by what is in the store."""
+        """Replace the working copy by the store's."""
         shutil.rmtree(self.study_folder.tensorboard, ignore_errors=True)
         events = self.study_folder.tensorboard.name
         self.store.download_all(self.store.files(events), self.study_folder.root)
@@ -66,28 +74,30 @@ class StorageSync:
             file.pull()
         self.known = dict(self._stamps())
 
+    @override
     def begin(self) -> None:
-        """Copies from now on."""
         self.sync()
         self.thread.start()
 
     # While it runs
 
+    @override
     def check(self) -> None:
-        """Whether the study may go on.
+        """Raise if results can no longer be stored.
 
         Raises:
-            StorageError: It may not.
+            StorageError: The lease or the store is lost.
         """
         trouble = self.trouble or self.lease.trouble
         if trouble:
             raise StorageError(trouble)
 
+    @override
     def keep(self, path: Path) -> None:
-        """Returns when all that was appended to a file is in the store.
+        """Block until everything appended to a file is in the store.
 
         Raises:
-            StorageError: That is not possible.
+            StorageError: The lease or the store is lost.
         """
         self.check()
         try:
@@ -96,21 +106,22 @@ class StorageSync:
             self.trouble = str(error)
             raise StorageError(self.trouble) from error
 
+    @override
     def discard(self, path: Path) -> None:
-        """Deletes a file, in the store some seconds later."""
+        """Delete a file here, and in the store at the next sync."""
         path.unlink(missing_ok=True)
         self.discarded.append(path)
 
+    @override
     def sweep(self, paths: Iterable[Path]) -> None:
-        """Deletes those of the files that are there after all: uploads that came late."""
         there = self.store.files("trials")
         self.discarded += [path for path in paths if self._name(path) in there]
 
     def close(self) -> None:
-        """Copies what is left.
+        """Sync a last time and stop.
 
         Raises:
-            StorageError: That is not possible.
+            StorageError: Not everything is in the store.
         """
         if self.thread.ident is None:
             return
@@ -127,23 +138,24 @@ class StorageSync:
         while self.trouble is None and not self.over.wait(pause):
             began = time.thread_time()
             self._try_sync()
-            pause = max(INTERVAL_SECONDS, (time.thread_time() - began) / SHARE)
+            # A large study has many files to look at: it syncs less often, not more expensively.
+            pause = max(INTERVAL_SECONDS, (time.thread_time() - began) / MAX_CPU_SHARE)
 
     def _try_sync(self) -> None:
         try:
             self.sync()
-        except OSError as error:  # of the store, or of this machine's disk
+        except OSError as error:  # from the store, or from this machine's disk
             self.trouble = str(error)
 
     def sync(self) -> None:
-        """Copies what has changed.
+        """Upload what has changed.
 
         Raises:
-            StoreError: That is not possible.
+            StoreError: The store cannot be written to.
         """
         for file in self.appended.values():
             file.push()
-        # The marker of a trial whose events are whole is empty, and comes after them.
+        # An empty file marks a run whose TensorBoard events are complete: it goes last.
         changed = [
             (path, stamp) for path, stamp in self._stamps() if self.known.get(path) != stamp
         ]
@@ -155,7 +167,7 @@ class StorageSync:
             self.store.delete(self._name(self.discarded.pop()))
 
     def _stamps(self) -> Iterator[tuple[Path, tuple[int, int]]]:
-        """The files that are copied as a whole, their sizes and times of change."""
+        """Yield the files that are uploaded as a whole, with size and modification time."""
         for path in (*self.study_folder.whole, *self.study_folder.tensorboard.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 found = path.stat()
@@ -166,15 +178,15 @@ class StorageSync:
 
 
 def parts_of(store: Store, path: Path) -> Store:
-    """Where a study's store has the parts of a file that grows."""
+    """Return the folder of a store that holds the parts of a growing file."""
     return store / f"{path.name}{PARTS}"
 
 
 def fetch_study(study_folder: StudyFolder, store: Store) -> None:
-    """Copies a study from a store, for reading: configuration, records and result.
+    """Download a study for reading: configuration, records, journal, log and result.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The store holds no study.
     """
     if not store.download(study_folder.space.name, study_folder.space):
         raise ValueError(

@@ -9,7 +9,7 @@ import pytest
 
 from study.storage import lease as leases
 from study.storage.lease import Lease
-from study.storage.locations import Storage, check_copy, keeping, local_copies, open_storage
+from study.storage.locations import Storage, check_copy, local_copies, open_storage, persisted
 from study.storage.remote_log import TAIL_BYTES, RemoteLog, read_parts
 from study.storage.study_folder import NOTE, StudyFolder
 from study.storage.sync import StorageError, StorageSync
@@ -36,7 +36,7 @@ def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that takes seconds takes hundredths."""
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(leases, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(stores, "PAUSES_SECONDS", (0.01,))
 
@@ -193,7 +193,7 @@ def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 1e6)
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 1e6)
     follower = Lease(store, former="gone")
     follower.acquire()
     follower.release()
@@ -204,12 +204,12 @@ def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
 def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
     lease = Lease(store)
     lease.acquire()
-    mirror = StorageSync(StudyFolder(tmp_path, store), store, lease)
-    mirror.check()
+    sync = StorageSync(StudyFolder(tmp_path, store), store, lease)
+    sync.check()
     store.write(leases.NAME, json.dumps({"owner": "another", "beat": 0}).encode())
     lease.thread.join()
     with pytest.raises(StorageError, match="another driver has taken this study over"):
-        mirror.keep(mirror.study_folder.records)
+        sync.keep(sync.study_folder.records)
     lease.release()
     assert store.exists(leases.NAME)
 
@@ -226,7 +226,7 @@ def study_in(store: Store, out: Path) -> StudyFolder:
 @pytest.mark.usefixtures("impatient")
 def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) -> None:
     study_folder = study_in(store, tmp_path / "first")
-    with keeping(study_folder) as persistence:
+    with persisted(study_folder) as persistence:
         study_folder.space.write_text("task: digits\n")
         persistence.begin()
         study_folder.records.write_text("{}\n")
@@ -243,7 +243,7 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
 
     again = study_in(store, tmp_path / "second")
     again.result.write_text("stale")
-    with keeping(again):
+    with persisted(again):
         assert again.space.read_text() == "task: digits\n"
         assert again.records.read_text() == "{}\n"
         assert again.log.read_text() == "a line\n"
@@ -256,7 +256,7 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
 @pytest.mark.usefixtures("impatient")
 def test_a_study_that_did_not_begin_leaves_nothing(store: Store, tmp_path: Path) -> None:
     study_folder = study_in(store, tmp_path)
-    with pytest.raises(ValueError, match="no data"), keeping(study_folder):
+    with pytest.raises(ValueError, match="no data"), persisted(study_folder):
         study_folder.log.write_text("a line\n")
         raise ValueError("no data")
     assert store.files() == {}
@@ -269,7 +269,7 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
     study_folder = study_in(store, tmp_path)
     with (
         pytest.raises(StorageError, match="cannot be written"),
-        keeping(study_folder) as persistence,
+        persisted(study_folder) as persistence,
     ):
         persistence.begin()
         bucket.broken = True
@@ -278,13 +278,13 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
             persistence.keep(study_folder.records)
         finally:
             bucket.broken = False
-    assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "mirror")]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "sync")]
 
 
 @pytest.mark.usefixtures("impatient")
 def test_late_uploads_are_swept_up(store: Store, tmp_path: Path) -> None:
     study_folder = study_in(store, tmp_path)
-    with keeping(study_folder) as persistence:
+    with persisted(study_folder) as persistence:
         persistence.begin()
         for name in ("0000/latest.pt", "0000/trial.yaml", "final/best.pt"):
             store.write(f"trials/{name}", b"x")
@@ -410,7 +410,7 @@ def test_a_working_copy_is_not_taken_for_another_study(store: Store, tmp_path: P
     study_folder = study_in(store, tmp_path)
     with pytest.raises(ValueError, match="is not kept in s3://.* Choose another --out or --name"):
         check_copy(study_folder)
-    with keeping(study_folder):
+    with persisted(study_folder):
         pass
     check_copy(study_folder)
     with pytest.raises(ValueError, match="is a working copy of s3://.* Give --storage s3://"):
