@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from study.analysis.stored_study import read_all
-from study.analysis.study_tables import across
+from study.analysis.study_tables import study_table
 from study.config.study_config import StudyConfig, read_studies, read_study
 from study.execution.launch import StudyError, run_study
 from study.reporting.dry_run import print_plan, print_spaces
@@ -270,7 +270,7 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
             soft_wrap=True,
         )
     if result.others and not result.interrupted:
-        console.print(side_by_side(across(read_all(folders))))
+        console.print(side_by_side(study_table(read_all(folders))))
     if result.interrupted:
         console.print(
             _how_to_go_on(options, overrides, result.name),

@@ -13,7 +13,7 @@ from rich.text import Text
 from study.analysis.comparison import Comparison, Row
 from study.analysis.published import HEADING, NOTE, Published
 from study.analysis.stored_study import StoredStudy
-from study.analysis.study_tables import Cell, Table, across
+from study.analysis.study_tables import Cell, Table, study_table
 from study.reporting.summary import as_json, percent, selection_sentence, summary
 
 JSON_VERSION = 1
@@ -47,7 +47,7 @@ def shown_seeds(cell: Cell) -> int:
 def terminal(studies: Sequence[StoredStudy], published: Published | None) -> RenderableType:
     """For a terminal of 80 columns: methods × tasks, then each study for itself."""
     parts: list[RenderableType] = []
-    table = across(studies, published)
+    table = study_table(studies, published)
     has_published = any(table.has_published(index) for index in range(len(table.columns)))
     if has_published or len({column.title for column in table.columns}) > 1:
         parts.append(side_by_side(table))
@@ -171,7 +171,7 @@ def _figure(
 
 def as_latex(studies: Sequence[StoredStudy], published: Published | None) -> str:
     r"""A table for ``\usepackage{booktabs}``."""
-    table = across(studies, published)
+    table = study_table(studies, published)
     paper = [table.has_published(index) for index in range(len(table.columns))]
     widths = [2 if has else 1 for has in paper]
     lines = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from study.analysis.comparison import BATCHNORM, TARGET, Spread
+from study.analysis.comparison import BATCHNORM, Spread
 from study.reporting.summary import percent
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
@@ -18,8 +18,9 @@ from trainables.criteria import SELECTORS
 from trainables.inference.classifier import ModelDescription, ModelFolder
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.tasks.base import TARGET_TEST
 
-_MEANINGS = {TARGET: "target (real images)", "source_val": "source (held-out)"}
+_MEANINGS = {TARGET_TEST: "target (real images)", "source_val": "source (held-out)"}
 """What sets are called in the table, where their own name does not say it."""
 
 
@@ -104,7 +105,7 @@ def _accuracies(record: TrialRecord, metric: str) -> dict[str, float]:
         for name, value in record.test.items()
         if name.endswith(f"/{metric}") and not name.startswith(BATCHNORM)
     }
-    figures = dict(sorted(figures.items(), key=lambda item: item[0] != TARGET))
+    figures = dict(sorted(figures.items(), key=lambda item: item[0] != TARGET_TEST))
     held_out = record.selected().get(f"source_val/{metric}")
     return figures if held_out is None else {**figures, "source_val": held_out}
 
@@ -226,10 +227,10 @@ def _evaluation(winner: TrialRecord, peers: Sequence[TrialRecord], config: Trial
         rows.append(f"| {_MEANINGS.get(name, name)} | {100 * own:.1f} | {' | '.join(over)} |")
     missing = (
         ()
-        if f"{TARGET}/accuracy" in winner.test
+        if f"{TARGET_TEST}/accuracy" in winner.test
         else (
             "There is no target accuracy: the task has no labelled test images of a set "
-            f"`{TARGET}`.",
+            f"`{TARGET_TEST}`.",
         )
     )
     return "\n\n".join(

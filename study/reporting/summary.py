@@ -8,10 +8,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis.comparison import TARGET, Comparison, Row, Spread
+from study.analysis.comparison import Comparison, Row, Spread
 from study.analysis.criterion_agreement import Agreement
 from study.analysis.pareto import Front, FrontTrial
 from study.config.study_config import Cost
+from trainables.tasks.base import TARGET_TEST
 
 COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
 """Objectives beside the criterion, in words."""
@@ -82,7 +83,10 @@ def _title(comparison: Comparison) -> str:
 
 def _columns(comparison: Comparison) -> dict[str, str]:
     """Headings by metric: target and source, or every test set where nothing is adapted."""
-    columns = {f"{TARGET}/accuracy": "target acc.", f"{TARGET}/mean_class_accuracy": "mean class"}
+    columns = {
+        f"{TARGET_TEST}/accuracy": "target acc.",
+        f"{TARGET_TEST}/mean_class_accuracy": "mean class",
+    }
     if comparison.rows and all(row.method == "supervised" for row in comparison.rows):
         names = {
             name: None
@@ -93,7 +97,10 @@ def _columns(comparison: Comparison) -> dict[str, str]:
         # photographs, which the question is about, first
         sets = sorted(
             names.keys() - {"source_val/accuracy"},
-            key=lambda name: (not name.startswith((TARGET, "test_OOD")), list(names).index(name)),
+            key=lambda name: (
+                not name.startswith((TARGET_TEST, "test_OOD")),
+                list(names).index(name),
+            ),
         )
         columns = {
             name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")

@@ -9,11 +9,11 @@ from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_confi
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from study.analysis.comparison import TARGET
 from study.reporting.images import confusion_picture
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial
+from trainables.tasks.base import TARGET_TEST
 from trainables.training.report import Report
 
 STATUS = {
@@ -27,7 +27,7 @@ METRICS = {
     "selected/objective": "criterion",
     "selected/source_val_accuracy": "source acc.",
     "selected/oracle_target_val_accuracy": "oracle: target-val acc.",
-    f"selected/{TARGET}_accuracy": "target-test acc.",
+    f"selected/{TARGET_TEST}_accuracy": "target-test acc.",
 }
 """Tags of the HParams tab's figures, all of the selected checkpoint, and their headings."""
 
@@ -161,7 +161,7 @@ def final_figures(record: TrialRecord) -> dict[str, float]:
         record.objective,
         selected.get("source_val/accuracy"),
         selected.get("criterion/oracle"),
-        record.test.get(f"{TARGET}/accuracy"),
+        record.test.get(f"{TARGET_TEST}/accuracy"),
     )
     return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}
 

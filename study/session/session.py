@@ -36,13 +36,13 @@ class Observer(Protocol):
     """Someone who is told what happens: the progress display, TensorBoard."""
 
     def on_start(self, trial: RunningTrial) -> None:
-        """A run was handed out."""
+        """Handle that a run was handed out."""
 
     def on_report(self, trial: RunningTrial, report: Report) -> None:
-        """A run reported something new."""
+        """Handle a new report of a run."""
 
     def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
-        """A run ended and its record is on disk."""
+        """Handle that a run has ended; its record is on disk."""
 
 
 class Session:

@@ -1,1 +1,4 @@
-"""What a trial is while it runs, leaves behind in its record, and is worth among others."""
+"""Trials: running ones, the records of ended ones, and their ranking.
+
+Modules here import :mod:`study.config`, :mod:`study.spaces` and :mod:`study.storage`.
+"""

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from study.analysis.comparison import Comparison, Row
 from study.analysis.published import HEADING, NOTE, Published
 from study.analysis.stored_study import StoredStudy
-from study.analysis.study_tables import Cell, Table, across, heading_of
+from study.analysis.study_tables import Cell, Table, heading_of, study_table
 from study.reporting.html.cards import HEIGHT, Card
 from study.reporting.html.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.reporting.html.optuna_figures import (
@@ -81,7 +81,7 @@ def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
     return environment.get_template("page.html.jinja").render(
         title=", ".join(study.name for study in studies),
         height=HEIGHT,
-        table=_across(across(studies, published)),
+        table=_across(study_table(studies, published)),
         parts=[part for number, study in enumerate(studies) for part in _parts(study, number)],
         plotly_js=Markup(get_plotlyjs()),
         templates={
@@ -136,7 +136,7 @@ def _figure_cell(cell: Cell) -> TextCell:
 
 def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
     trials = stored_trials(study.study_folder.journal)
-    standing = study.standing() if study.config.joint else None
+    standing = study.ranks() if study.config.joint else None
     for index, (task, comparison) in enumerate(study.comparisons.items()):
         records = [record for record in study.records if record.task == task]
         yield Part(

@@ -14,7 +14,7 @@ from rich.console import Console
 from study.analysis.comparison import compare_tasks
 from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
-from study.analysis.study_tables import across
+from study.analysis.study_tables import study_table
 from study.reporting.summary import selection_sentence
 from study.session.session import Session
 from study.session.warm_start import best_params, known_trials
@@ -358,7 +358,7 @@ def whole_trials(session: Session) -> object:
 
 def test_tables_have_the_mean_over_tasks_of_each_seed(tmp_path: Path) -> None:
     (study,) = read_all([run_fake(tmp_path / "both", **{**JOINT, "num_trials": 6})])
-    table = across([study])
+    table = study_table([study])
     assert [column.title for column in table.columns] == [A, A, B, B, "mean", "mean"]
     accuracies = {
         f"target_test/{name}": value
@@ -424,11 +424,11 @@ def test_a_warm_start_takes_the_best_on_all_tasks(tmp_path: Path) -> None:
     assert best in [dict(row.params) for row in rows.values()]
     params = best_params(folder, 9, space)
     assert len(params) == len(
-        {record.trial for record in stored.records if record.id in stored.standing()}
+        {record.trial for record in stored.records if record.id in stored.ranks()}
     )
     with pytest.raises(ValueError, match="its results are of another study; it differs in task"):
         known_trials(folder, study, space)
-    with pytest.raises(ValueError, match="what a trial is worth on several tasks is not in"):
+    with pytest.raises(ValueError, match="score on several tasks does not follow from"):
         known_trials(folder, *make_study(**JOINT))
 
 

@@ -444,7 +444,7 @@ def test_cases_beside_other_keys_add_to_them() -> None:
         ),
         (
             {"task": {"digits": {"num_source": 50, "cases": {"a": {"num_source": 60}}}}},
-            "search/task/digits/cases/a/num_source: is given beside the cases as well; keep one.",
+            "search/task/digits/cases/a/num_source: is also given next to the cases; keep one.",
         ),
         (
             {"cases": {"a": "dann"}, "batch_size": 3},

@@ -208,7 +208,7 @@ def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
     sync.check()
     store.write(leases.NAME, json.dumps({"owner": "another", "beat": 0}).encode())
     lease.thread.join()
-    with pytest.raises(StorageError, match="another driver has taken this study over"):
+    with pytest.raises(StorageError, match="another driver has taken over this study"):
         sync.keep(sync.study_folder.records)
     lease.release()
     assert store.exists(leases.NAME)

@@ -10,7 +10,7 @@ import yaml
 
 from study.analysis.comparison import compare_tasks
 from study.analysis.stored_study import StoredStudy, read_stored
-from study.analysis.study_tables import across
+from study.analysis.study_tables import study_table
 from study.config.study_config import read_study
 from study.embed import main as embed
 from study.export import export
@@ -245,7 +245,7 @@ def test_of_a_joint_search_the_new_winner_runs_on_every_task(tmp_path: Path) -> 
     means = [
         cell.spread.values
         for column, cell in zip(
-            across([study]).columns, across([study]).rows["no_adaptation"], strict=True
+            study_table([study]).columns, study_table([study]).rows["no_adaptation"], strict=True
         )
         if column.task == "mean" and cell.spread is not None
     ]
@@ -431,7 +431,7 @@ def test_where_all_final_runs_are_of_earlier_winners_there_is_nothing_to_export(
     )
     message = (
         f"{folder}: its final runs are of earlier winners. Wait for those of the present "
-        "ones, or go on with the study by --resume."
+        "ones, or continue the study by --resume."
     )
     with pytest.raises(ValueError) as raised:
         export(folder)
