@@ -2,11 +2,8 @@
 
 import os
 import re
-from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BeforeValidator,
     NonNegativeInt,
@@ -17,10 +14,9 @@ from pydantic import (
 )
 
 from study.search.pruners import PRUNERS, NoPrunerConfig
-from study.search.samplers import SAMPLERS, CmaEsConfig, resolve
+from study.search.samplers import SAMPLERS, CmaEsConfig
 from study.spaces.conditions import METHOD, Conditions
 from study.spaces.search_space import SearchSpace
-from study.storage.study_folder import StudyFolder
 from trainables.config import CriterionChoice, TrialConfig
 from trainables.configuration.paths import Resolved, absolute_path, is_relative, resolve_paths
 from trainables.configuration.schema import (
@@ -31,12 +27,9 @@ from trainables.configuration.schema import (
     Place,
     Problem,
     default_choice,
-    join,
-    nearest,
     shorten,
     validate,
 )
-from trainables.configuration.yaml_file import YamlFile, read_yaml
 from trainables.criteria import CRITERIA, RankAverage
 
 Cost = Literal["cpu_seconds", "seconds"]
@@ -311,7 +304,7 @@ class StudyConfig(BaseConfig):
             for part in parts
             for keys in (("task",), ("seed",), ("criterion",), ("selection", "criterion"))
         ]
-        taken = [place for place in places if _holds(parts, place) and place != ("search", "task")]
+        taken = [place for place in places if holds(parts, place) and place != ("search", "task")]
         if taken:
             raise ConfigError(
                 [
@@ -348,163 +341,10 @@ def parse_duration(text: object) -> float:
     return seconds
 
 
-def _holds(tree: Any, place: Place) -> bool:
+def holds(tree: Any, place: Place) -> bool:
     """Whether nested mappings have something at ``place``."""
     for key in place:
         if not isinstance(tree, dict) or key not in tree:
             return False
         tree = tree[key]
     return True
-
-
-def shipped_spaces() -> dict[str, Path]:
-    """The spaces that come with the project, by name."""
-    folder = Path(str(resources.files("search_spaces")))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def question_of(path: Path) -> str:
-    """A space's question: the comment in its first lines, up to the first indented line."""
-    lines = []
-    for line in path.read_text().splitlines():
-        if not line.startswith("# ") or line.startswith("#   "):
-            break
-        lines.append(line.removeprefix("# ").strip())
-    return " ".join(lines)
-
-
-def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
-    """Reads a space of one task; see :func:`read_studies`."""
-    studies = read_studies(name, overrides)
-    if len(studies) > 1:
-        names = [study.task_names[0] for study, _ in studies]
-        raise ValueError(
-            f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
-            f"Choose by --set tasks=[{names[0]}]."
-        )
-    return studies[0]
-
-
-def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
-    """Reads a space by name or file and applies ``section.key=value`` overrides.
-
-    Returns:
-        The study of each of its tasks, or the joint one of all.
-
-    Raises:
-        ValueError: One line a problem, each with file, line, place, rule and value.
-    """
-    path = shipped_spaces().get(name)
-    if path is None:
-        path = Path(name)
-        if not path.exists():
-            raise ValueError(
-                f"no space or file named '{name}'.{nearest(name, list(shipped_spaces()))}"
-            )
-    file = read_yaml(path)
-    return parse_studies(file, overrides)
-
-
-def read_config(study_folder: StudyFolder) -> StudyConfig:
-    """What a study was to be.
-
-    Raises:
-        ValueError: The folder holds no study; in one line.
-    """
-    folder = study_folder.root
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder.")
-    if not study_folder.space.exists():
-        raise ValueError(
-            f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
-            "folder that study.run has made, such as runs/digits."
-        )
-    try:
-        return validate(StudyConfig, yaml.safe_load(study_folder.space.read_text()))
-    except (ConfigError, yaml.YAMLError) as error:
-        reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
-        raise ValueError(f"{study_folder.space}: not a study ({reason}).") from error
-
-
-def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
-    """The studies that a file describes; see :func:`read_studies`."""
-    changed = [_override(file.content, text) for text in overrides]
-    studies, problems = [], []
-    try:
-        whole = validate(StudyConfig, file.content)
-        for index, study in enumerate(whole.studies()):
-            try:
-                studies.append((study, _checked_space(study)))
-            except ConfigError as error:
-                own = ("task",) if file.content.get("tasks") is None else ("tasks", index)
-                problems += [
-                    Problem(_as_written(p.place, own, file), p.message) for p in error.problems
-                ]
-        if whole.joint is not None:
-            studies = [(whole, space) for _, space in studies[:1]]
-    except ConfigError as error:
-        problems = error.problems
-    if problems:
-        raise ValueError(
-            "\n".join(
-                dict.fromkeys(
-                    f"{_where(problem.place, changed, file)}: {join(problem.place)}: "
-                    f"{problem.message}"
-                    for problem in problems
-                )
-            )
-        ) from ConfigError(problems)
-    return studies
-
-
-def _checked_space(study: StudyConfig) -> SearchSpace:
-    space = study.space()
-    study.conditions(space)
-    resolve(study.sampler, space, study.num_trials)
-    study.check_cost()
-    return space
-
-
-def _as_written(place: Place, task: Place, file: YamlFile) -> Place:
-    """The place in the file, whose task stands at the top and counts as fixed."""
-    is_task = place[:2] == ("fixed", "task") and not _holds(file.content, place[:2])
-    return (*task, *place[2:]) if is_task else place
-
-
-def _where(place: Place, changed: list[tuple[str, ...]], file: YamlFile) -> str:
-    """Who gave the value at ``place``: ``file:line`` or ``--set``."""
-    given = any(
-        place[: len(other)] == other or (place == other[: len(place)] and place not in file.lines)
-        for other in changed
-    )
-    return "--set" if given else file.where(place)
-
-
-def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
-    """Applies one ``section.key=value``; the value is YAML."""
-    path, separator, value = text.partition("=")
-    keys = tuple(path.strip().split("."))
-    if not separator or not all(keys):
-        raise ValueError(f"--set {text}: must be section.key=value.")
-    try:
-        parsed = _parse_value(value)
-    except ValueError as error:
-        raise ValueError(f"--set {text}: {error}") from error
-    target = content
-    for key in keys[:-1]:
-        inner = target.get(key)
-        if isinstance(inner, str):  # a bare name: `backbone: small_cnn`
-            inner = {inner: {}}
-        if inner is not None and not isinstance(inner, dict):
-            raise ValueError(f"--set {text}: '{key}' is {inner!r}, which has no keys.")
-        target[key] = inner if inner is not None else {}
-        target = target[key]
-    target[keys[-1]] = parsed
-    return keys
-
-
-def _parse_value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError("the value is not YAML.") from error

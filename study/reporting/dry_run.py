@@ -6,7 +6,8 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from study.config.study_config import StudyConfig, question_of, read_studies, shipped_spaces
+from study.config.reading import question_of, read_studies, shipped_spaces
+from study.config.study_config import StudyConfig
 from trainables.config import TrialConfig
 
 

@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 from torch import nn
 
-from study.config.study_config import question_of, read_studies, read_study, shipped_spaces
+from study.config.reading import question_of, read_studies, read_study, shipped_spaces
 from study.execution import launch, preparation
 from study.execution.launch import run_study
 from study.run import main

@@ -6,14 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.study_config import (
-    StudyConfig,
-    parse_duration,
-    question_of,
-    read_studies,
-    read_study,
-    shipped_spaces,
-)
+from study.config.reading import question_of, read_studies, read_study, shipped_spaces
+from study.config.study_config import StudyConfig, parse_duration
 from study.spaces.search_space import SearchSpace
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig, read_trial_config

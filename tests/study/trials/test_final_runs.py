@@ -11,7 +11,7 @@ import yaml
 from study.analysis.comparison import compare_tasks
 from study.analysis.stored_study import StoredStudy, read_stored
 from study.analysis.study_tables import across
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.embed import main as embed
 from study.export import export
 from study.reporting.html.figures import class_cards, measured_runs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study.config.study_config import parse_studies
+from study.config.reading import parse_studies
 from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
