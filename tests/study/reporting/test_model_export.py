@@ -16,8 +16,8 @@ import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from study.export import export
 from study.export import main as export_main
+from study.reporting.model_export import export
 from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord, read_records
 from study.trials.running_trial import RunningTrial, make_record
