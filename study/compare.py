@@ -1,7 +1,6 @@
 """Compares studies, finished or running: ``python -m study.compare STUDY…``."""
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -9,7 +8,14 @@ from rich.console import Console
 
 from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy, read_all
-from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, terminal
+from study.reporting.exports import (
+    WIDTH,
+    as_csv,
+    as_json_text,
+    as_latex,
+    as_terminal_text,
+    terminal,
+)
 from study.storage.locations import local_copies
 from trainables.checkpointing.object_store import StoreError
 from trainables.checkpointing.trial_folder import write_atomically
@@ -68,17 +74,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _text(studies: list[StoredStudy], published: Published | None, form: str) -> str:
-    """The comparison in one of the formats but HTML."""
+    """Return the comparison in any format but HTML."""
     if form == "csv":
         return as_csv(studies, published)
     if form == "latex":
         return as_latex(studies, published)
     if form == "json":
         return as_json_text(studies, published)
-    console = Console(width=WIDTH, file=io.StringIO())
-    with console.capture() as capture:
-        console.print(terminal(studies, published))
-    return capture.get()
+    return as_terminal_text(studies, published)
 
 
 def _write(

@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with local_copies([options.study]) as (folder,):
-            embed_winners(StudyFolder.at(folder))
+            for picture in embed_winners(StudyFolder.at(folder)):
+                print(picture)
     except (ValueError, StoreError) as error:
         print(error, file=sys.stderr)
         return 2

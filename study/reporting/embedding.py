@@ -1,5 +1,6 @@
 """Features of a study's winners in the plane."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,19 +127,18 @@ def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
     figure.savefig(path, dpi=110)
 
 
-def embed_winners(study_folder: StudyFolder) -> None:
-    """The first final run of each condition on each task."""
+def embed_winners(study_folder: StudyFolder) -> Iterator[str]:
+    """Draw the first final run of each condition on each task; yield each picture's location."""
     finals = read_finals(study_folder)
     several = len(by_task(finals)) > 1
     for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
-        _write(
-            record,
-            study_folder,
-            f"{record.condition}-{record.task}" if several else record.condition,
-        )
+        name = f"{record.condition}-{record.task}" if several else record.condition
+        path = _write(record, study_folder, name)
+        yield f"{study_folder.place}/{path.name}"
 
 
-def _write(record: TrialRecord, study_folder: StudyFolder, name: str) -> None:
+def _write(record: TrialRecord, study_folder: StudyFolder, name: str) -> Path:
+    """Write a final run's picture and its projector data; return the picture's path."""
     embedding = embed(record, study_folder, study_folder.root.parent / "cache")
     path = study_folder.root / f"embedding-{file_name(name)}.png"
     draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path, record.seed)
@@ -166,4 +166,4 @@ def _write(record: TrialRecord, study_folder: StudyFolder, name: str) -> None:
                 study_folder.store.write(
                     made.relative_to(study_folder.root).as_posix(), made.read_bytes()
                 )
-    print(f"{study_folder.place}/{path.name}")
+    return path

@@ -62,6 +62,14 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
     return Group(*parts)
 
 
+def as_terminal_text(studies: Sequence[StoredStudy], published: Published | None) -> str:
+    """Return what :func:`terminal` shows, as plain text."""
+    console = Console(width=WIDTH, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(terminal(studies, published))
+    return capture.get()
+
+
 def side_by_side(table: Table) -> Group:
     """Methods × tasks, and how to read it."""
     return Group(*_blocks(table), Text("Best in bold; ± is the std over final seeds."))
