@@ -1,4 +1,4 @@
-"""How a space file, its ``--set`` overrides and a stored study are read."""
+"""Readers of space files, of ``--set`` overrides and of stored studies."""
 
 from importlib import resources
 from pathlib import Path
@@ -15,13 +15,13 @@ from trainables.configuration.yaml_file import YamlFile, read_yaml
 
 
 def shipped_spaces() -> dict[str, Path]:
-    """The spaces that come with the project, by name."""
+    """Return the paths of the spaces that ship with the project, by name."""
     folder = Path(str(resources.files("search_spaces")))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def question_of(path: Path) -> str:
-    """A space's question: the comment in its first lines, up to the first indented line."""
+    """Return a space's question: its leading comment, up to the first indented line."""
     lines = []
     for line in path.read_text().splitlines():
         if not line.startswith("# ") or line.startswith("#   "):
@@ -31,25 +31,30 @@ def question_of(path: Path) -> str:
 
 
 def read_study(name: str, overrides: list[str]) -> tuple[StudyConfig, SearchSpace]:
-    """Reads a space of one task; see :func:`read_studies`."""
+    """Read a space that holds a single study, like :func:`read_studies`.
+
+    Raises:
+        ValueError: The space holds several studies or breaks a rule.
+    """
     studies = read_studies(name, overrides)
     if len(studies) > 1:
         names = [study.task_names[0] for study, _ in studies]
         raise ValueError(
-            f"{name}: tasks: must be a single one here, got {', '.join(names)}. "
-            f"Choose by --set tasks=[{names[0]}]."
+            f"{name}: tasks: must be a single task here, got {', '.join(names)}. "
+            f"Choose one with --set tasks=[{names[0]}]."
         )
     return studies[0]
 
 
 def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
-    """Reads a space by name or file and applies ``section.key=value`` overrides.
+    """Read a space by name or file and apply ``section.key=value`` overrides.
 
     Returns:
-        The study of each of its tasks, or the joint one of all.
+        One study per task, or a single joint one, each with its search space.
 
     Raises:
-        ValueError: One line a problem, each with file, line, place, rule and value.
+        ValueError: The space breaks a rule. The message has a line per problem, each with file,
+            line, place, rule and value.
     """
     path = shipped_spaces().get(name)
     if path is None:
@@ -63,18 +68,18 @@ def read_studies(name: str, overrides: list[str]) -> list[tuple[StudyConfig, Sea
 
 
 def read_config(study_folder: StudyFolder) -> StudyConfig:
-    """What a study was to be.
+    """Read the settings of a stored study.
 
     Raises:
-        ValueError: The folder holds no study; in one line.
+        ValueError: The folder holds no study; the message is one line.
     """
     folder = study_folder.root
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder.")
     if not study_folder.space.exists():
         raise ValueError(
-            f"{folder}: not a study's folder, which would hold a study.yaml. Give a "
-            "folder that study.run has made, such as runs/digits."
+            f"{folder}: not a study's folder: it has no study.yaml. Give a folder that study.run "
+            "has created, such as runs/digits."
         )
     try:
         return validate(StudyConfig, yaml.safe_load(study_folder.space.read_text()))
@@ -84,7 +89,7 @@ def read_config(study_folder: StudyFolder) -> StudyConfig:
 
 
 def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
-    """The studies that a file describes; see :func:`read_studies`."""
+    """Parse the content of a space file, like :func:`read_studies`."""
     changed = [_override(file.content, text) for text in overrides]
     studies, problems = [], []
     try:
@@ -123,13 +128,13 @@ def _checked_space(study: StudyConfig) -> SearchSpace:
 
 
 def _as_written(place: Place, task: Place, file: YamlFile) -> Place:
-    """The place in the file, whose task stands at the top and counts as fixed."""
+    """Return the place in the file, which has the task at its top level, not under ``fixed``."""
     is_task = place[:2] == ("fixed", "task") and not holds(file.content, place[:2])
     return (*task, *place[2:]) if is_task else place
 
 
 def _where(place: Place, changed: list[tuple[str, ...]], file: YamlFile) -> str:
-    """Who gave the value at ``place``: ``file:line`` or ``--set``."""
+    """Return the origin of the value at ``place``: ``file:line`` or ``--set``."""
     given = any(
         place[: len(other)] == other or (place == other[: len(place)] and place not in file.lines)
         for other in changed
@@ -138,7 +143,7 @@ def _where(place: Place, changed: list[tuple[str, ...]], file: YamlFile) -> str:
 
 
 def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
-    """Applies one ``section.key=value``; the value is YAML."""
+    """Apply one ``section.key=value``, whose value is YAML; return the keys."""
     path, separator, value = text.partition("=")
     keys = tuple(path.strip().split("."))
     if not separator or not all(keys):
@@ -153,7 +158,7 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
         if isinstance(inner, str):  # a bare name: `backbone: small_cnn`
             inner = {inner: {}}
         if inner is not None and not isinstance(inner, dict):
-            raise ValueError(f"--set {text}: '{key}' is {inner!r}, which has no keys.")
+            raise ValueError(f"--set {text}: '{key}' is {inner!r} and has no keys.")
         target[key] = inner if inner is not None else {}
         target = target[key]
     target[keys[-1]] = parsed

@@ -602,8 +602,8 @@ def test_the_data_of_all_tasks_are_looked_for_before_the_first_search(place: Pla
 def test_simulating_takes_one_task(place: Place) -> None:
     place.change("task: digits", "tasks: [digits, synsl]")
     assert place.fails("--simulate", "curves.csv") == (
-        "space.yaml: tasks: must be a single one here, got digits, synsl. "
-        "Choose by --set tasks=[digits]."
+        "space.yaml: tasks: must be a single task here, got digits, synsl. "
+        "Choose one with --set tasks=[digits]."
     )
 
 

@@ -270,8 +270,8 @@ def test_the_page_shows_the_front(tmp_path: Path) -> None:
         (
             {"sampler": "random"},
             [
-                "needs pruner none, got asha: stopping by the criterion alone would "
-                "end cheap trials that belong to the front."
+                "needs pruner none, got asha: pruning by the criterion alone would stop "
+                "cheap trials that belong to the Pareto front."
             ],
         ),
         ({"sampler": "auto", "pruner": "none"}, []),
@@ -291,7 +291,9 @@ def test_what_a_cost_needs(tmp_path: Path, changes: dict[str, object], lines: li
 
 def test_cma_es_has_one_objective() -> None:
     study, _ = make_study(sampler="cma_es", **TWO)
-    with pytest.raises(ValueError, match="cma_es has one objective only. Choose sampler auto"):
+    with pytest.raises(
+        ValueError, match="needs a sampler for two objectives: auto, gp, random or tpe, got cma_es"
+    ):
         study.check_cost()
 
 
