@@ -106,7 +106,7 @@ class Rivals:
 
 
 def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
-    """Return a trial's Hyperband bracket, sized as in the paper; other pruners have one bracket."""
+    """Return a trial's Hyperband bracket, sized as in the paper; 0 for other pruners."""
     if not isinstance(pruner, HyperbandConfig):
         return 0
     last = pruner.num_brackets - 1
