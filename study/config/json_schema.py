@@ -62,12 +62,12 @@ def _without(schema: Schema, key: str, *below: str) -> Schema:
     """A model's schema without a key, or without one below it."""
     rest = {name: inner for name, inner in schema["properties"].items() if name != key}
     if below:
-        inner = _resolved(schema["properties"][key], schema["$defs"])
+        inner = resolved(schema["properties"][key], schema["$defs"])
         rest[key] = _without({**inner, "$defs": schema["$defs"]}, *below)
     return {**schema, "properties": rest}
 
 
-def _resolved(schema: Schema, models: Mapping[str, Schema]) -> Schema:
+def resolved(schema: Schema, models: Mapping[str, Schema]) -> Schema:
     """The schema that a reference names, with what stands beside the reference."""
     if "$ref" not in schema:
         return schema
@@ -130,11 +130,11 @@ class _Part:
         notation = self._notation(schema, literal) if self.is_open else None
         if notation is not None:
             literal = {"anyOf": [literal, self.shared.refer("open", notation)]}
-        return _described(literal, _resolved(schema, self.models))
+        return _described(literal, resolved(schema, self.models))
 
     def _literal(self, schema: Schema) -> Schema:
         """Of a value as it stands; values inside it may still be open."""
-        schema = _resolved(schema, self.models)
+        schema = resolved(schema, self.models)
         if "oneOf" in schema:
             return self._table(schema)
         if "properties" in schema:
@@ -142,8 +142,8 @@ class _Part:
         made: Schema = {}
         for keyword, content in schema.items():
             match keyword:
-                case "title" | "default" | "description":
-                    pass
+                case "title" | "default" | "description" | "format":
+                    pass  # for the reference; no editor checks the format of a path
                 case "anyOf":
                     made["anyOf"] = [self._literal(inner) for inner in content]
                 case "prefixItems":
@@ -215,7 +215,7 @@ class _Part:
 
     def _leaves(self, schema: Schema) -> Iterator[Schema]:
         """The alternatives of a value."""
-        schema = _resolved(schema, self.models)
+        schema = resolved(schema, self.models)
         if "anyOf" not in schema:
             yield schema
         for inner in schema.get("anyOf", ()):
