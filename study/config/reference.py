@@ -27,36 +27,37 @@ from trainables.tasks import TASKS
 _HEAD = """\
 # Reference
 
-Every key of a space and of a trial. Written by `python -m study.reference > docs/reference.md`
-from the configuration classes; a test compares the two. Unknown keys are errors everywhere, and
-`python -m study.run --space FILE --dry-run` says which. Editors know all of this page: spaces name
-the schema that comes with them, `# yaml-language-server: $schema=./space.schema.json`, and
-`python -m study.schema > space.schema.json` writes it beside spaces of your own.
+Every key of a space and of a trial. This page is generated from the configuration classes by
+`python -m study.reference > docs/reference.md`, and a test keeps it up to date. Unknown keys are
+errors everywhere; `python -m study.run --space FILE --dry-run` reports them. Editors can complete
+and check all keys: shipped spaces name the JSON schema next to them,
+`# yaml-language-server: $schema=./space.schema.json`, and
+`python -m study.schema > space.schema.json` writes it for spaces of your own.
 """
 
 _SPACE = """\
-`fixed` and `search` hold keys of [a trial](#a-trial), and what stands under `search` may be
+`fixed` and `search` hold keys of [a trial](#a-trial); values under `search` may be
 [open](#open-values).
 """
 
 _TRIAL = """\
-What may stand under `fixed` and `search` of a space, and in the FILE of
-`python -m trainables.run --config FILE`. In a space, `task`, `seed` and the criterion stand at the
-top instead. Where one of several is chosen, YAML has its name, `method: mcd`, or its name with
-settings, `method: {mcd: {hidden_dim: 128}}`; classes of your own go
+The keys under `fixed` and `search` of a space, and in the FILE of
+`python -m trainables.run --config FILE`. In a space, `task`, `seed` and the criterion are given at
+the top level instead. To choose one of several entries, give its name, `method: mcd`, or its name
+with settings, `method: {mcd: {hidden_dim: 128}}`. Classes of your own are named
 [by their dotted names](howto-own-method.md).
 """
 
 _PATHS = """\
-A path may begin with `~`, the home of whoever starts the study. One that is not absolute then is
-relative to the current directory, or to a space's `directory` where it names one. A study makes
-all of them absolute before a trial begins, and keeps what was written: in its `study.yaml`, which
-names the directory and so is the same study everywhere, and under `paths` in its records.
-`--resume` of a space with relative paths is refused in another directory; give `--space
-runs/NAME/study.yaml` there.
+A path may begin with `~`, the home directory of the user who starts the study. Any other path
+that is not absolute is relative to the space's `directory` or, without one, to the current
+directory. Paths are made absolute before a trial starts, and the original spelling is kept: in
+`study.yaml`, which names the directory and therefore means the same study everywhere, and under
+`paths` in the records. `--resume` refuses a space with relative paths in another directory; give
+`--space runs/NAME/study.yaml` there.
 
-On a cluster give absolute paths, as its machines see them: `--cluster` and `--address http://…`
-take no others. With `--address auto`, relative ones start from the current directory of the
+On a cluster, give absolute paths as its machines see them: `--cluster` and `--address http://…`
+accept no others. With `--address auto`, relative paths start from the current directory of the
 command, and the other machines must have the same folder.
 """
 
