@@ -194,7 +194,7 @@ class _Part:
         )
 
     def _notation(self, schema: Schema, literal: Schema) -> Schema | None:
-        """Return the schema of an open value, a mapping with one word; ``None`` if there is none."""
+        """Return the schema of an open value, a mapping with one word; ``None`` if none fits."""
         leaves = list(self._leaves(schema))
         tables = [leaf for leaf in leaves if "oneOf" in leaf]
         scalars = [name for table in tables for name in table["oneOf"][:-1]]
