@@ -22,11 +22,11 @@ from trainables.checkpointing.trial_folder import write_atomically
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
-"""Where HTML goes unless a file is named."""
+"""The file that HTML is written to by default."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 2 bad input."""
+    """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     options = _parser().parse_args(arguments)
     try:
         if options.format not in FORMATS:
@@ -50,25 +50,25 @@ def _parser() -> argparse.ArgumentParser:
         "studies",
         nargs="+",
         metavar="STUDY",
-        help="a study's folder, such as runs/digits, or its URI in a store, such "
+        help="a study's folder, such as runs/digits, or its URI in an object store, such "
         "as s3://bucket/prefix/digits",
     )
     parser.add_argument(
         "--format",
         default="table",
         metavar="|".join(FORMATS),
-        help="html is one file that opens offline (default: %(default)s)",
+        help="output format; html is a single file that opens offline (default: %(default)s)",
     )
     parser.add_argument(
         "--published",
         action="store_true",
-        help="show the paper's figures, selected by oracle, beside ours",
+        help="also show the paper's results, which were selected by oracle",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"a file instead of the terminal (of html: {HTML} if not given)",
+        help=f"file to write instead of the terminal (default for html: {HTML})",
     )
     return parser
 

@@ -1,9 +1,9 @@
-"""Features of a study's winners in the plane: ``python -m study.embed STUDY``.
+"""Draws the features of a study's winners in the plane: ``python -m study.embed STUDY``.
 
-For the first final run of each condition: pooled features of held-out source images and of
-labelled target images, as a t-SNE picture (``embedding-<condition>.png``, also among TensorBoard's
-images) and for TensorBoard's projector. The labels of target images (the oracle's) only colour the
-dots; where the target has none, predicted classes do.
+The features are the pooled ones of held-out source images and labelled target images, by the first
+final run of each condition. They are drawn by t-SNE (``embedding-<condition>.png``, also among
+TensorBoard's images) and written for TensorBoard's projector. Target labels, which only the oracle
+may read, merely colour the dots; if the target has none, predicted classes do.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from trainables.checkpointing.object_store import StoreError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 2 bad input."""
+    """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     parser = argparse.ArgumentParser(
         prog="python -m study.embed", description="Draw the features of a study's winners."
     )
-    parser.add_argument("study", help="a study's folder, or its URI in a store")
+    parser.add_argument("study", help="a study's folder, or its URI in an object store")
     options = parser.parse_args(arguments)
     try:
         with local_copies([options.study]) as (folder,):

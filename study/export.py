@@ -1,7 +1,7 @@
-"""Writes a study's winner as a folder: ``python -m study.export STUDY [--task T --method M]``.
+"""Exports a study's winner: ``python -m study.export STUDY [--task T --method M]``.
 
 The winner is the best final run by the study's criterion, or the best one of ``--method``, which
-may also name a condition of a study that compares something else. The folder holds
+may also be a condition if the study compares something other than methods. The folder holds
 ``model.safetensors`` (the networks), ``model.yaml`` (the classes and the test transform),
 ``trial.yaml`` (the configuration that made it) and ``README.md`` (a model card with its figures).
 ``python -m trainables.predict`` classifies images with it.
@@ -17,24 +17,26 @@ from trainables.checkpointing.object_store import StoreError, is_uri
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 2 bad input."""
+    """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     parser = argparse.ArgumentParser(
         prog="python -m study.export",
-        description="Write a study's winner as a folder: weights, classes, test transform, "
+        description="Export a study's winner as a folder with weights, classes, test transform, "
         "configuration and model card.",
     )
-    parser.add_argument("study", metavar="STUDY", help="a study's folder, or its URI in a store")
-    parser.add_argument("--task", help="the winner on this task, where the study has several")
     parser.add_argument(
-        "--method", help="the winner of this method or condition (default: of all)"
+        "study", metavar="STUDY", help="a study's folder, or its URI in an object store"
+    )
+    parser.add_argument("--task", help="task of the winner; required if the study has several")
+    parser.add_argument(
+        "--method", help="method or condition of the winner (default: all of them)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="the folder to write (default: STUDY/export)"
+        "--out", type=Path, metavar="DIR", help="folder to write to (default: STUDY/export)"
     )
     options = parser.parse_args(arguments)
     try:
         if is_uri(options.study) and options.out is None:
-            raise ValueError(f"--out: must be given for {options.study}, a study in a store.")
+            raise ValueError(f"--out: must be given, since {options.study} is in an object store.")
         with local_copies([options.study]) as (study,):
             folder = export(study, options.out, options.task, options.method)
     except (ValueError, StoreError) as error:

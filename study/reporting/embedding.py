@@ -1,4 +1,4 @@
-"""Features of a study's winners in the plane."""
+"""Features of a study's winners, drawn in the plane."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from trainables.training.evaluator import Evaluator
 from trainables.training.trial import open_domains
 
 MAX_IMAGES = 1000
-"""Of each domain, drawn at random with the seed of the trial: t-SNE's time grows fast."""
+"""Maximum number of images per domain, drawn at random: t-SNE takes long for more."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features of both domains."""
+    """Features of images of both domains."""
 
     features: Tensor
     """Shape ``(N, D)``."""
@@ -38,11 +38,11 @@ class Embedding:
     """bool, shape ``(N,)``."""
     classes: tuple[str, ...]
     predicted: bool
-    """Target labels are the network's own."""
+    """Whether target labels are the network's predictions."""
 
 
 def embed(record: TrialRecord, study_folder: StudyFolder, cache: Path) -> Embedding:
-    """Computes the features of a final run's selected checkpoint.
+    """Compute features with a final run's selected checkpoint.
 
     Raises:
         ValueError: The run left no checkpoint, or its task has no target.
@@ -50,7 +50,7 @@ def embed(record: TrialRecord, study_folder: StudyFolder, cache: Path) -> Embedd
     config = validate(TrialConfig, record.config)
     domains = open_domains(config, cache)
     if domains.target_train is None:
-        raise ValueError(f"{record.id}: its task has no target to draw.")
+        raise ValueError(f"{record.id}: its task has no target, so there is nothing to draw.")
     files = study_folder.files(record.id)
     files.fetch(files.best)
     meter = load_trained(config, files.path, domains)
@@ -82,13 +82,13 @@ def _features(meter: Evaluator, images: Images, chosen: Tensor) -> tuple[Tensor,
 
 
 def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
-    """Draws the features by t-SNE (van der Maaten & Hinton, JMLR 2008): colour is the class.
+    """Draw the features by t-SNE (van der Maaten & Hinton, JMLR 2008), coloured by class.
 
     Args:
         embedding: The features.
-        title: Above the picture.
-        path: The PNG file.
-        seed: Of t-SNE.
+        title: The picture's title.
+        path: The PNG file to write.
+        seed: The seed of t-SNE.
     """
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE

@@ -1,4 +1,4 @@
-"""A study's winner as a folder that can be used without the study."""
+"""The export of a study's winner to a folder that can be used without the study."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,20 +18,20 @@ from trainables.inference.classifier import ModelFolder, save_model
 def export(
     study: Path, out: Path | None = None, task: str | None = None, method: str | None = None
 ) -> Path:
-    """Writes the winner.
+    """Export the winner.
 
     Args:
-        study: The study's folder; it may still be running.
-        out: Where to; ``export`` in the study's folder if ``None``. An earlier export there is
-            replaced.
-        task: The winner on this one; needed where the study has several.
-        method: The winner of this one, or of this condition; of all if ``None``.
+        study: The study's folder; the study may still be running.
+        out: The folder to write to; ``export`` in the study's folder if ``None``. An earlier
+            export there is replaced.
+        task: The task whose winner is exported; required if the study has several.
+        method: The method or condition whose winner is exported; all of them if ``None``.
 
     Returns:
         The folder that was written.
 
     Raises:
-        ValueError: There is no such final run, or the folder holds something else.
+        ValueError: There is no such final run, or the folder holds other files.
     """
     study_folder = StudyFolder.at(study)
     winner, peers = _winner(study_folder, task, method)
@@ -42,8 +42,8 @@ def export(
     state = load_tensors(checkpoint)
     if not {"networks", "classes", "geometry"} <= state.keys():
         raise ValueError(
-            f"{checkpoint}: must hold networks, classes and geometry, and has "
-            f"{', '.join(state)}. It is an earlier version's: run the study again."
+            f"{checkpoint}: must hold networks, classes and geometry, got {', '.join(state)}. "
+            "An earlier version wrote it: run the study again."
         )
     files = ModelFolder(out or study_folder.root / "export")
     _check_free(files)
@@ -57,14 +57,14 @@ def export(
 def _winner(
     study_folder: StudyFolder, task: str | None, method: str | None
 ) -> tuple[TrialRecord, list[TrialRecord]]:
-    """The best final run by the criterion, and all final runs of its condition."""
+    """Return the best final run by the criterion, and all final runs of its condition."""
     finals = _with(read_finals(study_folder), "task", task, lambda record: (record.task,))
     tasks = list(by_task(finals))
     if len(tasks) > 1:
-        raise ValueError(f"--task: must be given, for the study has {', '.join(tasks)}.")
+        raise ValueError(f"--task: must be given, since the study has {', '.join(tasks)}.")
     finals = _with(finals, "method", method, lambda record: (record.method, record.condition))
-    worth = scores(finals)
-    winner = max(finals, key=lambda record: worth[record.id])
+    score_of = scores(finals)
+    winner = max(finals, key=lambda record: score_of[record.id])
     return winner, [record for record in finals if record.condition == winner.condition]
 
 
@@ -74,7 +74,7 @@ def _with(
     name: str | None,
     names_of: Callable[[TrialRecord], tuple[str, ...]],
 ) -> list[TrialRecord]:
-    """The runs that go by a name; all of them if it is ``None``."""
+    """Return the runs that have a name; all of them if it is ``None``."""
     chosen = [record for record in finals if name is None or name in names_of(record)]
     if not chosen:
         known = dict.fromkeys(own for record in finals for own in names_of(record))
@@ -86,10 +86,10 @@ def _with(
 
 
 def _check_free(files: ModelFolder) -> None:
-    """Refuses to write among files that are not an export."""
+    """Raise if the folder holds files that are not an export."""
     make_writable(files.root)
     if any(files.root.iterdir()) and not files.description.exists():
         raise ValueError(
-            f"--out {files.root}: must be a new or empty folder, or an earlier "
-            "export, and holds other files."
+            f"--out {files.root}: must be a new or empty folder or an earlier export, but holds "
+            "other files."
         )
