@@ -30,7 +30,8 @@ import yaml
 from rich.console import Console
 
 import study.execution.tuner
-from study.config.study_config import StudyConfig, read_studies
+from study.config.reading import read_studies
+from study.config.study_config import StudyConfig
 from study.execution.local_ray import own_ray
 from study.reporting.progress import Display, LogBook
 from study.reporting.tensorboard import TensorBoard

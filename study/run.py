@@ -9,7 +9,8 @@ from rich.console import Console
 
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import study_table
-from study.config.study_config import StudyConfig, read_studies, read_study
+from study.config.reading import read_studies, read_study
+from study.config.study_config import StudyConfig
 from study.execution.launch import StudyError, run_study
 from study.reporting.dry_run import print_plan, print_spaces
 from study.reporting.exports import side_by_side

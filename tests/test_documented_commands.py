@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from study.config.study_config import parse_studies
+from study.config.reading import parse_studies
 from tests.support.image_files import write_image, write_tree
 from tests.support.studies import overrides, run_without_ray
 from trainables.configuration.yaml_file import read_yaml

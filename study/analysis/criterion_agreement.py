@@ -4,6 +4,7 @@ Every evaluation of every search trial counts, even if the trial was pruned or f
 Evaluations of one trial resemble each other, so their number overstates the evidence.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,20 +112,17 @@ def _scores(evaluations: Sequence[_TrialEvaluation]) -> dict[str, NDArray[np.flo
 
 
 def spearman(scores: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
-    """Spearman's rank correlation of every two columns; ``None`` where one is constant."""
-    # Here, because it takes a second that a command without this table need not wait for.
-    from scipy.stats import rankdata
+    """Return Spearman's rank correlation of every two columns; ``None`` if one is constant."""
+    # Imported here since pandas takes most of a second, which only this table is worth.
+    import pandas as pd
 
-    ranks = {name: rankdata(values) - (len(values) + 1) / 2 for name, values in scores.items()}
-    norms = {name: float(np.linalg.norm(values)) for name, values in ranks.items()}
+    # A constant column has no ranks to correlate, so that pandas gives NaN, also with itself.
+    table = pd.DataFrame(scores).corr("spearman")
     return {
         one: {
-            other: float(np.clip(ranks[one] @ ranks[other] / (norms[one] * norms[other]), -1, 1))
-            if norms[one] > 0 and norms[other] > 0
-            else None
-            for other in scores
+            other: None if math.isnan(value) else float(value) for other, value in column.items()
         }
-        for one in scores
+        for one, column in table.to_dict().items()
     }
 
 

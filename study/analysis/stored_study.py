@@ -6,7 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from study.analysis.comparison import Comparison, Row, compare_tasks
-from study.config.study_config import StudyConfig, read_config
+from study.config.reading import read_config
+from study.config.study_config import StudyConfig
 from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, finals_of, present_winners
 from study.trials.ranking import Rank, rank_trials

@@ -1,1 +1,1 @@
-"""A space file, validated: its settings, how it is read, its JSON schema and its reference."""
+"""The configuration of a study: space files and how they are read, validated and documented."""

@@ -14,7 +14,8 @@ from rich.console import Console
 from torch import Tensor
 
 from study.analysis.comparison import Comparison, compare_tasks
-from study.config.study_config import StudyConfig, read_studies
+from study.config.reading import read_studies
+from study.config.study_config import StudyConfig
 from study.execution.environment import available_cpus, environment
 from study.execution.placement import (
     Cluster,

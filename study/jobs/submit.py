@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config.study_config import shipped_spaces
+from study.config.reading import shipped_spaces
 from study.execution.environment import REVISION_VARIABLE, revision
 from study.jobs.log_stream import JobServer, follow, refusal
 from study.storage.study_folder import StudyFolder

@@ -1,4 +1,4 @@
-"""A comparison as people read it: in the terminal, as JSON, as Markdown."""
+"""The summary of a comparison for the terminal, and its figures as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,11 +15,11 @@ from study.config.study_config import Cost
 from trainables.tasks.base import TARGET_TEST
 
 COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
-"""Objectives beside the criterion, in words."""
+"""Words for costs."""
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:
-    """``93.1 ± 0.8``, or a dash."""
+    """Return mean and std in percent, ``93.1 ± 0.8``, or a dash if there are none."""
     if spread is None:
         return "–"
     mean = f"{100 * spread.mean:.1f}"
@@ -27,7 +27,7 @@ def percent(spread: Spread | None, num_seeds: int = 2) -> str:
 
 
 def summary(comparison: Comparison) -> RenderableType:
-    """Everything that a study ends with, for a terminal of 80 columns."""
+    """Return the summary that a study ends with, for a terminal of 80 columns."""
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
     if comparison.gains:
         parts.append(_gains(comparison))
@@ -42,7 +42,7 @@ def summary(comparison: Comparison) -> RenderableType:
 
 
 def selection_sentence(comparison: Comparison) -> str:
-    """Who chose the winners, and by what."""
+    """Say which criterion selected the winners, and whether it read target labels."""
     jointly = f" (winners by its {comparison.joint} over all tasks)" if comparison.joint else ""
     if comparison.selected_by_target_labels:
         return (
@@ -82,7 +82,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _columns(comparison: Comparison) -> dict[str, str]:
-    """Headings by metric: target and source, or every test set where nothing is adapted."""
+    """Return headings by metric: target and source, or every test set if nothing is adapted."""
     columns = {
         f"{TARGET_TEST}/accuracy": "target acc.",
         f"{TARGET_TEST}/mean_class_accuracy": "mean class",
@@ -94,7 +94,7 @@ def _columns(comparison: Comparison) -> dict[str, str]:
             for name in row.metrics
             if name.endswith("/accuracy") and name.count("/") == 1
         }
-        # photographs, which the question is about, first
+        # photographs first, since the question is about them
         sets = sorted(
             names.keys() - {"source_val/accuracy"},
             key=lambda name: (
@@ -132,7 +132,7 @@ def _settings(comparison: Comparison) -> Table:
 
 
 def settings_text(row: Row | FrontTrial) -> str:
-    """The searched settings of a winner, or of a trial on the front, in one line."""
+    """Return the searched settings of a winner, or of a trial on the front, in one line."""
     return ", ".join(
         f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
         for name, value in row.params.items()
@@ -150,7 +150,7 @@ def _gains(comparison: Comparison) -> Table:
         title_justify="left",
         header_style="bold",
         caption_justify="left",
-        caption="interval: percentile bootstrap of the mean; of few seeds it is too narrow.",
+        caption="interval: percentile bootstrap of the mean; too narrow for few seeds.",
     )
     table.add_column("condition" if comparison.names_differ else "method")
     for heading in ("gain", "95 % interval", "seeds"):
@@ -185,20 +185,20 @@ def _regrets(comparison: Comparison) -> Table:
 
 
 def agreement_table(agreement: Agreement) -> Table:
-    """Each criterion beside the oracle; without target labels, beside the other criteria."""
+    """Compare each criterion with the oracle or, without target labels, with the others."""
     counted = f"Of {agreement.num_evaluations} evaluations of {agreement.num_trials} trials. "
     headings: tuple[str, ...]
     if agreement.has_oracle:
-        title = "Criteria beside the oracle (accuracy on target-val)"
+        title = "Criteria compared with the oracle (accuracy on target-val)"
         headings = ("Spearman", "would choose", "oracle acc. %", "regret")
         caption = (
             "Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
             "choice; regret: what it loses to the oracle's."
         )
     else:
-        title = "The target has no labels: criteria beside each other"
+        title = "Criteria compared with each other (the target has no labels)"
         headings = ("mean Spearman with the others", "would choose")
-        caption = "\nAgreement is no accuracy: criteria may be wrong together."
+        caption = "\nAgreement is not accuracy: all criteria may be wrong."
     table = Table(
         title=title,
         title_justify="left",
@@ -222,7 +222,7 @@ def agreement_table(agreement: Agreement) -> Table:
 
 
 def front_table(front: Front, criterion: str) -> Table:
-    """Trials that no other one beats in both criterion and cost."""
+    """Return a table of the trials that no other one beats in both criterion and cost."""
     table = Table(
         title=f"Pareto front of {criterion} and {COSTS[front.cost]}",
         title_justify="left",
@@ -254,7 +254,7 @@ def front_table(front: Front, criterion: str) -> Table:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain data; spreads as lists of one value a seed."""
+    """Return the comparison as plain data; spreads are lists of one value per seed."""
     plain = asdict(comparison)
     for row in (*plain["rows"], plain["baseline"] or {"metrics": {}}):
         row["metrics"] = {name: spread["values"] for name, spread in row["metrics"].items()}
@@ -262,5 +262,5 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def print_summary(comparison: Comparison, console: Console) -> None:
-    """Prints :func:`summary`."""
+    """Print :func:`summary`."""
     console.print(summary(comparison))

@@ -1,10 +1,10 @@
-"""What samplers and pruners have in common."""
+"""The entry of the tables of samplers and pruners."""
 
 from trainables.configuration.schema import BaseConfig
 
 
 class Entry:
-    """A named part of a search, by its settings."""
+    """A table entry that is nothing but its settings."""
 
     def __init__(self, config: type[BaseConfig]) -> None:
         self.Config = config

@@ -17,7 +17,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.config.study_config import StudyConfig, read_config, read_study
+from study.config.reading import read_config, read_study
+from study.config.study_config import StudyConfig
 from study.session.ask_tell import Search
 from study.spaces.nodes import Params, Scalar
 from study.spaces.search_space import SearchSpace

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.execution.tuner import GracefulShutdown, run
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder

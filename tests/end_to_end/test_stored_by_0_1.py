@@ -12,7 +12,7 @@ import yaml
 
 from study.analysis.stored_study import read_stored
 from study.compare import main as compare
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.export import main as export
 from study.reporting.summary import as_json
 from study.session.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.search.pruners import should_stop
 from tests.support.studies import (
     TINY,

@@ -7,12 +7,22 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Generic, Union, get_args, get_origin
 
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
 from trainables.configuration.schema import BaseConfig, Choice, ConfigT, Place, join
 
 
 @dataclass(frozen=True)
 class NamesPath:
     """Marks text that names a file or folder of this machine."""
+
+    def __get_pydantic_json_schema__(
+        self, source: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the format ``path``, which the reference of all keys shows."""
+        return {**handler(source), "format": "path"}
 
 
 PathText = Annotated[str, NamesPath()]

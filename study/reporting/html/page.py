@@ -1,4 +1,4 @@
-"""Compared studies as one HTML file that opens without a network."""
+"""The comparison of studies as one HTML file that opens offline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,16 +38,16 @@ OUTCOMES = ("complete", "pruned", "failed")
 
 @dataclass(frozen=True)
 class TextCell:
-    """A cell of a table as it is shown."""
+    """A cell of a table, as text."""
 
     text: str
     kind: str = ""
-    """``best``, ``paper``, ``text`` or a plain number."""
+    """``best``, ``paper`` or ``text``; empty for a plain number."""
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as it is shown."""
+    """A table of text."""
 
     title: str
     headings: tuple[TextCell, ...]
@@ -69,7 +69,7 @@ class Part:
 
 
 def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
-    """The page: its scripts, styles and data are in it."""
+    """Return the page, which contains its scripts, styles and data."""
     environment = Environment(
         loader=PackageLoader("study.reporting.html", "."),
         autoescape=True,
@@ -92,13 +92,13 @@ def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
 
 
 def _figure_json(card: Card) -> Markup:
-    """Data and layout for a script element; the page chooses the template."""
+    """Return data and layout for a script element; the page chooses the template."""
     card.figure.layout.template = {}
     return Markup(_in_script(card.figure.to_json()))
 
 
 def _in_script(json: str) -> str:
-    """In JSON, ``<`` stands in texts only, and can be written so that no element ends there."""
+    """Escape ``<``, which JSON has in strings only, so that no text ends the script element."""
     return json.replace("<", "\\u003c")
 
 
@@ -106,7 +106,7 @@ def _in_script(json: str) -> str:
 
 
 def _across(table: Table) -> TextTable:
-    """Methods × tasks."""
+    """Return the table of methods × tasks."""
     headings = [TextCell(table.heading, "text")]
     for index, column in enumerate(table.columns):
         headings.append(TextCell(f"{column.title}: {column.heading}"))

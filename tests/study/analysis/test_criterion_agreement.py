@@ -151,11 +151,7 @@ def shown(records: list[TrialRecord]) -> list[str]:
     with console.capture() as capture:
         print_summary(compare(records, "bnm", False), console)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    start = next(
-        i
-        for i, line in enumerate(lines)
-        if line.startswith(("Criteria beside", "The target has no labels"))
-    )
+    start = next(i for i, line in enumerate(lines) if line.startswith("Criteria compared with"))
     return lines[start:]
 
 
@@ -171,7 +167,7 @@ def all_criteria(name: str, value: float, **changes: float) -> TrialRecord:
 
 def test_the_table_says_what_each_criterion_is_worth() -> None:
     lines = shown([FIRST, SECOND])
-    assert lines[0] == "Criteria beside the oracle (accuracy on target-val)"
+    assert lines[0] == "Criteria compared with the oracle (accuracy on target-val)"
     assert any(line.startswith("Of 4 evaluations of 2 trials.") for line in lines)
     assert cells(lines, "bnm") == ["bnm", "+0.80", "0001", "70.0", "10.0"]
     assert cells(lines, "snd") == ["snd", "-0.80", "0000", "50.0", "30.0"]
@@ -196,10 +192,10 @@ def test_without_labels_the_table_says_so_and_shows_no_accuracy() -> None:
         for r in (FIRST, SECOND)
     ]
     lines = shown(unlabelled)
-    assert lines[0].startswith("The target has no labels: criteria beside each other")
+    assert lines[0].startswith("Criteria compared with each other (the target has no labels)")
     assert cells(lines, "bnm") == ["bnm", "-1.00", "0001"]
     text = " ".join(lines)
-    assert "oracle" not in text.lower() and "Agreement is no accuracy" in text
+    assert "oracle" not in text.lower() and "Agreement is not accuracy" in text
 
 
 def test_the_result_s_file_holds_the_table() -> None:

@@ -18,7 +18,8 @@ from study.analysis.comparison import compare
 from study.analysis.pareto import pareto_front
 from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
-from study.config.study_config import Cost, parse_studies
+from study.config.reading import parse_studies
+from study.config.study_config import Cost
 from study.reporting.html.page import as_html
 from study.reporting.summary import as_json, print_summary
 from study.session.ask_tell import Search
@@ -269,8 +270,8 @@ def test_the_page_shows_the_front(tmp_path: Path) -> None:
         (
             {"sampler": "random"},
             [
-                "needs pruner none, got asha: stopping by the criterion alone would "
-                "end cheap trials that belong to the front."
+                "needs pruner none, got asha: pruning by the criterion alone would stop "
+                "cheap trials that belong to the Pareto front."
             ],
         ),
         ({"sampler": "auto", "pruner": "none"}, []),
@@ -290,7 +291,9 @@ def test_what_a_cost_needs(tmp_path: Path, changes: dict[str, object], lines: li
 
 def test_cma_es_has_one_objective() -> None:
     study, _ = make_study(sampler="cma_es", **TWO)
-    with pytest.raises(ValueError, match="cma_es has one objective only. Choose sampler auto"):
+    with pytest.raises(
+        ValueError, match="needs a sampler for two objectives: auto, gp, random or tpe, got cma_es"
+    ):
         study.check_cost()
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from study.analysis.learning_curves import read_curves
 from study.analysis.simulation import Surrogate, efficiencies, simulate
-from study.config.study_config import StudyConfig, read_study
+from study.config.reading import read_study
+from study.config.study_config import StudyConfig
 from study.run import main
 from study.spaces.search_space import SearchSpace
 

@@ -6,14 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.study_config import (
-    StudyConfig,
-    parse_duration,
-    question_of,
-    read_studies,
-    read_study,
-    shipped_spaces,
-)
+from study.config.reading import question_of, read_studies, read_study, shipped_spaces
+from study.config.study_config import StudyConfig, parse_duration
 from study.spaces.search_space import SearchSpace
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig, read_trial_config
@@ -122,8 +116,8 @@ def test_several_tasks_are_a_study_each(file: Path) -> None:
 
 def test_where_one_task_is_meant_several_are_refused(file: Path) -> None:
     assert wrong(file, changed("task: digits", "tasks: [digits, synsl]")) == [
-        "space.yaml: tasks: must be a single one here, got digits, synsl. "
-        "Choose by --set tasks=[digits]."
+        "space.yaml: tasks: must be a single task here, got digits, synsl. "
+        "Choose one with --set tasks=[digits]."
     ]
     assert read_study(str(file), ["tasks=[digits]"])[0].task == "digits"
 
@@ -194,7 +188,7 @@ def test_a_value_is_overridden(file: Path) -> None:
         ("=3", "--set =3: must be section.key=value."),
         ("fixed..backbone=3", "--set fixed..backbone=3: must be section.key=value."),
         ("seed=[1", "--set seed=[1: the value is not YAML."),
-        ("num_trials.x=3", "--set num_trials.x=3: 'num_trials' is 6, which has no keys."),
+        ("num_trials.x=3", "--set num_trials.x=3: 'num_trials' is 6 and has no keys."),
         ("num_trials=0", "--set: num_trials: must be greater than 0, got 0."),
         (
             "num_trial=3",
@@ -315,11 +309,11 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits\n", ""),
-            "space.yaml: task: is required and missing; tasks, a list, takes several.",
+            "space.yaml: task: is required and missing; for several tasks, give tasks, a list.",
         ),
         (
             changed("task: digits", "task: digits\ntasks: [synsl]"),
-            "space.yaml:3: tasks: is given beside task; keep one.",
+            "space.yaml:3: tasks: must not be given together with task; keep one.",
         ),
         (
             changed("task: digits", "tasks: []"),
@@ -336,9 +330,7 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits", "tasks:\n- digits\n- digits: {num_source: 50}"),
-            "space.yaml:4: tasks/1: 'digits' is given twice; another study of it takes a space "
-            "of its "
-            "own.",
+            "space.yaml:4: tasks/1: 'digits' is given twice; study it again in another space.",
         ),
         (
             changed("task: digits", "tasks:\n- digits: {num_source: 3}\n- synsl"),
@@ -404,16 +396,17 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("schedule: {num_epochs: 1}", "seed: 3"),
-            "space.yaml:7: fixed/seed: is set by 'seed' at the top of a space.",
+            "space.yaml:7: fixed/seed: must be given as 'seed' at the top level of the space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "criterion: bnm"),
-            "space.yaml:7: fixed/criterion: is set by 'criterion' at the top of a space.",
+            "space.yaml:7: fixed/criterion: must be given as 'criterion' at the top level of the "
+            "space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: {criterion: oracle}"),
-            "space.yaml:7: fixed/selection/criterion: is set by 'criterion' at the top of a "
-            "space.",
+            "space.yaml:7: fixed/selection/criterion: must be given as 'criterion' at the "
+            "top level of the space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: bnm"),

@@ -7,7 +7,8 @@ import torch
 from matplotlib import image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from study.embed import Embedding, draw, embed, main
+from study.embed import main
+from study.reporting.embedding import Embedding, draw, embed
 from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from study.trials.running_trial import RunningTrial, make_record

@@ -386,18 +386,15 @@ def test_the_report_says_how_winners_were_chosen(tmp_path: Path) -> None:
     [
         (
             {"tasks": [A]},
-            "joint: mean is over tasks, and needs at least two of them: tasks: [s2rda49, "
-            "s2rda_ms39].",
+            "joint: mean needs at least two tasks, such as tasks: [s2rda49, s2rda_ms39].",
         ),
         (
             {"task": A, "tasks": None},
-            "joint: mean is over tasks, and needs at least two of them: "
-            "tasks: [s2rda49, s2rda_ms39].",
+            "joint: mean needs at least two tasks, such as tasks: [s2rda49, s2rda_ms39].",
         ),
         (
             {"cost": "seconds", "pruner": "none"},
-            "cost: is of one task and has no meaning where the search is joint. Leave out cost or "
-            "joint.",
+            "cost: must not be given together with joint: a cost is of one task; keep one.",
         ),
     ],
 )

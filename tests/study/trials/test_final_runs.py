@@ -11,10 +11,10 @@ import yaml
 from study.analysis.comparison import compare_tasks
 from study.analysis.stored_study import StoredStudy, read_stored
 from study.analysis.study_tables import study_table
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.embed import main as embed
-from study.export import export
 from study.reporting.html.figures import class_cards, measured_runs
+from study.reporting.model_export import export
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.study_config import parse_studies
+from study.config.reading import parse_studies
 from tests.contracts import MethodContract
 from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError, validate
