@@ -26,6 +26,7 @@ from trainables.configuration.schema import (
     look_up,
     validate,
 )
+from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
 from trainables.methods import METHODS, MethodConfig
 from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
@@ -258,12 +259,7 @@ def read_trial_config(path: Path) -> TrialConfig:
     Raises:
         ValueError: The file is not YAML or not a trial; one line a problem.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
+    content = load_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a trial's settings, `task: …` and so on.")
     try:

@@ -7,9 +7,8 @@ was kept. That is selection by an oracle, and wherever the figures are shown, th
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from study.trials.records import TrialRecord
+from trainables.configuration.yaml_file import parse_yaml
 
 HEADING = "paper (oracle)"
 """Of every column that shows them."""
@@ -51,7 +50,7 @@ class Published:
     def read(cls) -> "Published":
         """Those that come with the project."""
         text = resources.files("study.analysis").joinpath("published_results.yaml").read_text()
-        return cls(yaml.safe_load(text))
+        return cls(parse_yaml(text))
 
     def figure(self, run: TrialRecord, metric: str) -> float | None:
         """The paper's figure for what a run is, as a fraction; ``None`` where it has none.

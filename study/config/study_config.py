@@ -6,7 +6,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BeforeValidator,
     NonNegativeInt,
@@ -36,7 +35,7 @@ from trainables.configuration.schema import (
     shorten,
     validate,
 )
-from trainables.configuration.yaml_file import YamlFile, read_yaml
+from trainables.configuration.yaml_file import YamlFile, parse_yaml, read_yaml
 from trainables.criteria import CRITERIA, RankAverage
 
 Cost = Literal["cpu_seconds", "seconds"]
@@ -420,8 +419,8 @@ def read_config(study_folder: StudyFolder) -> StudyConfig:
             "folder that study.run has made, such as runs/digits."
         )
     try:
-        return validate(StudyConfig, yaml.safe_load(study_folder.space.read_text()))
-    except (ConfigError, yaml.YAMLError) as error:
+        return validate(StudyConfig, parse_yaml(study_folder.space.read_text()))
+    except ValueError as error:
         reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
         raise ValueError(f"{study_folder.space}: not a study ({reason}).") from error
 
@@ -505,6 +504,6 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise ValueError("the value is not YAML.") from error

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from study.analysis.comparison import BATCHNORM, TARGET, Spread
@@ -15,7 +14,7 @@ from study.trials.records import TrialRecord
 from trainables.config import TrialConfig, criteria_of
 from trainables.configuration.schema import look_up, validate
 from trainables.criteria import SELECTORS
-from trainables.inference.classifier import ModelDescription, ModelFolder
+from trainables.inference.classifier import ModelDescription, ModelFolder, read_description
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
 
@@ -38,7 +37,7 @@ def model_card(
         study_folder: Of the study.
     """
     config = validate(TrialConfig, winner.config)
-    description = validate(ModelDescription, yaml.safe_load(files.description.read_text()))
+    description = read_description(files.description)
     sections = (
         f"---\n{_metadata(winner, config)}\n---",
         f"# Model Card for {_name(config)}",

@@ -28,6 +28,7 @@ from trainables.augmentations import STATISTICS, Geometry, evaluation_transform,
 from trainables.checkpointing.files import write_atomically
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import BaseConfig, validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.inference.trained_method import filled_method
 from trainables.methods import Method
 from trainables.runtime.distributed import Runtime
@@ -260,7 +261,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Classi
     """
     files = ModelFolder(Path(folder))
     config = read_trial_config(files.config)
-    description = _read_description(files.description)
+    description = read_description(files.description)
     runtime = Runtime(device=torch.device(device))
     try:
         networks = load_file(files.weights, device=str(runtime.device))
@@ -272,13 +273,13 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Classi
     return Classifier(method, description, runtime.device)
 
 
-def _read_description(path: Path) -> ModelDescription:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
+def read_description(path: Path) -> ModelDescription:
+    """Read the description of a model, ``model.yaml`` in its folder.
+
+    Raises:
+        ValueError: The file cannot be read, or is no such description.
+    """
+    content = load_yaml(path)
     try:
         return validate(ModelDescription, content)
     except ValueError as error:
