@@ -13,26 +13,22 @@ from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, termi
 from study.storage.locations import local_copies
 from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import StoreError
+from trainables.configuration.command import command
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
 """Where HTML goes unless a file is named."""
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 2 bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.format not in FORMATS:
-            raise ValueError(
-                f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'."
-            )
-        published = Published.read() if options.published else None
-        with local_copies(options.studies) as folders:
-            _write(read_all(folders), published, options.format, options.out)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if options.format not in FORMATS:
+        raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'.")
+    published = Published.read() if options.published else None
+    with local_copies(options.studies) as folders:
+        _write(read_all(folders), published, options.format, options.out)
     return 0
 
 

@@ -24,6 +24,7 @@ from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task
 from trainables.checkpointing.object_store import StoreError
 from trainables.config import TrialConfig
+from trainables.configuration.command import command
 from trainables.configuration.schema import validate
 from trainables.data.images import Images, ImageSubset
 from trainables.inference.trained_method import load_trained
@@ -136,6 +137,7 @@ def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
     figure.savefig(path, dpi=110)
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
@@ -143,12 +145,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("study", help="a study's folder, or its URI in a store")
     options = parser.parse_args(arguments)
-    try:
-        with local_copies([options.study]) as (folder,):
-            _embed_winners(StudyFolder.at(folder))
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    with local_copies([options.study]) as (folder,):
+        _embed_winners(StudyFolder.at(folder))
     return 0
 
 

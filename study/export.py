@@ -23,6 +23,7 @@ from trainables.checkpointing.files import make_writable, write_atomically
 from trainables.checkpointing.object_store import StoreError, is_uri
 from trainables.checkpointing.tensors import load_tensors
 from trainables.config import TrialConfig
+from trainables.configuration.command import command
 from trainables.configuration.schema import nearest, validate
 from trainables.inference.classifier import ModelFolder, save_model
 
@@ -107,6 +108,7 @@ def _check_free(files: ModelFolder) -> None:
         )
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(
@@ -123,14 +125,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="the folder to write (default: STUDY/export)"
     )
     options = parser.parse_args(arguments)
-    try:
-        if is_uri(options.study) and options.out is None:
-            raise ValueError(f"--out: must be given for {options.study}, a study in a store.")
-        with local_copies([options.study]) as (study,):
-            folder = export(study, options.out, options.task, options.method)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if is_uri(options.study) and options.out is None:
+        raise ValueError(f"--out: must be given for {options.study}, a study in a store.")
+    with local_copies([options.study]) as (study,):
+        folder = export(study, options.out, options.task, options.method)
     print(folder)
     return 0
 

@@ -16,23 +16,18 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from trainables.configuration.command import command
 from trainables.inference.classifier import Classified, Classifier, load_model
 from trainables.tasks import find_images
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 no image could be read, 2 bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        images = _images(options.images)
-        model = load_model(options.model, _device(options.device))
-        return _predict(model, images, options.batch_size, options.csv)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+    images = _images(options.images)
+    model = load_model(options.model, _device(options.device))
+    return _predict(model, images, options.batch_size, options.csv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ import torch.distributed as dist
 
 from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
+from trainables.configuration.command import command
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
@@ -31,26 +32,20 @@ from trainables.training.report import Report, TrialError
 from trainables.training.trial import run_trial
 
 
+@command(
+    failures={TrialError: "The trial failed: {error}"},
+    interrupted="Interrupted; the same command continues from the last evaluation.",
+)
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        config, expected = _trial(options)
-        out = options.out or Path("runs/trials") / config.identity()
-        for folder in (out, options.cache):
-            make_writable(folder)
-        with using_data_folder(options.data), _Workers(config) as runtime:
-            check_trials([config], options.cache)
-            return _run(config, out, options.cache, runtime, expected)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except TrialError as error:
-        print(f"The trial failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last evaluation.", file=sys.stderr)
-        return 130
+    config, expected = _trial(options)
+    out = options.out or Path("runs/trials") / config.identity()
+    for folder in (out, options.cache):
+        make_writable(folder)
+    with using_data_folder(options.data), _Workers(config) as runtime:
+        check_trials([config], options.cache)
+        return _run(config, out, options.cache, runtime, expected)
 
 
 def _parser() -> argparse.ArgumentParser:

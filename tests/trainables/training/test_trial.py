@@ -892,7 +892,7 @@ def test_an_interrupted_trial_ends_with_code_130(
     monkeypatch.setattr(METHODS["no_adaptation"], "update", interrupt)
     assert command("--config", command.write(tiny()))[::2] == (
         130,
-        ["Interrupted; the same command goes on from the last evaluation."],
+        ["Interrupted; the same command continues from the last evaluation."],
     )
 
 
