@@ -22,8 +22,9 @@ from trainables.configuration.schema import (
     BaseConfig,
     Choice,
     OneOf,
+    Settings,
+    Table,
     default_choice,
-    look_up,
     validate,
 )
 from trainables.configuration.yaml_file import load_yaml
@@ -32,16 +33,16 @@ from trainables.methods import METHODS, MethodConfig
 from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
 from trainables.tasks import TASKS, TaskConfig
 
-TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]
-MethodChoice = Annotated[Choice[MethodConfig], OneOf("method", METHODS)]
-BackboneChoice = Annotated[Choice[BackboneConfig], OneOf("backbone", BACKBONES)]
-AugmentationChoice = Annotated[Choice[AugmentationConfig], OneOf("augmentation", AUGMENTATIONS)]
+TaskChoice = Annotated[Choice[TaskConfig], OneOf(TASKS)]
+MethodChoice = Annotated[Choice[MethodConfig], OneOf(METHODS)]
+BackboneChoice = Annotated[Choice[BackboneConfig], OneOf(BACKBONES)]
+AugmentationChoice = Annotated[Choice[AugmentationConfig], OneOf(AUGMENTATIONS)]
 
 
 def _check_criterion(choice: Choice[BaseConfig]) -> Choice[BaseConfig]:
     """Looks up the parts of an average, which cannot know the table that they are in."""
     for name in criteria_of(choice):
-        if look_up(CRITERIA, name, "criterion").reads_target_labels and name != choice.name:
+        if CRITERIA.look_up(name).reads_target_labels and name != choice.name:
             raise ValueError(f"must not average '{name}', which reads target labels, with others.")
     return choice
 
@@ -52,9 +53,7 @@ def criteria_of(choice: Choice[BaseConfig]) -> list[str]:
     return config.criteria if isinstance(config, RankAverage.Config) else [choice.name]
 
 
-CriterionChoice = Annotated[
-    Choice[BaseConfig], OneOf("criterion", SELECTORS), AfterValidator(_check_criterion)
-]
+CriterionChoice = Annotated[Choice[BaseConfig], OneOf(SELECTORS), AfterValidator(_check_criterion)]
 Statistics = Literal["imagenet", "subset_visda", "subset_syn"]
 
 WEAK: Choice[AugmentationConfig] = default_choice(AUGMENTATIONS, "weak")
@@ -89,20 +88,17 @@ class PretrainingConfig(BaseConfig):
     """How long, and the learning rate's course."""
 
 
-class _Initialization:
-    """An entry of :data:`INITIALIZATIONS`."""
-
-    def __init__(self, config: type[BaseConfig]) -> None:
-        self.Config = config
-
-
-INITIALIZATIONS = {
-    "none": _Initialization(NothingConfig),
-    "imagenet": _Initialization(NothingConfig),
-    "checkpoint": _Initialization(CheckpointConfig),
-    "pretraining": _Initialization(PretrainingConfig),
-}
-InitializationChoice = Annotated[Choice[BaseConfig], OneOf("initialization", INITIALIZATIONS)]
+INITIALIZATIONS = Table(
+    "initialization",
+    Settings,
+    {
+        "none": Settings(NothingConfig),
+        "imagenet": Settings(NothingConfig),
+        "checkpoint": Settings(CheckpointConfig),
+        "pretraining": Settings(PretrainingConfig),
+    },
+)
+InitializationChoice = Annotated[Choice[BaseConfig], OneOf(INITIALIZATIONS)]
 
 
 class SelectionConfig(BaseConfig):

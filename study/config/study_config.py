@@ -87,13 +87,9 @@ class StudyConfig(BaseConfig):
     failed included; pre-training and final runs come on top."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Trials at a time; ``auto``: as many as the machines have room for."""
-    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = default_choice(
-        SAMPLERS, "tpe"
-    )
+    sampler: Annotated[Choice[BaseConfig], OneOf(SAMPLERS)] = default_choice(SAMPLERS, "tpe")
     """How values are drawn."""
-    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = default_choice(
-        PRUNERS, "asha"
-    )
+    pruner: Annotated[Choice[BaseConfig], OneOf(PRUNERS)] = default_choice(PRUNERS, "asha")
     """Which trials are stopped early. A trial is compared with those of its own condition."""
     compare_by: str | list[str] = METHOD
     """Path, or list of paths, of the searched choices whose options are compared: each

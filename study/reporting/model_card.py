@@ -12,7 +12,7 @@ from study.reporting.summary import percent
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from trainables.config import TrialConfig, criteria_of
-from trainables.configuration.schema import look_up, validate
+from trainables.configuration.schema import validate
 from trainables.criteria import SELECTORS
 from trainables.inference.classifier import ModelDescription, ModelFolder, read_description
 from trainables.methods import METHODS
@@ -89,7 +89,7 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
 
 
 def _by_oracle(config: TrialConfig) -> bool:
-    criterion = look_up(SELECTORS, config.selection.criterion.name, "criterion")
+    criterion = SELECTORS.look_up(config.selection.criterion.name)
     return criterion.reads_target_labels
 
 
@@ -117,7 +117,7 @@ def _summary(config: TrialConfig, description: ModelDescription) -> str:
 
 
 def _details(winner: TrialRecord, config: TrialConfig) -> str:
-    method = look_up(METHODS, config.method.name, "method")
+    method = METHODS.look_up(config.method.name)
     condition = (
         ()
         if winner.condition == winner.method
@@ -138,7 +138,7 @@ def _details(winner: TrialRecord, config: TrialConfig) -> str:
 
 
 def _uses(config: TrialConfig, description: ModelDescription) -> str:
-    task = look_up(TASKS, config.task.name, "task")
+    task = TASKS.look_up(config.task.name)
     classes = ", ".join(description.classes)
     return "\n\n".join(
         (
@@ -175,7 +175,7 @@ def _how_to_start(folder: Path) -> str:
 
 
 def _training(winner: TrialRecord, config: TrialConfig, description: ModelDescription) -> str:
-    task = look_up(TASKS, config.task.name, "task")
+    task = TASKS.look_up(config.task.name)
     transform = description.transform
     length = (
         f"{config.schedule.num_epochs} epochs"

@@ -8,8 +8,7 @@ from statistics import median
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, PositiveInt
 
-from study.search.entry import Entry
-from trainables.configuration.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig, Settings, Table
 from trainables.runtime.randomness import derive_seed
 
 
@@ -50,12 +49,16 @@ class MedianConfig(BaseConfig):
     """Complete trials before anything is stopped."""
 
 
-PRUNERS = {
-    "asha": Entry(ASHAConfig),
-    "hyperband": Entry(HyperbandConfig),
-    "median": Entry(MedianConfig),
-    "none": Entry(NoPrunerConfig),
-}
+PRUNERS = Table(
+    "pruner",
+    Settings,
+    {
+        "asha": Settings(ASHAConfig),
+        "hyperband": Settings(HyperbandConfig),
+        "median": Settings(MedianConfig),
+        "none": Settings(NoPrunerConfig),
+    },
+)
 
 
 class Rivals:

@@ -40,11 +40,60 @@ class Configured(Protocol):
         """The settings of this entry."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """An entry that is nothing but its settings; whoever looks it up tells entries by name."""
+
+    Config: type[BaseConfig]
+
+
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 """Names of users' own classes."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseConfig)
 EntryT = TypeVar("EntryT")
+
+
+class Table(dict[str, EntryT]):
+    """The entries that a setting chooses from, by name: ``Table("method", Method, {…})``.
+
+    Args:
+        kind: The word for an entry in messages.
+        base: The class that entries are subclasses of or, in a table of objects, instances. A
+            user's own entry has to be one, too.
+        entries: The entries by name, all of them classes or all of them objects.
+    """
+
+    def __init__(self, kind: str, base: type, entries: Mapping[str, EntryT]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+        self.base = base
+
+    def look_up(self, name: str) -> EntryT:
+        """Return the entry of a name, which may be the dotted name of a user's own.
+
+        Raises:
+            ValueError: There is no such entry; the message names the nearest one.
+        """
+        if name in self:
+            return self[name]
+        module, _, attribute = name.rpartition(".")
+        if not module:
+            raise ValueError(f"unknown {self.kind} '{name}'.{nearest(name, list(self))}")
+        try:
+            entry: EntryT = vars(import_module(module))[attribute]
+        except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
+            raise ValueError(f"{self.kind} '{name}' cannot be imported: {error}.") from error
+        if not self._fits(entry):
+            raise ValueError(
+                f"{self.kind} '{name}' must be a {self.base.__module__}.{self.base.__name__}."
+            )
+        return entry
+
+    def _fits(self, entry: object) -> bool:
+        if all(isinstance(listed, type) for listed in self.values()):
+            return isinstance(entry, type) and issubclass(entry, self.base)
+        return isinstance(entry, self.base)
 
 
 @dataclass(frozen=True)
@@ -93,43 +142,20 @@ def nearest(name: str, known: list[str]) -> str:
     return f"{hint} Known: {', '.join(sorted(known))}."
 
 
-def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
-    """Finds an entry by its name in ``table`` or by the dotted name of a user's own class.
-
-    Raises:
-        ValueError: No such entry; the message names the nearest one.
-    """
-    if name in table:
-        return table[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise ValueError(f"unknown {kind} '{name}'.{nearest(name, list(table))}")
-    try:
-        entry: EntryT = vars(import_module(module))[attribute]
-    except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
-        raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
-    base = next(iter(table.values()))
-    family = (
-        next(c for c in type.mro(base) if c.__module__.endswith(".base"))
-        if isinstance(base, type)
-        else type(base)
-    )
-    fits = issubclass(entry, family) if isinstance(entry, type) else isinstance(entry, family)
-    if not fits:
-        raise ValueError(f"{kind} '{name}' must be a {family.__module__}.{family.__name__}.")
-    return entry
-
-
 class OneOf:
-    """Pydantic annotation of a :class:`Choice` from a table, ``Annotated[Choice[C], OneOf(…)]``.
+    """Pydantic annotation of a :class:`Choice` from a table: ``Annotated[Choice[C], OneOf(T)]``.
 
     The inner problems travel in the error's context, so that :func:`problems_of` can report them
     at their full place.
     """
 
-    def __init__(self, kind: str, table: Mapping[str, Configured]) -> None:
-        self.kind = kind
+    def __init__(self, table: Table[Any]) -> None:
         self.table = table
+
+    @property
+    def kind(self) -> str:
+        """The word for an entry of the table."""
+        return self.table.kind
 
     def parse(self, value: object) -> Choice[BaseConfig]:
         """Turns ``name`` or ``{name: settings}`` into a validated choice."""
@@ -137,7 +163,7 @@ class OneOf:
             return value
         name, settings = self._split(value)
         try:
-            entry = look_up(self.table, name, self.kind)
+            entry = self.table.look_up(name)
         except ValueError as error:
             raise _custom_error([Problem((), str(error))]) from error
         try:

@@ -10,7 +10,6 @@ from trainables.backbones import BACKBONES
 from trainables.checkpointing.tensors import load_tensors
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
-from trainables.configuration.schema import look_up
 from trainables.methods import METHODS, Method
 from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
@@ -60,9 +59,9 @@ def filled_method(
     Raises:
         ValueError: The weights are another configuration's.
     """
-    architecture = look_up(BACKBONES, config.backbone.name, "backbone")
+    architecture = BACKBONES.look_up(config.backbone.name)
     backbone = architecture.build(config.backbone.config, imagenet=False)
-    method = look_up(METHODS, config.method.name, "method")(
+    method = METHODS.look_up(config.method.name)(
         config.method.config,
         backbone.to(memory_format=torch.channels_last),
         num_classes,

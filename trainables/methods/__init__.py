@@ -3,6 +3,7 @@
 Whoever writes one imports from here, ``from trainables.methods import Method, Batch``.
 """
 
+from trainables.configuration.schema import Table
 from trainables.data.batch import Batch, EpochViews
 from trainables.methods.base import Method, MethodConfig
 from trainables.methods.dann import DANN
@@ -15,15 +16,19 @@ from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
 
-METHODS: dict[str, type[Method]] = {
-    "dann": DANN,
-    "disclusterda": DisClusterDA,
-    "mcd": MCD,
-    "no_adaptation": Supervised,
-    "rca": RCA,
-    "srdc": SRDC,
-    "supervised": Supervised,
-}
+METHODS: Table[type[Method]] = Table(
+    "method",
+    Method,
+    {
+        "dann": DANN,
+        "disclusterda": DisClusterDA,
+        "mcd": MCD,
+        "no_adaptation": Supervised,
+        "rca": RCA,
+        "srdc": SRDC,
+        "supervised": Supervised,
+    },
+)
 
 __all__ = [
     "DANN",

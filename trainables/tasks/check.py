@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from trainables.configuration.command import command
-from trainables.configuration.schema import ConfigError, look_up, validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.data.file_index import walk_images
 from trainables.data.image_files import damage_of, first_of
 from trainables.tasks import TASKS
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]:
-    entry = look_up(TASKS, options.task, "task")
+    entry = TASKS.look_up(options.task)
     if not issubclass(entry, PublishedTask):
         known = ", ".join(name for name, task in TASKS.items() if issubclass(task, PublishedTask))
         raise ValueError(f"--task: must be one of {known}, got {options.task}.")

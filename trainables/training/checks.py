@@ -7,7 +7,6 @@ import torch
 
 from trainables.backbones import BACKBONES
 from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, pretraining_trial
-from trainables.configuration.schema import look_up
 from trainables.tasks import TASKS
 from trainables.training.accumulation import check_accumulation
 from trainables.training.domains import check_domains
@@ -39,7 +38,7 @@ def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
             by_task.setdefault(repr(trial.task), []).append(trial)
     for trials in by_task.values():
         task = trials[0].task
-        domains = look_up(TASKS, task.name, "task").load(task.config, cache)
+        domains = TASKS.look_up(task.name).load(task.config, cache)
         for trial in trials:
             check_domains(trial, domains)
         distinct = {repr((t.backbone, t.method.name, t.accumulation)): t for t in trials}
@@ -51,9 +50,7 @@ def _check_backbone(trial: TrialConfig, image_size: int) -> None:
     name = trial.backbone.name
     try:
         with torch.device("meta"):  # sizes without memory
-            backbone = look_up(BACKBONES, name, "backbone").build(
-                trial.backbone.config, imagenet=False
-            )
+            backbone = BACKBONES.look_up(name).build(trial.backbone.config, imagenet=False)
         backbone.check_image_size(image_size, image_size)
     except ValueError as error:
         raise ValueError(f"backbone '{name}': {error}") from error
@@ -74,4 +71,4 @@ def fetch_weights(configs: Iterable[TrialConfig]) -> None:
         if config.initialization.name == "imagenet"
     }
     for backbone in backbones.values():
-        look_up(BACKBONES, backbone.name, "backbone").build(backbone.config, imagenet=True)
+        BACKBONES.look_up(backbone.name).build(backbone.config, imagenet=True)

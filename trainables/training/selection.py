@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from trainables.config import SelectionConfig, criteria_of
-from trainables.configuration.schema import look_up
 from trainables.criteria import CRITERIA, RankAverage, mean_percentiles
 
 Metrics = Mapping[str, float]
@@ -41,7 +40,7 @@ def least_objective(selection: SelectionConfig, num_classes: int) -> float:
     """What an evaluation is worth at least, if only the source is learned."""
     if is_average(selection):
         return 0.0
-    return look_up(CRITERIA, selection.criterion.name, "criterion")().lower_bound(num_classes)
+    return CRITERIA.look_up(selection.criterion.name)().lower_bound(num_classes)
 
 
 def average_ranks(
