@@ -29,7 +29,7 @@ from trainables.configuration.schema import (
 )
 from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
-from trainables.methods import METHODS, MethodConfig
+from trainables.methods import METHODS, NO_ADAPTATION, MethodConfig
 from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
 from trainables.tasks import TASKS, TaskConfig
 
@@ -163,7 +163,7 @@ class TrialConfig(BaseConfig):
 
     task: TaskChoice
     """The data."""
-    method: MethodChoice = default_choice(METHODS, "no_adaptation")
+    method: MethodChoice = default_choice(METHODS, NO_ADAPTATION)
     """The training algorithm."""
     backbone: BackboneChoice = default_choice(BACKBONES, "resnet50")
     """The feature extractor."""

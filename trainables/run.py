@@ -12,7 +12,6 @@ losses of the first epoch agree to about 1e-4.
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import BaseModel, ValidationError
 
 from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
@@ -96,31 +96,43 @@ def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, flo
         raise ValueError(
             f"{options.record}: no trial '{options.trial}'. It has: {', '.join(sorted(records))}."
         )
-    config, expected = records[options.trial]
-    return validate(TrialConfig, config), expected
+    record = records[options.trial]
+    return validate(TrialConfig, record.config), record.expected()
 
 
-def _read_records(path: Path) -> dict[str, tuple[Any, list[dict[str, float]]]]:
-    """Configuration and metrics of a study's trials; a line without its end is being written."""
+class _RecordedEvaluation(BaseModel):
+    """What this command reads of a recorded evaluation."""
+
+    metrics: dict[str, float]
+
+
+class _RecordedTrial(BaseModel):
+    """What this command reads of a study's record, which ``study.trials.records`` writes."""
+
+    id: str
+    config: dict[str, Any]
+    evaluations: list[_RecordedEvaluation]
+    test: dict[str, float] = {}
+
+    def expected(self) -> list[dict[str, float]]:
+        """Return the metrics that the reports of the trial should have, in order."""
+        metrics = [evaluation.metrics for evaluation in self.evaluations]
+        return [*metrics, self.test] if self.test else metrics
+
+
+def _read_records(path: Path) -> dict[str, _RecordedTrial]:
+    """Read a study's records by id; a last line without its end is still being written."""
     try:
         whole, _, _ = path.read_bytes().rpartition(b"\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-        return {
-            record["id"]: (
-                record["config"],
-                [
-                    *(evaluation["metrics"] for evaluation in record["evaluations"]),
-                    *([record["test"]] if record["test"] else []),
-                ],
-            )
-            for record in lines
-        }
+        records = [_RecordedTrial.model_validate_json(line) for line in whole.splitlines()]
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}.") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
         raise ValueError(
-            f"{path}: must be a study's records.jsonl, and is not ({error})."
+            f"{path}: must be a study's records.jsonl, and is not ({reason})."
         ) from error
+    return {record.id: record for record in records}
 
 
 class _Workers:

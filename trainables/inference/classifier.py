@@ -26,6 +26,7 @@ from torch import Tensor
 
 from trainables.augmentations import STATISTICS, Geometry, evaluation_transform, standardize
 from trainables.checkpointing.files import write_atomically
+from trainables.checkpointing.trial_folder import CONFIG
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import BaseConfig, validate
 from trainables.configuration.yaml_file import load_yaml
@@ -76,7 +77,7 @@ class ModelFolder:
     @property
     def config(self) -> Path:
         """The configuration that made it, as ``python -m trainables.run --config`` reads it."""
-        return self.root / "trial.yaml"
+        return self.root / CONFIG
 
     @property
     def weights(self) -> Path:

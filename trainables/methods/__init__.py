@@ -16,6 +16,9 @@ from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
 
+NO_ADAPTATION = "no_adaptation"
+"""The method that others are compared with: training on the source alone."""
+
 METHODS: Table[type[Method]] = Table(
     "method",
     Method,
@@ -23,7 +26,7 @@ METHODS: Table[type[Method]] = Table(
         "dann": DANN,
         "disclusterda": DisClusterDA,
         "mcd": MCD,
-        "no_adaptation": Supervised,
+        NO_ADAPTATION: Supervised,
         "rca": RCA,
         "srdc": SRDC,
         "supervised": Supervised,
@@ -34,6 +37,7 @@ __all__ = [
     "DANN",
     "MCD",
     "METHODS",
+    "NO_ADAPTATION",
     "RCA",
     "SRDC",
     "Backbone",

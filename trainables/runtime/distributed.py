@@ -4,6 +4,7 @@ Methods use these and never name Ray or DistributedDataParallel. Batch statistic
 *global* batch: gather with :attr:`Runtime.all_gather`, which is differentiable.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 def _unchanged(value: Any) -> Any:
     return value
+
+
+def _warn_of_former_name(former: str, present: str) -> None:
+    warnings.warn(
+        f"Runtime.{former} is now Runtime.{present}; the former name goes with version 0.3.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,17 @@ class Runtime:
         if self.world_size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+    @property
+    def share(self) -> Callable[[Any], Any]:
+        """The former name of :attr:`broadcast_object`; it goes with version 0.3."""
+        _warn_of_former_name("share", "broadcast_object")
+        return self.broadcast_object
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Do as :meth:`broadcast_buffers`, whose former name this is; it goes with version 0.3."""
+        _warn_of_former_name("same_buffers", "broadcast_buffers")
+        self.broadcast_buffers(module)
 
     @property
     def is_main(self) -> bool:

@@ -22,7 +22,7 @@ from trainables.data.array_cache import cached_array
 from trainables.data.geometry import Geometry
 from trainables.data.images import LabelledImages, TensorImages, stratified_split
 from trainables.runtime.randomness import generator
-from trainables.tasks.base import Domains, Task, TaskConfig
+from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 from trainables.tasks.digits._canvas import Stream
 from trainables.tasks.digits._factors import Background, Factors
 from trainables.tasks.digits._glyphs import draw_glyphs
@@ -152,7 +152,7 @@ class Digits(Task):
             test_sets={
                 "IID": book.pictures("IID", test_indices, test_factors),
                 "IID_wo_BG": book.pictures("IID", test_indices, without_background),
-                "target_test": target_test,
+                TARGET_TEST: target_test,
             },
         )
 
