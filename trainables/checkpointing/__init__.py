@@ -1,1 +1,1 @@
-"""A trial's files: written atomically, kept in a folder or in an object store."""
+"""The files of a trial: written atomically, kept in a folder or in an object store."""
