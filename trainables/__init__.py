@@ -1,4 +1,4 @@
-"""Runs one trial; knows nothing of searching and works without Ray.
+"""One trial: its training and evaluation, without search and without Ray.
 
 >>> from pathlib import Path
 >>> from trainables import run_trial, read_trial_config
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Gives the error of a trial by its former name, too."""
+    """Return :class:`TrialError` for its former name, until version 0.3."""
     if name != "TrialFailed":
         raise AttributeError(f"module 'trainables' has no attribute '{name}'")
     warnings.warn(

@@ -1,7 +1,7 @@
-"""Modules under the names that they had in version 0.1, for code that imports them.
+"""The names of modules in version 0.1, for code that imports them; removed in version 0.3.
 
-They are gone with version 0.3. Plugins import from the table that they add to, for instance
-``from trainables.methods import Method``, which no move of a module breaks.
+Plugins should import from the package of the table that they add to, for instance
+``from trainables.methods import Method``: moves of modules do not break that.
 """
 
 import sys
@@ -42,7 +42,7 @@ FORMER_NAMES = {
     "trainables.uploads": "trainables.checkpointing.uploads",
     "trainables.weights": "trainables.nn.weights",
 }
-"""Present name by the former one."""
+"""Present names of modules, by their former names."""
 
 SPLIT = {
     "trainables.checkpoint": (
@@ -51,7 +51,7 @@ SPLIT = {
     ),
     "trainables.trial": ("trainables.training.domains", "trainables.training.report"),
 }
-"""Former modules that were split: the modules that hold the rest of their contents."""
+"""Modules that were split, by their former names: the modules that hold the other parts."""
 
 FORMER_CLASSES = {
     "InvalidConfig": "ConfigError",
@@ -59,20 +59,20 @@ FORMER_CLASSES = {
     "StoreFailed": "StoreError",
     "TrialFailed": "TrialError",
 }
-"""Classes of those modules that were renamed, too: present name by the former one."""
+"""Present names of renamed classes in those modules, by their former names."""
 
 
 class FormerNames(MetaPathFinder, Loader):
-    """Imports a module by its former name: a module of the same contents, and a warning."""
+    """Imports a module under its former name, with a warning."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a specification for former names, and ``None`` for all others."""
+        """Return a specification for a former name, ``None`` for any other."""
         return ModuleSpec(fullname, self) if fullname in FORMER_NAMES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module with what the present one holds."""
+        """Fill the module with the contents of the present one."""
         present = FORMER_NAMES[module.__name__]
         warnings.warn(
             f"module {module.__name__} is now {present}; its former name goes with version 0.3.",
@@ -88,6 +88,6 @@ class FormerNames(MetaPathFinder, Loader):
 
 
 def find_former_names() -> None:
-    """Make former names importable, after everything that is found by its present name."""
+    """Make former names importable; present names are tried first."""
     if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
         sys.meta_path.append(FormerNames())

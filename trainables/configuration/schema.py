@@ -17,10 +17,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Place = tuple[str | int, ...]
+"""Keys and list positions from the root of a configuration to a value."""
 
 
 class BaseConfig(BaseModel):
-    """A frozen set of settings: unknown keys, text for numbers and NaN are errors."""
+    """Frozen settings, in which unknown keys, text in place of numbers and NaN are errors."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -33,11 +34,11 @@ class BaseConfig(BaseModel):
 
 
 class Configured(Protocol):
-    """An entry of a table: something built from its own ``Config``."""
+    """An entry of a table: something that is built from its own ``Config``."""
 
     @property
     def Config(self) -> type[BaseConfig]:  # noqa: N802 - a class, named as one
-        """The settings of this entry."""
+        """The class of the entry's settings."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Settings:
 
 
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-"""Names of users' own classes."""
+"""Pattern of the names of users' own entries."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseConfig)
 EntryT = TypeVar("EntryT")
@@ -98,9 +99,9 @@ class Table(dict[str, EntryT]):
 
 @dataclass(frozen=True)
 class Choice(Generic[ConfigT]):
-    """One entry of a table and its settings; YAML writes it ``dann: {domain_weight: 0.3}``.
+    """An entry of a table with its settings: ``dann: {domain_weight: 0.3}`` in YAML.
 
-    An entry without settings may be written as its bare name.
+    An entry whose settings all have defaults may be written as its bare name.
     """
 
     name: str
@@ -108,13 +109,13 @@ class Choice(Generic[ConfigT]):
 
 
 def default_choice(table: Mapping[str, Configured], name: str) -> Choice[Any]:
-    """An entry with its default settings."""
+    """Return an entry with its default settings."""
     return Choice(name, table[name].Config())
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a configuration."""
+    """A value of a configuration that breaks a rule."""
 
     place: Place
     """Keys from the root to the value."""
@@ -123,7 +124,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration that breaks a rule; its text is one line a problem."""
+    """The configuration breaks a rule; the message is one line for each problem."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -131,12 +132,12 @@ class ConfigError(ValueError):
 
 
 def join(place: Place) -> str:
-    """Writes keys as a path, ``method/dann/domain_weight``."""
+    """Return keys as a path: ``method/dann/domain_weight``."""
     return "/".join(str(key) for key in place) or "top level"
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """The end of an "unknown name" message: the closest known name and all of them."""
+    """Return the end of an "unknown name" message: the closest known name, and all names."""
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Known: {', '.join(sorted(known))}."
@@ -145,8 +146,8 @@ def nearest(name: str, known: list[str]) -> str:
 class OneOf:
     """Pydantic annotation of a :class:`Choice` from a table: ``Annotated[Choice[C], OneOf(T)]``.
 
-    The inner problems travel in the error's context, so that :func:`problems_of` can report them
-    at their full place.
+    Problems in the settings of an entry are passed on in the context of pydantic's error, from
+    which :func:`problems_of` reports each at its full place.
     """
 
     def __init__(self, table: Table[Any]) -> None:
@@ -158,7 +159,7 @@ class OneOf:
         return self.table.kind
 
     def parse(self, value: object) -> Choice[BaseConfig]:
-        """Turns ``name`` or ``{name: settings}`` into a validated choice."""
+        """Validate ``name`` or ``{name: settings}`` as a choice."""
         if isinstance(value, Choice):
             return value
         name, settings = self._split(value)
@@ -193,7 +194,7 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Validates with :meth:`parse`, dumps as ``{name: settings}``."""
+        """Return a schema that validates by :meth:`parse` and dumps ``{name: settings}``."""
         return core_schema.no_info_plain_validator_function(
             self.parse,
             serialization=core_schema.plain_serializer_function_ser_schema(
@@ -204,7 +205,7 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, source: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """A name of the table, or one name with its settings; or a dotted name."""
+        """Return a schema of a name of the table, a name with its settings, or a dotted name."""
         settings = {
             name: _settings_schema(entry.Config, handler) for name, entry in self.table.items()
         }
@@ -239,13 +240,13 @@ def _custom_error(problems: list[Problem]) -> PydanticCustomError:
 
 
 def shorten(value: object) -> str:
-    """The value as it is shown in a message."""
+    """Return a value as messages show it: at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def problems_of(error: ValidationError, model: type[BaseConfig]) -> list[Problem]:
-    """Pydantic's report as problems, with what a table's entry reported put in its place."""
+    """Return pydantic's errors as problems, those within a table's entry at their full place."""
     return list(_flatten(error, model))
 
 
@@ -269,7 +270,7 @@ def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Proble
 
 
 def fields_at(model: type[BaseConfig], place: Place) -> list[str]:
-    """The keys that ``model`` knows below ``place``; none where that is no configuration."""
+    """Return the keys that ``model`` knows below ``place``; none if no configuration is there."""
     for key in place:
         field = model.model_fields.get(str(key))
         annotation = field.annotation if field else None
@@ -297,10 +298,14 @@ def _message(rule: str, value: object) -> str:
 
 
 def validate(model: type[ConfigT], value: Any) -> ConfigT:
-    """Validates ``value`` as ``model``.
+    """Validate a value as settings.
+
+    Args:
+        model: The class of the settings.
+        value: Plain data, as YAML has them.
 
     Raises:
-        ConfigError: With every problem, each at its place.
+        ConfigError: The value breaks rules; the error lists every problem with its place.
     """
     try:
         return model.model_validate(value)

@@ -1,1 +1,1 @@
-"""Trained networks in use: classifiers in folders of their own."""
+"""The use of trained networks: exported classifiers, and the checkpoints of trials."""

@@ -1,4 +1,4 @@
-"""A trained method from its trial's folder, ready to be measured or asked."""
+"""A trained method, loaded from its trial's folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +20,16 @@ from trainables.training.evaluator import Evaluator
 def load_trained(
     config: TrialConfig, folder: Path, domains: Domains, runtime: Runtime | None = None
 ) -> Evaluator:
-    """Builds a trial's method and fills it with the selected checkpoint.
+    """Build a trial's method and load the selected checkpoint into it.
 
     Args:
-        config: The trial's.
-        folder: The trial's; it holds ``best.pt``.
-        domains: The trial's data, opened.
-        runtime: Where to run; the CPU by default.
+        config: The trial's configuration.
+        folder: The trial's folder, which holds ``best.pt``.
+        domains: The trial's data.
+        runtime: Device and workers; one process on the CPU by default.
 
     Raises:
-        ValueError: There is no checkpoint, or it is another configuration's.
+        ValueError: The checkpoint does not exist, or is another configuration's.
     """
     runtime = runtime or Runtime()
     path = TrialFolder(folder).best
@@ -47,14 +47,14 @@ def filled_method(
     origin: str,
     runtime: Runtime,
 ) -> Method:
-    """Builds a trial's method around given weights.
+    """Build a trial's method and load given weights into it.
 
     Args:
-        config: The trial's.
+        config: The trial's configuration.
         num_classes: K.
         networks: The state of the method's networks.
-        origin: Where that comes from, for messages.
-        runtime: Where to run.
+        origin: The file of that state, for messages.
+        runtime: Device and workers.
 
     Raises:
         ValueError: The weights are another configuration's.
