@@ -67,8 +67,8 @@ class TrialSpec(TypedDict):
     shared_store: str | None
     """URI of the folder in the store that trials share."""
     scratch: str
-    """A folder for Ray Train's own files, which nothing reads. Ray Train makes no checkpoints here:
-    it would need a folder that all nodes share."""
+    """A folder for Ray Train's own files, which nothing reads. Trials save their checkpoints
+    themselves: for those of Ray Train, all nodes would have to share a folder."""
 
 
 class TrialTrainable(tune.Trainable):
