@@ -19,26 +19,22 @@ from study.reporting.exports import (
 from study.storage.locations import local_copies
 from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import StoreError
+from trainables.configuration.command import command
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
 """The file that HTML is written to by default."""
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.format not in FORMATS:
-            raise ValueError(
-                f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'."
-            )
-        published = Published.read() if options.published else None
-        with local_copies(options.studies) as folders:
-            _write(read_all(folders), published, options.format, options.out)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if options.format not in FORMATS:
+        raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'.")
+    published = Published.read() if options.published else None
+    with local_copies(options.studies) as folders:
+        _write(read_all(folders), published, options.format, options.out)
     return 0
 
 

@@ -13,8 +13,10 @@ from study.reporting.embedding import embed_winners
 from study.storage.locations import local_copies
 from study.storage.study_folder import StudyFolder
 from trainables.checkpointing.object_store import StoreError
+from trainables.configuration.command import command
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     parser = argparse.ArgumentParser(
@@ -22,13 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("study", help="a study's folder, or its URI in an object store")
     options = parser.parse_args(arguments)
-    try:
-        with local_copies([options.study]) as (folder,):
-            for picture in embed_winners(StudyFolder.at(folder)):
-                print(picture)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    with local_copies([options.study]) as (folder,):
+        for picture in embed_winners(StudyFolder.at(folder)):
+            print(picture)
     return 0
 
 

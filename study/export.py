@@ -14,8 +14,10 @@ from pathlib import Path
 from study.reporting.model_export import export
 from study.storage.locations import local_copies
 from trainables.checkpointing.object_store import StoreError, is_uri
+from trainables.configuration.command import command
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     parser = argparse.ArgumentParser(
@@ -34,15 +36,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="folder to write to (default: STUDY/export)"
     )
     options = parser.parse_args(arguments)
-    try:
-        if is_uri(options.study) and options.out is None:
-            raise ValueError(f"--out: must be given, since {options.study} is in an object store.")
-        with local_copies([options.study]) as (study,):
-            folder = export(study, options.out, options.task, options.method)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(folder)
+    if is_uri(options.study) and options.out is None:
+        raise ValueError(f"--out: must be given, since {options.study} is in an object store.")
+    with local_copies([options.study]) as (study,):
+        print(export(study, options.out, options.task, options.method))
     return 0
 
 

@@ -20,53 +20,45 @@ from study.storage.locations import OUT
 from study.storage.study_folder import StudyFolder
 from study.storage.sync import StorageError
 from trainables.checkpointing.object_store import StoreError, is_uri
+from trainables.configuration.command import command
 from trainables.configuration.paths import is_relative
 
 CLUSTER = Path("cluster/cluster.yaml")
 
 
+@command(
+    bad_input=(ValueError, StoreError),
+    failures={
+        StudyError: "The study failed: {error}",
+        StorageError: (
+            "The study ended, since what it finds is no longer kept: {error} What is there can go "
+            "on: give the same command with --resume."
+        ),
+    },
+)
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=False)
-    try:
-        if options.list:
-            print_spaces(console)
-            return 0
-        if options.space is None:
-            raise ValueError("--space NAME|FILE is required; --list shows the spaces that ship.")
-        overrides = _overrides(options)
-        if options.dry_run:
-            print_plan(options.space, overrides, console)
-            return 0
-        if options.simulate is not None:
-            from study.analysis.simulation import (
-                print_simulation,  # slow to import, and seldom needed
-            )
+    if options.list:
+        print_spaces(console)
+        return 0
+    if options.space is None:
+        raise ValueError("--space NAME|FILE is required; --list shows the spaces that ship.")
+    overrides = _overrides(options)
+    if options.dry_run:
+        print_plan(options.space, overrides, console)
+        return 0
+    if options.simulate is not None:
+        from study.analysis.simulation import print_simulation  # slow, and seldom needed
 
-            print_simulation(*read_study(options.space, overrides), options.simulate, console)
-            return 0
-        if options.cluster or options.address:
-            _check_storage(options.storage)
-        if options.cluster or "://" in (options.address or ""):
-            return _submit(options, overrides)
-        return _run(options, overrides, console)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except StudyError as error:
-        print(f"The study failed: {error}", file=sys.stderr)
-        return 1
-    except StorageError as error:
-        print(
-            f"The study ended, since what it finds is no longer kept: {error} What is there "
-            "can go on: give the same command with --resume.",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+        print_simulation(*read_study(options.space, overrides), options.simulate, console)
+        return 0
+    if options.cluster or options.address:
+        _check_storage(options.storage)
+    if options.cluster or "://" in (options.address or ""):
+        return _submit(options, overrides)
+    return _run(options, overrides, console)
 
 
 def _parser() -> argparse.ArgumentParser:

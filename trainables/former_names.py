@@ -51,7 +51,7 @@ SPLIT = {
     ),
     "trainables.trial": ("trainables.training.domains", "trainables.training.report"),
 }
-"""Former modules that were split: the modules that hold the rest of their contents."""
+"""Modules that were split, by their former names: the modules that hold the other parts."""
 
 FORMER_CLASSES = {
     "InvalidConfig": "ConfigError",

@@ -16,7 +16,6 @@ from study.config.study_config import Cost, Joint, StudyConfig
 from study.trials.final_runs import finals_of
 from study.trials.ranking import Rank, rank_trials, winners
 from study.trials.records import TrialRecord, by_task
-from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
 from trainables.methods import NO_ADAPTATION
 from trainables.tasks.base import TARGET_TEST
@@ -126,7 +125,7 @@ def compare_tasks(records: Sequence[TrialRecord], study: StudyConfig) -> dict[st
         study: Their study.
     """
     name = study.criterion.name
-    reads_target_labels = look_up(SELECTORS, name, "criterion").reads_target_labels
+    reads_target_labels = SELECTORS.look_up(name).reads_target_labels
     tasks = by_task(records)
     ranks = None
     if study.joint is not None:

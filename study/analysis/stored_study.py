@@ -12,7 +12,6 @@ from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, finals_of, present_winners
 from study.trials.ranking import Rank, rank_trials
 from study.trials.records import TrialRecord, read_records
-from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
 
 
@@ -85,7 +84,7 @@ def read_stored(folder: Path) -> StoredStudy:
         raise ValueError(
             f"{study_folder.place}: no trial of this study has ended yet. Try again later."
         )
-    reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
+    reads_labels = SELECTORS.look_up(config.criterion.name).reads_target_labels
     return StoredStudy(
         folder.resolve().name,
         study_folder,

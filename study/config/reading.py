@@ -4,14 +4,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from study.config.study_config import StudyConfig, holds
 from study.search.samplers import resolve
 from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
 from trainables.configuration.schema import ConfigError, Place, Problem, join, nearest, validate
-from trainables.configuration.yaml_file import YamlFile, read_yaml
+from trainables.configuration.yaml_file import YamlFile, parse_yaml, read_yaml
 
 
 def shipped_spaces() -> dict[str, Path]:
@@ -82,8 +80,8 @@ def read_config(study_folder: StudyFolder) -> StudyConfig:
             "has created, such as runs/digits."
         )
     try:
-        return validate(StudyConfig, yaml.safe_load(study_folder.space.read_text()))
-    except (ConfigError, yaml.YAMLError) as error:
+        return validate(StudyConfig, parse_yaml(study_folder.space.read_text()))
+    except ValueError as error:
         reason = "; ".join(" ".join(line.split()) for line in str(error).splitlines())
         raise ValueError(f"{study_folder.space}: not a study ({reason}).") from error
 
@@ -167,6 +165,6 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
 
 def _parse_value(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise ValueError("the value is not YAML.") from error

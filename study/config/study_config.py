@@ -82,13 +82,9 @@ class StudyConfig(BaseConfig):
     stopped early or failed; pre-training and final runs are additional. Null: no limit."""
     concurrency: PositiveInt | Literal["auto"] = "auto"
     """Number of trials that run at the same time; ``auto``: as many as fit on the machines."""
-    sampler: Annotated[Choice[BaseConfig], OneOf("sampler", SAMPLERS)] = default_choice(
-        SAMPLERS, "tpe"
-    )
+    sampler: Annotated[Choice[BaseConfig], OneOf(SAMPLERS)] = default_choice(SAMPLERS, "tpe")
     """The algorithm that draws values."""
-    pruner: Annotated[Choice[BaseConfig], OneOf("pruner", PRUNERS)] = default_choice(
-        PRUNERS, "asha"
-    )
+    pruner: Annotated[Choice[BaseConfig], OneOf(PRUNERS)] = default_choice(PRUNERS, "asha")
     """The rule that stops trials early. A trial is compared only with trials of its own
     condition."""
     compare_by: str | list[str] = METHOD

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 from filelock import FileLock, Timeout
 from ray.autoscaler._private.util import prepare_config
 from ray.exceptions import RayError, RayTaskError
@@ -27,6 +26,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from study.execution.placement import Cluster, joined_cluster, num_awaited, worker_of
 from study.execution.ray_settings import SETTINGS
 from trainables.config import SLOT, ResourcesConfig
+from trainables.configuration.yaml_file import load_yaml
 from trainables.ray_trainable import POLL_SECONDS
 from trainables.tasks import DATA_VARIABLE
 
@@ -305,7 +305,7 @@ def _autoscaling() -> dict[str, Any] | None:
             for argument in arguments:
                 name, _, value = argument.partition("=")
                 if name == "--autoscaling-config":
-                    config = yaml.safe_load(Path(value).expanduser().read_text())
+                    config = load_yaml(Path(value).expanduser())
                     return dict(prepare_config(config))
     return None
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from study.config.study_config import StudyConfig
@@ -12,6 +11,7 @@ from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
 from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig
+from trainables.configuration.yaml_file import parse_yaml
 from trainables.training.checks import check_trials, fetch_weights
 
 
@@ -58,7 +58,7 @@ def choose_folders(
 
 def check_same_study(study_folder: StudyFolder, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
-    stored = yaml.safe_load(study_folder.description() or "")
+    stored = parse_yaml(study_folder.description() or "")
     given = study.model_dump(mode="json")
     free: tuple[str, ...] = (
         "num_trials",

@@ -12,7 +12,7 @@ from torchvision.utils import make_grid
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, evaluation_transform
 from trainables.config import TrialConfig
-from trainables.configuration.schema import Choice, look_up
+from trainables.configuration.schema import Choice
 from trainables.data.images import Images
 from trainables.data.loading import training_stream
 from trainables.runtime.distributed import Runtime
@@ -88,7 +88,7 @@ def _augmented(
     domains: Domains,
 ) -> Tensor:
     """Return the first images of the trial's first batch as a grid."""
-    entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
+    entry = AUGMENTATIONS.look_up(choice.name)
     stream = training_stream(
         images,
         entry.build(choice.config, domains.geometry),

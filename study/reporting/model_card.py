@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from study.analysis.comparison import BATCHNORM, Spread
@@ -16,7 +15,8 @@ from study.reporting.summary import percent
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from trainables.config import TrialConfig, criteria_of
-from trainables.configuration.schema import look_up, validate
+from trainables.configuration.schema import validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import SELECTORS
 from trainables.inference.classifier import ModelDescription, ModelFolder
 from trainables.methods import METHODS
@@ -44,7 +44,7 @@ def model_card(
         study_folder: The study's folder.
     """
     config = winner.trial_config
-    description = validate(ModelDescription, yaml.safe_load(files.description.read_text()))
+    description = validate(ModelDescription, load_yaml(files.description))
     environment = _environment(study_folder)
     card = ModelCard.from_template(
         _metadata(winner, config),
@@ -56,8 +56,8 @@ def model_card(
         classes=description.classes,
         transform=description.transform,
         folder=files.root.resolve().name,
-        method=_first_paragraph(look_up(METHODS, config.method.name, "method").__doc__),
-        task=_first_paragraph(look_up(TASKS, config.task.name, "task").__doc__),
+        method=_first_paragraph(METHODS.look_up(config.method.name).__doc__),
+        task=_first_paragraph(TASKS.look_up(config.task.name).__doc__),
         length=_length(config),
         searched={name: _value(value) for name, value in winner.params.items()},
         results=list(_results(winner, peers)),
@@ -108,7 +108,7 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> ModelCardData:
 
 
 def _by_oracle(config: TrialConfig) -> bool:
-    criterion = look_up(SELECTORS, config.selection.criterion.name, "criterion")
+    criterion = SELECTORS.look_up(config.selection.criterion.name)
     return criterion.reads_target_labels
 
 

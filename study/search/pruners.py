@@ -14,8 +14,7 @@ from statistics import median
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, PositiveInt
 
-from study.search.entry import Entry
-from trainables.configuration.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig, Settings, Table
 from trainables.runtime.randomness import derive_seed
 
 
@@ -57,12 +56,16 @@ class MedianConfig(BaseConfig):
     """Number of complete trials before any trial is stopped."""
 
 
-PRUNERS = {
-    "asha": Entry(ASHAConfig),
-    "hyperband": Entry(HyperbandConfig),
-    "median": Entry(MedianConfig),
-    "none": Entry(NoPrunerConfig),
-}
+PRUNERS = Table(
+    "pruner",
+    Settings,
+    {
+        "asha": Settings(ASHAConfig),
+        "hyperband": Settings(HyperbandConfig),
+        "median": Settings(MedianConfig),
+        "none": Settings(NoPrunerConfig),
+    },
+)
 
 
 class Rivals:

@@ -6,10 +6,9 @@ import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from pydantic import NonNegativeInt
 
-from study.search.entry import Entry
 from study.spaces.nodes import Group, Options
 from study.spaces.search_space import SearchSpace
-from trainables.configuration.schema import BaseConfig, Choice
+from trainables.configuration.schema import BaseConfig, Choice, Settings, Table
 
 AUTO_TRIALS = 250
 """Most trials for which ``auto`` chooses a Gaussian process, whose time grows with their cube."""
@@ -59,13 +58,17 @@ class AutoConfig(BaseConfig):
     # Optuna's own AutoSampler is part of OptunaHub, which downloads code when it is used.
 
 
-SAMPLERS = {
-    "auto": Entry(AutoConfig),
-    "cma_es": Entry(CmaEsConfig),
-    "gp": Entry(GPConfig),
-    "random": Entry(RandomConfig),
-    "tpe": Entry(TPEConfig),
-}
+SAMPLERS = Table(
+    "sampler",
+    Settings,
+    {
+        "auto": Settings(AutoConfig),
+        "cma_es": Settings(CmaEsConfig),
+        "gp": Settings(GPConfig),
+        "random": Settings(RandomConfig),
+        "tpe": Settings(TPEConfig),
+    },
+)
 
 
 def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) -> BaseConfig:

@@ -20,15 +20,20 @@ from trainables.augmentations.randaugment import RandAugment
 from trainables.augmentations.strong import StrongAugmentation
 from trainables.augmentations.trivialaugment import TrivialAugment
 from trainables.augmentations.weak import WeakAugmentation
+from trainables.configuration.schema import Table
 from trainables.data.geometry import Geometry
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    "none": NoAugmentation,
-    "randaugment": RandAugment,
-    "strong": StrongAugmentation,
-    "trivialaugment": TrivialAugment,
-    "weak": WeakAugmentation,
-}
+AUGMENTATIONS: Table[type[Augmentation]] = Table(
+    "augmentation",
+    Augmentation,
+    {
+        "none": NoAugmentation,
+        "randaugment": RandAugment,
+        "strong": StrongAugmentation,
+        "trivialaugment": TrivialAugment,
+        "weak": WeakAugmentation,
+    },
+)
 
 __all__ = [
     "AUGMENTATIONS",

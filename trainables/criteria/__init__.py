@@ -6,6 +6,7 @@ table. Plugins import all they need from here: ``from trainables.criteria import
 Evaluation``.
 """
 
+from trainables.configuration.schema import Table
 from trainables.criteria.base import Criterion, LabelReadingCriterion
 from trainables.criteria.bnm import BNM
 from trainables.criteria.class_ami import ClassAMI
@@ -22,26 +23,34 @@ from trainables.criteria.source_validation import SourceValidation
 from trainables.criteria.transfer_score import TransferScore
 from trainables.data.evaluation import Evaluation, OracleEvaluation, Predictions
 
-CRITERIA: dict[str, type[Criterion] | type[LabelReadingCriterion]] = {
-    "bnm": BNM,
-    "class_ami": ClassAMI,
-    "class_confusion": ClassConfusion,
-    "dev": DEV,
-    "devn": DEVN,
-    "entropy": Entropy,
-    "information_maximization": InformationMaximization,
-    "mixval": MixVal,
-    "oracle": Oracle,
-    "snd": SND,
-    "source_validation": SourceValidation,
-    "transfer_score": TransferScore,
-}
+CRITERIA: Table[type[Criterion] | type[LabelReadingCriterion]] = Table(
+    "criterion",
+    Criterion,
+    {
+        "bnm": BNM,
+        "class_ami": ClassAMI,
+        "class_confusion": ClassConfusion,
+        "dev": DEV,
+        "devn": DEVN,
+        "entropy": Entropy,
+        "information_maximization": InformationMaximization,
+        "mixval": MixVal,
+        "oracle": Oracle,
+        "snd": SND,
+        "source_validation": SourceValidation,
+        "transfer_score": TransferScore,
+    },
+)
 
-SELECTORS: dict[str, type[Criterion] | type[LabelReadingCriterion] | type[RankAverage]] = {
-    **CRITERIA,
-    "rank_average": RankAverage,
-}
-"""Everything that can select checkpoints and trials: criteria, and averages of their ranks."""
+SELECTORS: Table[type[Criterion] | type[LabelReadingCriterion] | type[RankAverage]] = Table(
+    "criterion",
+    Criterion,
+    {
+        **CRITERIA,
+        "rank_average": RankAverage,
+    },
+)
+"""Everything that can choose checkpoints and trials."""
 
 __all__ = [
     "BNM",

@@ -5,6 +5,7 @@ and ``configuration``; never another method or another table. Plugins import all
 here: ``from trainables.methods import Method, MethodConfig, Batch``.
 """
 
+from trainables.configuration.schema import Table
 from trainables.data.batch import Batch, EpochViews
 from trainables.methods.base import Method, MethodConfig
 from trainables.methods.dann import DANN
@@ -17,15 +18,19 @@ from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
 
-METHODS: dict[str, type[Method]] = {
-    "dann": DANN,
-    "disclusterda": DisClusterDA,
-    "mcd": MCD,
-    NO_ADAPTATION: Supervised,
-    "rca": RCA,
-    "srdc": SRDC,
-    "supervised": Supervised,
-}
+METHODS: Table[type[Method]] = Table(
+    "method",
+    Method,
+    {
+        "dann": DANN,
+        "disclusterda": DisClusterDA,
+        "mcd": MCD,
+        NO_ADAPTATION: Supervised,
+        "rca": RCA,
+        "srdc": SRDC,
+        "supervised": Supervised,
+    },
+)
 
 __all__ = [
     "DANN",

@@ -8,6 +8,7 @@ Task, TaskConfig, Domains``.
 """
 
 from trainables.configuration.paths import PathText
+from trainables.configuration.schema import Table
 from trainables.data.geometry import Geometry
 from trainables.data.image_files import find_images, read_image
 from trainables.data.images import (
@@ -27,15 +28,19 @@ from trainables.tasks.published.s2rda_ms39 import S2RDAMS39
 from trainables.tasks.published.subvisda10 import SubVisDA10
 from trainables.tasks.published.synsl import SynSL
 
-TASKS: dict[str, type[Task]] = {
-    "digits": Digits,
-    "folders": Folders,
-    "imagenet": ImageNet,
-    "s2rda49": S2RDA49,
-    "s2rda_ms39": S2RDAMS39,
-    "subvisda10": SubVisDA10,
-    "synsl": SynSL,
-}
+TASKS: Table[type[Task]] = Table(
+    "task",
+    Task,
+    {
+        "digits": Digits,
+        "folders": Folders,
+        "imagenet": ImageNet,
+        "s2rda49": S2RDA49,
+        "s2rda_ms39": S2RDAMS39,
+        "subvisda10": SubVisDA10,
+        "synsl": SynSL,
+    },
+)
 
 __all__ = [
     "DATA_VARIABLE",

@@ -19,15 +19,16 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trainables.configuration.schema import ConfigError, look_up, validate
+from trainables.configuration.command import command
+from trainables.configuration.schema import ConfigError, validate
 from trainables.data.file_index import walk_images
 from trainables.data.image_files import damage_of, first_of
 from trainables.tasks import TASKS
 from trainables.tasks.published._class_list import LEFT_OUT
 from trainables.tasks.published.base import Part, PublishedTask
 
-AS_PUBLISHED, DIFFERENT, CANNOT_CHECK = 0, 1, 2
-"""Exit codes of the command."""
+AS_PUBLISHED, DIFFERENT = 0, 1
+"""Exit codes; 2 says that the data could not be checked."""
 
 _CHUNK = 1024
 """Images to decode between updates of the progress bar."""
@@ -169,6 +170,7 @@ def _cell(count: int, expected: int | None) -> str:
     return f"[green]{count:,}[/]" if count == expected else f"[red]{count:,} of {expected:,}[/]"
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -181,8 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         findings = _inspect_all(options, console)
     except (ValueError, OSError) as error:
-        console.print(f"{options.task}: {error}", style="red", markup=False, highlight=False)
-        return CANNOT_CHECK
+        raise ValueError(f"{options.task}: {error}") from error
     console.print(table_of(findings))
     for finding in findings:
         for remark in finding.remarks:
@@ -200,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]:
-    entry = look_up(TASKS, options.task, "task")
+    entry = TASKS.look_up(options.task)
     if not issubclass(entry, PublishedTask):
         known = ", ".join(name for name, task in TASKS.items() if issubclass(task, PublishedTask))
         raise ValueError(f"--task: must be one of {known}, got {options.task}.")

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainables.config import TrialConfig
-from trainables.configuration.schema import look_up
 from trainables.data.batch import Batch
 from trainables.methods import METHODS, Method
 from trainables.nn.batchnorm import has_batchnorm
@@ -28,7 +27,7 @@ def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:
     num_parts, name = config.gradient_accumulation_steps, config.method.name
     if num_parts == 1:
         return
-    if not look_up(METHODS, name, "method").supports_accumulation:
+    if not METHODS.look_up(name).supports_accumulation:
         raise ValueError(
             f"gradient_accumulation_steps {num_parts}: method '{name}' has losses of the batch as "
             "a whole, which its parts don't add up to. Use gradient_accumulation_steps: 1 and a "

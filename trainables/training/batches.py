@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view, normalize
 from trainables.config import TrialConfig
-from trainables.configuration.schema import Choice, look_up
+from trainables.configuration.schema import Choice
 from trainables.data.batch import Batch
 from trainables.data.images import Images
 from trainables.data.loading import Samples, training_stream
@@ -69,7 +69,7 @@ class TrainingBatches:
         first_step: int,
         second_view: bool = False,
     ) -> Iterator[Samples]:
-        entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
+        entry = AUGMENTATIONS.look_up(choice.name)
         views = consistency_view(self.domains.geometry) if second_view else None
         return training_stream(
             images,

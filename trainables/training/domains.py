@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from trainables.config import TrialConfig, criteria_of
-from trainables.configuration.schema import look_up
 from trainables.criteria import CRITERIA, Criterion, LabelReadingCriterion
 from trainables.methods import METHODS
 from trainables.tasks import TASKS, Domains
@@ -19,7 +18,7 @@ def open_domains(config: TrialConfig, cache: Path) -> Domains:
     Raises:
         ValueError: The data are missing or damaged, or lack what method or criterion read.
     """
-    domains = look_up(TASKS, config.task.name, "task").load(config.task.config, cache)
+    domains = TASKS.look_up(config.task.name).load(config.task.config, cache)
     check_domains(config, domains)
     return domains
 
@@ -30,7 +29,7 @@ def check_domains(config: TrialConfig, domains: Domains) -> None:
     Raises:
         ValueError: They read a target, or its labels, and the task has none.
     """
-    if look_up(METHODS, config.method.name, "method").uses_target and not domains.target_train:
+    if METHODS.look_up(config.method.name).uses_target and not domains.target_train:
         raise ValueError(
             f"method '{config.method.name}' adapts to a target, and task "
             f"'{config.task.name}' has none."
@@ -47,7 +46,7 @@ def usable_criteria(
         ValueError: The criterion that selects checkpoints is not among them.
     """
     own = criteria_of(config.selection.criterion)
-    entries = {**CRITERIA, **{name: look_up(CRITERIA, name, "criterion") for name in own}}
+    entries = {**CRITERIA, **{name: CRITERIA.look_up(name) for name in own}}
     if domains.target_train is None:
         entries = {"source_validation": entries["source_validation"]}
     if domains.target_val is None:

@@ -1,30 +1,32 @@
-"""Which of several evaluations is best, by the criterion and the source floor."""
+"""The ranking of evaluations by the criterion and the source accuracy floor."""
 
 from collections.abc import Mapping, Sequence
 
 from trainables.config import SelectionConfig, criteria_of
-from trainables.configuration.schema import look_up
 from trainables.criteria import CRITERIA, RankAverage, mean_percentiles
 
 Metrics = Mapping[str, float]
 
 
 def is_average(selection: SelectionConfig) -> bool:
-    """Whether evaluations are ranked among others, and not scored."""
+    """Return whether evaluations are ranked among others, instead of scored by themselves."""
     return isinstance(selection.criterion.config, RankAverage.Config)
 
 
 def objectives(
     selection: SelectionConfig, num_classes: int, evaluations: Sequence[Metrics]
 ) -> list[float]:
-    """What a trial's evaluations are worth: the criterion, or their ranks among each other.
-
-    Where the source is not learned, something below the criterion's least value.
+    """Return the objective of each evaluation of a trial.
 
     Args:
-        selection: The criterion and the floor.
+        selection: The criterion and the source accuracy floor.
         num_classes: K.
-        evaluations: Metrics of the trial's reports.
+        evaluations: The metrics of the trial's reports.
+
+    Returns:
+        The criterion's score or, for an average of ranks, the rank among the given evaluations.
+        An evaluation under the floor gets a value below :func:`objective_floor`, by how much it
+        misses the floor.
     """
     if is_average(selection):
         return average_ranks(selection, evaluations, evaluations)
@@ -38,21 +40,22 @@ def objectives(
 
 
 def objective_floor(selection: SelectionConfig, num_classes: int) -> float:
-    """What an evaluation is worth at least, if only the source is learned."""
+    """Return the lower bound of the objectives of evaluations that reach the floor."""
     if is_average(selection):
         return 0.0
-    return look_up(CRITERIA, selection.criterion.name, "criterion")().lower_bound(num_classes)
+    return CRITERIA.look_up(selection.criterion.name)().lower_bound(num_classes)
 
 
 def average_ranks(
     selection: SelectionConfig, evaluations: Sequence[Metrics], among: Sequence[Metrics]
 ) -> list[float]:
-    """Mean percentiles by the averaged criteria; below 0 where the source is not learned.
+    """Return mean percentiles by the averaged criteria; negative for those under the floor.
 
     Args:
-        selection: The average and the floor.
-        evaluations: Metrics of what is ranked.
-        among: Metrics of everything that it is ranked among; those below the floor do not count.
+        selection: The averaged criteria and the source accuracy floor.
+        evaluations: The metrics of the evaluations to rank.
+        among: The metrics of the evaluations to rank them among; those under the floor are left
+            out.
     """
     names = [f"criterion/{name}" for name in criteria_of(selection.criterion)]
     rivals = [[e[name] for name in names] for e in among if _shortfall(selection, e) <= 0]
@@ -67,5 +70,5 @@ def average_ranks(
 
 
 def _shortfall(selection: SelectionConfig, evaluation: Metrics) -> float:
-    """How far the source accuracy is from the floor; at most 0 if it is reached."""
+    """Return how much source accuracy lacks to the floor; 0 or negative if it is reached."""
     return selection.source_accuracy_floor - evaluation["source_val/accuracy"]

@@ -8,7 +8,6 @@ from typing import Any
 from trainables.checkpointing.tensors import load_tensors
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
-from trainables.configuration.schema import look_up
 from trainables.criteria import Criterion
 from trainables.data.evaluation import Evaluation, OracleEvaluation
 from trainables.data.loading import num_batches
@@ -77,7 +76,7 @@ class Trainer:
     def _build_method(self, backbone: Backbone) -> Method:
         check_accumulation(self.config, backbone)
         seed_everything(self.config.seed, "method")
-        method = look_up(METHODS, self.config.method.name, "method")
+        method = METHODS.look_up(self.config.method.name)
         return method(
             self.config.method.config,
             backbone,

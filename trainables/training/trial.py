@@ -17,7 +17,6 @@ from trainables.backbones import BACKBONES
 from trainables.checkpointing.object_store import Stores
 from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import CheckpointConfig, TrialConfig, pretraining_trial
-from trainables.configuration.schema import look_up
 from trainables.nn.networks import Backbone
 from trainables.nn.weights import load_backbone
 from trainables.runtime.distributed import Runtime
@@ -74,7 +73,7 @@ def _initialized_backbone(
 ) -> Generator[Report, None, Backbone]:
     """Build the backbone and load its initial weights, which may have to be pre-trained first."""
     seed_everything(config.seed, "backbone")
-    architecture = look_up(BACKBONES, config.backbone.name, "backbone")
+    architecture = BACKBONES.look_up(config.backbone.name)
     choice = config.initialization
     backbone = architecture.build(config.backbone.config, imagenet=choice.name == "imagenet")
     if isinstance(choice.config, CheckpointConfig):

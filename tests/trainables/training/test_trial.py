@@ -897,7 +897,7 @@ def test_an_interrupted_trial_ends_with_code_130(
     monkeypatch.setattr(METHODS["no_adaptation"], "update", interrupt)
     assert command("--config", command.write(tiny()))[::2] == (
         130,
-        ["Interrupted; the same command goes on from the last evaluation."],
+        ["Interrupted; the same command continues from the last evaluation."],
     )
 
 
@@ -949,8 +949,8 @@ def test_bad_data(command: Command, tmp_path: Path) -> None:
 def test_another_number_of_workers(command: Command) -> None:
     config = tiny(resources={"workers": 2})
     assert bad(command, "--config", command.write(config)) == (
-        "the trial has resources/workers: 2, and there are 1. Start it as: torchrun "
-        "--nproc-per-node 2 -m trainables.run …"
+        "resources/workers: must be the number of processes, 1, got 2. Start the trial by: "
+        "torchrun --nproc-per-node 2 -m trainables.run …"
     )
 
 
@@ -959,7 +959,7 @@ def test_a_gpu_that_is_not_there(command: Command, monkeypatch: pytest.MonkeyPat
     config = tiny(resources={"gpus_per_worker": 1.0})
     assert (
         bad(command, "--config", command.write(config))
-        == "the trial has resources/gpus_per_worker: 1.0, and there is no GPU."
+        == "resources/gpus_per_worker: must be 0 on a machine without a GPU, got 1."
     )
 
 
