@@ -19,6 +19,7 @@ from study.trials.records import TrialRecord, by_task
 from trainables.criteria import SELECTORS
 from trainables.methods import NO_ADAPTATION
 from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import ORACLE_ACCURACY
 
 BATCHNORM = "target_batchnorm/"
 """Prefix of metrics with BatchNorm statistics re-estimated on the target."""
@@ -241,12 +242,12 @@ def _regrets(
     regrets = []
     for name, group in groups.items():
         scores = [
-            (e.metrics["criterion/oracle"], r.id)
+            (e.metrics[ORACLE_ACCURACY], r.id)
             for r in group
             for e in r.evaluations
-            if "criterion/oracle" in e.metrics
+            if ORACLE_ACCURACY in e.metrics
         ]
-        selected = chosen[name].selected().get("criterion/oracle")
+        selected = chosen[name].selected().get(ORACLE_ACCURACY)
         if scores and selected is not None:
             top, trial = max(scores)
             regrets.append(Regret(name, selected, top, trial))

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.trials.records import EvaluationRecord, TrialRecord
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 from trainables.training.selection import average_ranks, is_average
 
-PREFIX = "criterion/"
 ORACLE = "oracle"
 AVERAGE = "rank_average"
 
@@ -62,7 +62,7 @@ class _TrialEvaluation:
     def is_eligible(self) -> bool:
         """Whether the evaluation reaches the source floor."""
         floor = self.trial.selection.source_accuracy_floor
-        return self.evaluation.metrics["source_val/accuracy"] >= floor
+        return self.evaluation.metrics[SOURCE_ACCURACY] >= floor
 
 
 def agreement(records: Sequence[TrialRecord]) -> Agreement | None:
@@ -100,10 +100,13 @@ def _scores(evaluations: Sequence[_TrialEvaluation]) -> dict[str, NDArray[np.flo
         return {}
     metrics = [evaluation.evaluation.metrics for evaluation in evaluations]
     names = sorted(
-        set.intersection(*({name for name in each if name.startswith(PREFIX)} for each in metrics))
+        set.intersection(
+            *({name for name in each if name.startswith(CRITERION_PREFIX)} for each in metrics)
+        )
     )
     scores = {
-        name.removeprefix(PREFIX): np.array([each[name] for each in metrics]) for name in names
+        name.removeprefix(CRITERION_PREFIX): np.array([each[name] for each in metrics])
+        for name in names
     }
     selection = evaluations[0].trial.selection
     if is_average(selection):

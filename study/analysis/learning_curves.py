@@ -7,8 +7,9 @@ import pandas as pd
 
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task, read_records
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 
-FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", "source_val/accuracy")
+FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", SOURCE_ACCURACY)
 """Columns other than searched values and criteria."""
 
 
@@ -25,12 +26,12 @@ def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
                 "trial": record.id,
                 "evaluation": evaluation.evaluation,
                 "objective": evaluation.objective,
-                "source_val/accuracy": evaluation.metrics["source_val/accuracy"],
+                SOURCE_ACCURACY: evaluation.metrics[SOURCE_ACCURACY],
                 **record.params,
                 **{
                     name: value
                     for name, value in evaluation.metrics.items()
-                    if name.startswith("criterion/")
+                    if name.startswith(CRITERION_PREFIX)
                 },
             }
             for record in records

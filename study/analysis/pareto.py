@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from study.config.study_config import Cost
 from study.trials.ranking import rank_trials
 from study.trials.records import TrialRecord
+from trainables.training.report import ORACLE_ACCURACY, SOURCE_ACCURACY
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
                     record.condition,
                     record.method,
                     *point,
-                    selected.get("source_val/accuracy"),
-                    selected.get("criterion/oracle"),
+                    selected.get(SOURCE_ACCURACY),
+                    selected.get(ORACLE_ACCURACY),
                     dict(record.params),
                 )
             )

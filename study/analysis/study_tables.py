@@ -12,6 +12,7 @@ from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy
 from trainables.methods import NO_ADAPTATION
 from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import SOURCE_ACCURACY
 
 METRICS = {"accuracy": "accuracy", "mean_class_accuracy": "mean class"}
 """Metrics of each test set, and their headings."""
@@ -149,7 +150,7 @@ def main_sets(comparison: Comparison) -> list[str]:
     sets = [
         name.removesuffix(suffix)
         for name in metrics
-        if name.endswith(suffix) and name.count("/") == 1 and name != "source_val/accuracy"
+        if name.endswith(suffix) and name.count("/") == 1 and name != SOURCE_ACCURACY
     ]
     if TARGET_TEST in sets and any(row.method != "supervised" for row in comparison.rows):
         return [TARGET_TEST]

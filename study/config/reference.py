@@ -19,7 +19,7 @@ from study.spaces import search_space as space
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
 from trainables.config import INITIALIZATIONS, TrialConfig
-from trainables.configuration.schema import BaseConfig, Configured
+from trainables.configuration.schema import BaseConfig, Configured, Table
 from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
@@ -61,17 +61,17 @@ accept no others. With `--address auto`, relative paths start from the current d
 command, and the other machines must have the same folder.
 """
 
-_TABLES: dict[str, Mapping[str, Configured]] = {
-    "task": TASKS,
-    "method": METHODS,
-    "backbone": BACKBONES,
-    "initialization": INITIALIZATIONS,
-    "augmentation": AUGMENTATIONS,
-    "criterion": SELECTORS,  # type: ignore[dict-item]  # a Config that is an alias
-    "sampler": SAMPLERS,
-    "pruner": PRUNERS,
-}
-"""The tables by kind, in the page's order."""
+_TABLES: tuple[Table[Any], ...] = (
+    TASKS,
+    METHODS,
+    BACKBONES,
+    INITIALIZATIONS,
+    AUGMENTATIONS,
+    SELECTORS,
+    SAMPLERS,
+    PRUNERS,
+)
+"""The tables in the page's order."""
 
 _PLURALS = {"criterion": "criteria"}
 """Plurals of kinds that do not end in s."""
@@ -102,13 +102,19 @@ def reference() -> str:
         *_sections(study, "###", described),
         f"## Paths\n\n{_PATHS}",
     ]
-    for kind, table in _TABLES.items():
-        parts += [f"## {_title(kind)}", *_entries(kind, table, described)]
+    for table in _TABLES:
+        parts += [f"## {_title(table.kind)}", *_entries(table.kind, table, described)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
 def _contents() -> str:
-    titles = ["A space", "Open values", "A trial", "Paths", *map(_title, _TABLES)]
+    titles = [
+        "A space",
+        "Open values",
+        "A trial",
+        "Paths",
+        *(_title(table.kind) for table in _TABLES),
+    ]
     return " · ".join(f"[{title}](#{_anchor(title)})" for title in titles)
 
 

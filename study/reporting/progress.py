@@ -13,7 +13,7 @@ from typing_extensions import override
 from study.session.session import Observer, Session
 from study.trials.records import Outcome, TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.training.report import Report
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY, Report
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Display(Observer):
             if report is None:
                 table.add_row(trial.id, trial.condition, "starting")
                 continue
-            accuracy = report.metrics.get("source_val/accuracy")
+            accuracy = report.metrics.get(SOURCE_ACCURACY)
             score = self._shown(report).get(self.criterion)
             table.add_row(
                 trial.id,
@@ -172,11 +172,11 @@ class Display(Observer):
                 for name, value in report.metrics.items()
                 if name.endswith("/accuracy") and name.count("/") == 1
             }
-        accuracy = report.metrics.get("source_val/accuracy")
-        shown = {} if accuracy is None else {"source_val/accuracy": accuracy}
+        accuracy = report.metrics.get(SOURCE_ACCURACY)
+        shown = {} if accuracy is None else {SOURCE_ACCURACY: accuracy}
         if report.phase == "pretraining":
             return shown
-        score = report.metrics.get(f"criterion/{self.criterion}", report.objective)
+        score = report.metrics.get(f"{CRITERION_PREFIX}{self.criterion}", report.objective)
         return {self.criterion: score, **shown}
 
 

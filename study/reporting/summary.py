@@ -13,6 +13,7 @@ from study.analysis.criterion_agreement import Agreement
 from study.analysis.pareto import Front, FrontTrial
 from study.config.study_config import Cost
 from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import SOURCE_ACCURACY
 
 COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
 """Words for costs."""
@@ -96,7 +97,7 @@ def _columns(comparison: Comparison) -> dict[str, str]:
         }
         # photographs first, since the question is about them
         sets = sorted(
-            names.keys() - {"source_val/accuracy"},
+            names.keys() - {SOURCE_ACCURACY},
             key=lambda name: (
                 not name.startswith((TARGET_TEST, "test_OOD")),
                 list(names).index(name),
@@ -106,7 +107,7 @@ def _columns(comparison: Comparison) -> dict[str, str]:
             name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
             for name in sets
         } or columns
-    return {**columns, "source_val/accuracy": "source acc."}
+    return {**columns, SOURCE_ACCURACY: "source acc."}
 
 
 def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool) -> None:

@@ -16,7 +16,7 @@ from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial
 from trainables.tasks.base import TARGET_TEST
-from trainables.training.report import Report
+from trainables.training.report import ORACLE_ACCURACY, SOURCE_ACCURACY, Report
 
 STATUS = {
     "complete": api_pb2.STATUS_SUCCESS,
@@ -160,8 +160,8 @@ def final_figures(record: TrialRecord) -> dict[str, float]:
     selected = record.selected()
     values = (
         record.objective,
-        selected.get("source_val/accuracy"),
-        selected.get("criterion/oracle"),
+        selected.get(SOURCE_ACCURACY),
+        selected.get(ORACLE_ACCURACY),
         record.test.get(f"{TARGET_TEST}/accuracy"),
     )
     return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+CRITERION_PREFIX = "criterion/"
+"""Prefix of the metrics that hold a criterion's score."""
+ORACLE_ACCURACY = f"{CRITERION_PREFIX}oracle"
+"""The metric that only target labels give; present where the task has them."""
+SOURCE_ACCURACY = "source_val/accuracy"
+"""The metric that the source floor applies to."""
+
 Phase = Literal["pretraining", "training", "test"]
 
 

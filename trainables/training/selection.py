@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from trainables.config import SelectionConfig, criteria_of
 from trainables.criteria import CRITERIA, RankAverage, mean_percentiles
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 
 Metrics = Mapping[str, float]
 
@@ -34,7 +35,7 @@ def objectives(
     least = objective_floor(selection, num_classes)
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
     return [
-        least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
+        least - shortfall if shortfall > 0 else evaluation[f"{CRITERION_PREFIX}{name}"]
         for shortfall, evaluation in zip(shortfalls, evaluations, strict=True)
     ]
 
@@ -57,7 +58,7 @@ def average_ranks(
         among: The metrics of the evaluations to rank them among; those under the floor are left
             out.
     """
-    names = [f"criterion/{name}" for name in criteria_of(selection.criterion)]
+    names = [f"{CRITERION_PREFIX}{name}" for name in criteria_of(selection.criterion)]
     rivals = [[e[name] for name in names] for e in among if _shortfall(selection, e) <= 0]
     if not rivals:
         return [-_shortfall(selection, evaluation) for evaluation in evaluations]
@@ -71,4 +72,4 @@ def average_ranks(
 
 def _shortfall(selection: SelectionConfig, evaluation: Metrics) -> float:
     """Return how much source accuracy lacks to the floor; 0 or negative if it is reached."""
-    return selection.source_accuracy_floor - evaluation["source_val/accuracy"]
+    return selection.source_accuracy_floor - evaluation[SOURCE_ACCURACY]

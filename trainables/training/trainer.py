@@ -27,7 +27,7 @@ from trainables.training.batches import TrainingBatches
 from trainables.training.domains import usable_criteria
 from trainables.training.evaluator import Evaluator
 from trainables.training.progress import LossMeans, Progress, Stopwatch
-from trainables.training.report import Phase, Report, TrialError
+from trainables.training.report import CRITERION_PREFIX, Phase, Report, TrialError
 from trainables.training.selection import objective_floor, objectives
 
 
@@ -144,9 +144,9 @@ class Trainer:
         scores = {}
         for name, criterion in self.criteria.items():
             if isinstance(criterion, Criterion):  # noqa: SIM114 - what each may see differs
-                scores[f"criterion/{name}"] = criterion.score(evaluation)
+                scores[f"{CRITERION_PREFIX}{name}"] = criterion.score(evaluation)
             elif isinstance(evaluation, OracleEvaluation):
-                scores[f"criterion/{name}"] = criterion.score(evaluation)
+                scores[f"{CRITERION_PREFIX}{name}"] = criterion.score(evaluation)
         for name, score in scores.items():
             if not math.isfinite(score):
                 raise TrialError(f"{name} is {score} after step {self.progress.step}.")

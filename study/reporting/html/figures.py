@@ -10,6 +10,7 @@ from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of
 from study.trials.ranking import Rank, winners
 from study.trials.records import TrialRecord
+from trainables.training.report import CRITERION_PREFIX, ORACLE_ACCURACY, SOURCE_ACCURACY
 
 MAX_CURVES = 120
 """Maximum number of search trials whose curves are drawn."""
@@ -19,7 +20,6 @@ MAX_DOTS = 3000
 """Maximum number of dots of a scatter plot."""
 OBJECTIVE = "objective"
 """The name of an evaluation's objective among its metrics."""
-ORACLE = "criterion/oracle"
 ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
 
@@ -52,8 +52,8 @@ def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Car
     """Draw each metric of the final runs over epochs, one line per seed."""
     metrics = {
         _metric(finals, criterion): (criterion, 1),
-        "source_val/accuracy": ("source-val accuracy (%)", 100),
-        ORACLE: (ORACLE_TITLE, 100),
+        SOURCE_ACCURACY: ("source-val accuracy (%)", 100),
+        ORACLE_ACCURACY: (ORACLE_TITLE, 100),
     }
     for metric, (title, factor) in metrics.items():
         curves = [(run, _curve(run, metric, factor)) for run in finals]
@@ -86,7 +86,7 @@ def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Ca
 
 def _metric(runs: Sequence[TrialRecord], criterion: str) -> str:
     """Return the criterion's metric; an average of ranks has none, so the objective stands in."""
-    metric = f"criterion/{criterion}"
+    metric = f"{CRITERION_PREFIX}{criterion}"
     return metric if any(metric in run.selected() for run in runs) else OBJECTIVE
 
 
@@ -279,7 +279,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
         for run in records
         if run.stage == "search"
         for e in run.evaluations
-        if ORACLE in e.metrics
+        if ORACLE_ACCURACY in e.metrics
     ]
     shown = thinned(looks, MAX_DOTS)
     names = sorted(
@@ -287,7 +287,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
             name
             for _, e in shown
             for name in e.metrics
-            if name.startswith("criterion/") and name != ORACLE
+            if name.startswith(CRITERION_PREFIX) and name != ORACLE_ACCURACY
         }
     )
     if not names:
@@ -301,7 +301,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
             ]
             figure.add_scattergl(
                 x=[e.metrics[name] for _, e in own],
-                y=[100 * e.metrics[ORACLE] for _, e in own],
+                y=[100 * e.metrics[ORACLE_ACCURACY] for _, e in own],
                 text=[f"{run.id}, epoch {e.epoch:.3g}" for run, e in own],
                 mode="markers",
                 name=condition,
@@ -312,11 +312,11 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     menu = _menu(names)
     menu["buttons"] = [
         {
-            "label": name.removeprefix("criterion/"),
+            "label": name.removeprefix(CRITERION_PREFIX),
             "method": "update",
             "args": [
                 {"visible": [other == name for other in names for _ in colour]},
-                {"xaxis.title.text": name.removeprefix("criterion/")},
+                {"xaxis.title.text": name.removeprefix(CRITERION_PREFIX)},
             ],
         }
         for name in names
@@ -324,7 +324,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     figure.update_layout(
         updatemenus=[menu],
         yaxis_title=ORACLE_TITLE,
-        xaxis_title=names[0].removeprefix("criterion/"),
+        xaxis_title=names[0].removeprefix(CRITERION_PREFIX),
     )
     left_out = f" {len(shown)} of {len(looks)}." if len(shown) < len(looks) else ""
     yield Card(

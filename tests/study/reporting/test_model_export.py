@@ -441,7 +441,9 @@ def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) ->
     other = json.loads(lines[0]) | {"id": "final-other"}
     other["config"]["task"] = {"digits": {}}
     StudyFolder(root).records.write_text("".join([*lines, json.dumps(other) + "\n"]))
-    with pytest.raises(ValueError, match="--task: must be given, since the study has folders"):
+    with pytest.raises(
+        ValueError, match="--task: must be given, since the study has folders, dig"
+    ):
         export(root)
     assert exported_run(export(root, task="folders", method="mcd"), study).method == "mcd"
 
