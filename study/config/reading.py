@@ -8,6 +8,13 @@ from study.config.study_config import StudyConfig, holds
 from study.search.samplers import resolve
 from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
+from trainables.configuration.former_keys import (
+    FORMER_KEYS,
+    former_places,
+    present_place,
+    warn_of_former_name,
+    with_present_keys,
+)
 from trainables.configuration.schema import ConfigError, Place, Problem, join, nearest, validate
 from trainables.configuration.yaml_file import YamlFile, parse_yaml, read_yaml
 
@@ -88,6 +95,7 @@ def read_config(study_folder: StudyFolder) -> StudyConfig:
 
 def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfig, SearchSpace]]:
     """Parse the content of a space file, like :func:`read_studies`."""
+    file = _with_present_keys(file)
     changed = [_override(file.content, text) for text in overrides]
     studies, problems = [], []
     try:
@@ -115,6 +123,18 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
             )
         ) from ConfigError(problems)
     return studies
+
+
+def _with_present_keys(file: YamlFile) -> YamlFile:
+    """Return the file with former names of settings replaced, after a warning for each."""
+    for place in former_places(file.content):
+        warn_of_former_name(file.where(place), str(place[-1]))
+    try:
+        content = with_present_keys(file.content)
+    except ConfigError as error:
+        raise ValueError(f"{file.path}: {error}") from error
+    lines = {present_place(place): line for place, line in file.lines.items()}
+    return YamlFile(file.path, content, lines)
 
 
 def _checked_space(study: StudyConfig) -> SearchSpace:
@@ -146,6 +166,9 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
     keys = tuple(path.strip().split("."))
     if not separator or not all(keys):
         raise ValueError(f"--set {text}: must be section.key=value.")
+    if keys[-1] in FORMER_KEYS:
+        warn_of_former_name(f"--set {text}", keys[-1])
+    keys = tuple(str(key) for key in present_place(keys))
     try:
         parsed = _parse_value(value)
     except ValueError as error:

@@ -18,6 +18,7 @@ from study.search.samplers import SAMPLERS, CmaEsConfig
 from study.spaces.conditions import METHOD, Conditions
 from study.spaces.search_space import SearchSpace
 from trainables.config import CriterionChoice, TrialConfig
+from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.paths import Resolved, absolute_path, is_relative, resolve_paths
 from trainables.configuration.schema import (
     BaseConfig,
@@ -158,6 +159,21 @@ class StudyConfig(BaseConfig):
             )
         if problems:
             raise ConfigError([Problem(("cost",), text) for text in problems])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, values: object) -> object:
+        present = with_present_keys(values)
+        if isinstance(present, dict) and "compare_by" in present:
+            paths = present["compare_by"]
+            present["compare_by"] = (
+                [present_path(path) if isinstance(path, str) else path for path in paths]
+                if isinstance(paths, list)
+                else present_path(paths)
+                if isinstance(paths, str)
+                else paths
+            )
+        return present
 
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:

@@ -17,7 +17,7 @@ from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY, Report
 
 log = logging.getLogger(__name__)
 
-WORDS: dict[Outcome, str] = {"complete": "done", "pruned": "stopped early", "failed": "failed"}
+WORDS: dict[Outcome, str] = {"complete": "done", "pruned": "pruned", "failed": "failed"}
 """Words for outcomes in the display."""
 
 

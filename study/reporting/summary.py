@@ -69,7 +69,7 @@ def _figures(comparison: Comparison) -> Table:
         if row.name == "no_adaptation" and comparison.baseline is not None:
             _add_figures(table, comparison.baseline, columns, bold=False)
     if comparison.rows:
-        table.caption = f"trials: done + stopped early + failed. Best {heading} in bold."
+        table.caption = f"trials: done + pruned + failed. Best {heading} in bold."
         table.caption_justify = "left"
     return table
 

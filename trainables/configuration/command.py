@@ -1,6 +1,7 @@
 """Commands: expected errors end them with one message and an exit code."""
 
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Protocol
@@ -38,6 +39,7 @@ def command(
     def decorate(main: Main) -> Main:
         @wraps(main)
         def run(arguments: list[str] | None = None) -> int:
+            warnings.formatwarning = _short
             try:
                 return main(arguments)
             except bad_input as error:
@@ -51,6 +53,22 @@ def command(
         return run
 
     return decorate
+
+
+_formatwarning = warnings.formatwarning
+
+
+def _short(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """Format warnings to users as their text alone: the line of code is not theirs."""
+    if issubclass(category, FutureWarning):
+        return f"{message}\n"
+    return _formatwarning(message, category, filename, lineno, line)
 
 
 def _end(message: str, code: int) -> int:

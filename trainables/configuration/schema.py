@@ -90,7 +90,8 @@ class Table(dict[str, EntryT]):
             if not (isinstance(entry, type) and issubclass(entry, self.base)):
                 raise ValueError(f"{rule}.")
         elif not isinstance(entry, self.base):
-            hint = ": an instance, not the class" if isinstance(entry, type) else ""
+            is_class = isinstance(entry, type) and issubclass(entry, self.base)
+            hint = ": an instance, not the class" if is_class else ""
             raise ValueError(f"{rule}{hint}.")
         return entry
 

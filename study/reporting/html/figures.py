@@ -80,7 +80,7 @@ def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Ca
         yield Card(
             f"Search: {criterion}",
             _lines(curves, criterion),
-            f"One line per trial; short ones were stopped early.{left_out}",
+            f"One line per trial; short ones were pruned.{left_out}",
         )
 
 

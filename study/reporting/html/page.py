@@ -157,7 +157,7 @@ def _tables(comparison: Comparison) -> Iterator[TextTable]:
             TextCell(first, "text"),
             *map(
                 TextCell,
-                ("trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner"),
+                ("trials done", "pruned", "failed", "final seeds", "CPU minutes", "winner"),
             ),
             TextCell("its searched settings", "text"),
         ),

@@ -530,3 +530,51 @@ def test_durations(text: str, seconds: float) -> None:
 def test_a_study_config_takes_no_further_keys() -> None:
     with pytest.raises(ConfigError, match="unknown key 'task_name'"):
         validate(StudyConfig, {"task": "digits", "search": {}, "task_name": "x"})
+
+
+# Former names of settings
+
+FORMER = """
+task: digits
+num_trials: 2
+compare_by: optimizer/backbone_multiplier
+fixed: {accumulation: 2}
+search:
+  optimizer: {backbone_multiplier: {choice: [0.1, 1.0]}}
+"""
+
+
+def test_former_names_in_a_space_are_read_with_a_warning_that_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "former.yaml"
+    path.write_text(FORMER)
+    with pytest.warns(FutureWarning) as warned:
+        study, space = read_study(str(path), ["fixed.accumulation=4"])
+    assert [str(warning.message) for warning in warned] == [
+        f"{path}:5: 'accumulation' is now 'gradient_accumulation_steps'. The former name is read "
+        "until 0.3.",
+        f"{path}:7: 'backbone_multiplier' is now 'backbone_lr_multiplier'. The former name is "
+        "read until 0.3.",
+        "--set fixed.accumulation=4: 'accumulation' is now 'gradient_accumulation_steps'. The "
+        "former name is read until 0.3.",
+    ]
+    assert study.compare_by == "optimizer/backbone_lr_multiplier"
+    trial = next(space.probe_configs())
+    assert trial.gradient_accumulation_steps == 4
+    assert trial.optimizer.backbone_lr_multiplier == 0.1
+
+
+def test_a_value_by_a_former_name_is_complained_about_in_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "former.yaml"
+    path.write_text(FORMER.replace("accumulation: 2", "accumulation: 0"))
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(ValueError, match=rf"^{path}:5: fixed/gradient_accumulation_steps: must be"),
+    ):
+        read_study(str(path), [])
+
+
+def test_a_stored_study_s_former_names_are_read_without_a_warning() -> None:
+    """It is no file of the user's; pytest turns warnings into errors."""
+    study = validate(StudyConfig, yaml.safe_load(FORMER))
+    assert study.fixed == {"gradient_accumulation_steps": 2}
+    assert study.compare_by == "optimizer/backbone_lr_multiplier"
