@@ -72,7 +72,7 @@ def test_a_killed_worker_is_missed_in_all_that_crosses(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} >= {
         "gradients",
         "gather",
-        "share",
+        "broadcast_object",
         "buffers",
     }
 
