@@ -287,7 +287,9 @@ own_backbone = OwnBackbone()
 
 def test_a_user_s_own_backbone_is_an_object_of_any_architecture() -> None:
     assert BACKBONES.look_up(f"{__name__}.own_backbone") is own_backbone
-    with pytest.raises(ValueError, match=r"must be a trainables\.backbones\.base\.Architecture: an instance"):
+    with pytest.raises(
+        ValueError, match=r"must be a trainables\.backbones\.base\.Architecture: an instance"
+    ):
         BACKBONES.look_up(f"{__name__}.OwnBackbone")  # a class, which the table does not list
 
 
