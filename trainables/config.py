@@ -18,8 +18,6 @@ from pydantic import (
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig
 from trainables.configuration.former_keys import (
-    former_places,
-    warn_of_former_name,
     with_former_keys,
     with_present_keys,
 )
@@ -277,8 +275,6 @@ def read_trial_config(path: Path) -> TrialConfig:
     content = load_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a trial's settings, `task: …` and so on.")
-    for place in former_places(content):
-        warn_of_former_name(str(path), str(place[-1]))
     try:
         return validate(TrialConfig, content)
     except ValueError as error:

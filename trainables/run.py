@@ -24,7 +24,9 @@ from pydantic import BaseModel, ValidationError
 from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.command import command
+from trainables.configuration.former_keys import former_places, warn_of_former_name
 from trainables.configuration.schema import validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
@@ -88,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
 def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, float]]]:
     """Return the configuration and, for a record, the metrics that the reports should have."""
     if options.config is not None:
-        return read_trial_config(options.config), []
+        config = read_trial_config(options.config)
+        for place in former_places(load_yaml(options.config)):
+            warn_of_former_name(str(options.config), str(place[-1]))
+        return config, []
     if options.trial is None:
         raise ValueError("--record needs --trial ID.")
     records = _read_records(options.record)

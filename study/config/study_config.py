@@ -51,6 +51,24 @@ def _check_task(value: object) -> object:
 TaskValue = Annotated[str | dict[str, Any], BeforeValidator(_check_task)]
 
 
+def with_present_names(settings: Any) -> Any:
+    """Return a study's settings with former names replaced, also in ``compare_by``.
+
+    Raises:
+        ConfigError: A setting is given by both names.
+    """
+    present = with_present_keys(settings)
+    if isinstance(present, dict):
+        paths = present.get("compare_by")
+        if isinstance(paths, str):
+            present["compare_by"] = present_path(paths)
+        elif isinstance(paths, list):
+            present["compare_by"] = [
+                present_path(path) if isinstance(path, str) else path for path in paths
+            ]
+    return present
+
+
 class StudyConfig(BaseConfig):
     """The settings of a study, as a space file gives them."""
 
@@ -163,17 +181,7 @@ class StudyConfig(BaseConfig):
     @model_validator(mode="before")
     @classmethod
     def _read_former_names(cls, values: object) -> object:
-        present = with_present_keys(values)
-        if isinstance(present, dict) and "compare_by" in present:
-            paths = present["compare_by"]
-            present["compare_by"] = (
-                [present_path(path) if isinstance(path, str) else path for path in paths]
-                if isinstance(paths, list)
-                else present_path(paths)
-                if isinstance(paths, str)
-                else paths
-            )
-        return present
+        return with_present_names(values)
 
     @model_validator(mode="after")
     def _check_tasks(self) -> Self:

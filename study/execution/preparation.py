@@ -6,7 +6,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from study.config.study_config import StudyConfig
+from study.config.study_config import StudyConfig, with_present_names
 from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
 from trainables.checkpointing.files import make_writable
@@ -58,7 +58,7 @@ def choose_folders(
 
 def check_same_study(study_folder: StudyFolder, study: StudyConfig) -> None:
     """Raises a ``ValueError`` if the folder holds another study than this."""
-    stored = parse_yaml(study_folder.description() or "")
+    stored = with_present_names(parse_yaml(study_folder.description() or ""))
     given = study.model_dump(mode="json")
     free: tuple[str, ...] = (
         "num_trials",

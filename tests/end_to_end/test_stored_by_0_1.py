@@ -97,7 +97,9 @@ def test_a_trial_like_a_stored_one_takes_over_its_record(runs: Path) -> None:
     assert set(RecordFile(study_folder.records).by_identity) == {
         r.identity for r in stored.values()
     }
-    session = Session(*read_study(str(SPACE), []), study_folder)
+    with pytest.warns(FutureWarning, match="'accumulation' is now"):
+        study, space = read_study(str(SPACE), [])
+    session = Session(study, space, study_folder)
     session.search.enqueue(stored["0001"].params)
     handed_out = []
     while len(session.records) == len(stored):  # those that were drawn before come first
