@@ -97,7 +97,7 @@ def test_a_trial_like_a_stored_one_takes_over_its_record(runs: Path) -> None:
     assert set(RecordFile(study_folder.records).by_identity) == {
         r.identity for r in stored.values()
     }
-    with pytest.warns(FutureWarning, match="'accumulation' is now"):
+    with pytest.warns(FutureWarning, match="The former name is read until 0.3"):
         study, space = read_study(str(SPACE), [])
     session = Session(study, space, study_folder)
     session.search.enqueue(stored["0001"].params)
