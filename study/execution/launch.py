@@ -3,10 +3,9 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 import yaml
@@ -15,14 +14,9 @@ from torch import Tensor
 
 from study.analysis.comparison import Comparison, compare_tasks
 from study.config.study_config import StudyConfig, read_studies
-from study.execution.environment import available_cpus, environment
-from study.execution.placement import (
-    Cluster,
-    common_resources,
-    concurrency_of,
-    in_words,
-    this_machine,
-)
+from study.execution.environment import environment
+from study.execution.hosts import Host, open_host
+from study.execution.placement import common_resources, concurrency_of, in_words
 from study.execution.preparation import (
     check_data,
     check_same_study,
@@ -90,52 +84,6 @@ class _Plan:
         ]
 
 
-class Host(Protocol):
-    """The Ray that trials run on."""
-
-    cluster: Cluster
-    """The machines that it has, or may get."""
-
-    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        """Starts it, for so many trials of several workers at a time; yields what waits for it."""
-
-    def call(
-        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
-    ) -> None:
-        """Calls a function where trials run that occupy such resources."""
-
-
-class _OwnRay:
-    """One that begins and ends with the study, on this machine; see :class:`Host`."""
-
-    def __init__(self) -> None:
-        self.cluster = this_machine()
-
-    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        from study.execution.local_ray import own_ray
-
-        return own_ray(available_cpus(), num_slots)
-
-    def call(
-        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
-    ) -> None:
-        function(*arguments)
-
-
-def _ray_of(
-    address: str | None, data: Path | None, console: Console
-) -> AbstractContextManager[Host]:
-    if address is None:
-        return nullcontext(_OwnRay())
-    from study.execution.local_ray import joined_ray
-
-    return joined_ray(
-        address,
-        data,
-        lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
-    )
-
-
 def run_study(
     space: str | Path,
     *,
@@ -201,7 +149,7 @@ def run_study(
     )
     plans: list[_Plan] = []
     with (
-        _ray_of(address, data, console) as host,
+        open_host(address, data, console) as host,
         local_copies([warm_start] if warm_start else []) as tried,
         local_copies([known_results] if known_results else []) as known,
     ):

@@ -64,7 +64,7 @@ KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class JoinedRay:
-    """A cluster's Ray, which goes on without the study. See :class:`study.execution.launch.Host`.
+    """A cluster's Ray, which goes on without the study. See :class:`study.execution.hosts.Host`.
 
     Args:
         cluster: The most that it may become.
