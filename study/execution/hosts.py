@@ -50,7 +50,7 @@ def open_host(
     """Open the Ray at an address, or this machine's if there is none."""
     if address is None:
         return nullcontext(_OwnRay())
-    from study.execution.local_ray import joined_ray
+    from study.execution.cluster_ray import joined_ray
 
     return joined_ray(
         address,
