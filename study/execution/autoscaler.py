@@ -5,7 +5,8 @@ import study.execution.ray_settings  # noqa: F401 - before Ray
 # isort: split
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from study.execution.placement import Cluster, joined_cluster, num_awaited
+from study.execution.placement import SHOWN, Cluster, Machines
 
 HEAD = "node:__internal_head__"
 """The resource by which Ray marks the head."""
@@ -86,3 +87,65 @@ def _autoscaling_by_kuberay(name: str, namespace: str) -> dict[str, Any] | None:
     if not resource["spec"].get("enableInTreeAutoscaling"):
         return None
     return dict(_derive_autoscaling_config_from_ray_cr(resource))
+
+
+def joined_cluster(
+    head: Mapping[str, float],
+    others: Sequence[Mapping[str, float]],
+    autoscaling: Mapping[str, Any] | None = None,
+) -> Cluster:
+    """The most that a cluster may become.
+
+    Args:
+        head: Resources of the head.
+        others: Those of each other machine that is there.
+        autoscaling: The configuration of its autoscaler, as ``ray up`` takes it, with what
+            machines of each type have; ``None`` for a cluster that stays as it is.
+    """
+    if autoscaling is not None and not num_awaited(autoscaling):
+        limit = autoscaling.get("max_workers", 0)
+        return Cluster(
+            (Machines("head", head),),
+            tuple(
+                Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
+                for name, settings in _types(autoscaling).items()
+            ),
+            limit,
+        )
+    kinds = Counter(tuple(each.get(name, 0) for name in SHOWN) for each in others)
+    return Cluster(
+        (
+            Machines("head", head),
+            *(
+                Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
+                for kind, count in kinds.items()
+            ),
+        )
+    )
+
+
+def num_awaited(autoscaling: Mapping[str, Any]) -> int:
+    """How many machines must have come before it is known what the cluster has.
+
+    Of machines that are reached by ssh the configuration does not say it.
+    """
+    return sum(
+        settings.get("min_workers", 0)
+        for settings in _types(autoscaling).values()
+        if not settings.get("resources")
+    )
+
+
+def _types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The types of machines that there can be beside the head."""
+    return {
+        name: settings
+        for name, settings in autoscaling["available_node_types"].items()
+        if _most(autoscaling, name)
+    }
+
+
+def _most(autoscaling: Mapping[str, Any], name: str) -> int:
+    """Machines of a type beside the head."""
+    default = 0 if name == autoscaling["head_node_type"] else autoscaling.get("max_workers", 0)
+    return int(autoscaling["available_node_types"][name].get("max_workers", default))
