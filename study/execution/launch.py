@@ -16,6 +16,7 @@ from study.analysis.comparison import Comparison, compare_tasks
 from study.config.study_config import StudyConfig, read_studies
 from study.execution.environment import environment
 from study.execution.hosts import Host, open_host
+from study.execution.interruption import GracefulShutdown
 from study.execution.placement import common_resources, concurrency_of, in_words
 from study.execution.preparation import (
     check_data,
@@ -256,7 +257,7 @@ def _conduct(
     Returns:
         The figures by task, and whether it was interrupted.
     """
-    from study.execution.tuner import GracefulShutdown, PendingMonitor, run
+    from study.execution.tuner import PendingMonitor, run
     from study.reporting.progress import Display, LogBook
     from study.reporting.tensorboard import TensorBoard
 
