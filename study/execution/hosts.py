@@ -1,4 +1,7 @@
-"""The Ray that trials run on: this machine's, or a cluster's."""
+"""Where trials run: this machine, or a Ray cluster.
+
+Ray is imported only when it is needed: ``--list`` and ``--dry-run`` import this module too.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,27 +16,32 @@ from trainables.config import ResourcesConfig
 
 
 class Host(Protocol):
-    """The Ray that trials run on."""
+    """A Ray instance that trials run on."""
 
     cluster: Cluster
-    """The machines that it has, or may get."""
+    """The machines that it has or may add."""
 
     def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        """Starts it, for so many trials of several workers at a time; yields what waits for it."""
+        """Start Ray with ``num_slots`` multi-worker slots, and shut it down at the end.
+
+        Yields:
+            A callable that blocks until Ray is up.
+        """
 
     def call(
         self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
     ) -> None:
-        """Calls a function where trials run that occupy such resources."""
+        """Call a function on a machine that can run a trial with these resources."""
 
 
-class _OwnRay:
-    """One that begins and ends with the study, on this machine; see :class:`Host`."""
+class ThisMachine:
+    """This machine, with a Ray instance that lives as long as the study."""
 
     def __init__(self) -> None:
         self.cluster = this_machine()
 
     def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
+        """Start a Ray instance of the study's own, in the background."""
         from study.execution.local_ray import own_ray
 
         return own_ray(available_cpus(), num_slots)
@@ -41,15 +49,22 @@ class _OwnRay:
     def call(
         self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
     ) -> None:
+        """Call a function in this process, which needs no Ray for it."""
         function(*arguments)
 
 
 def open_host(
     address: str | None, data: Path | None, console: Console
 ) -> AbstractContextManager[Host]:
-    """Open the Ray at an address, or this machine's if there is none."""
+    """Return the host of a study.
+
+    Args:
+        address: ``auto`` or ``HOST:PORT`` of a Ray cluster; ``None`` for this machine.
+        data: Download folder that the cluster's trials use; ``None`` for their own default.
+        console: Shows messages about the cluster.
+    """
     if address is None:
-        return nullcontext(_OwnRay())
+        return nullcontext(ThisMachine())
     from study.execution.cluster_ray import joined_ray
 
     return joined_ray(
