@@ -32,6 +32,7 @@ from rich.console import Console
 import study.execution.tuner
 from study.config.reading import read_studies
 from study.config.study_config import StudyConfig
+from study.execution.interruption import GracefulShutdown
 from study.execution.local_ray import own_ray
 from study.reporting.progress import Display, LogBook
 from study.reporting.tensorboard import TensorBoard
@@ -217,7 +218,7 @@ def run_under_tune(session: Session, concurrency: int) -> None:
     setattr(study.execution.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
     with own_ray(concurrency, concurrency) as wait_for_ray:
         wait_for_ray()
-        with study.execution.tuner.GracefulShutdown() as interruption:
+        with GracefulShutdown() as interruption:
             study.execution.tuner.run(
                 session, resources, concurrency, root / "cache", root / SCRATCH, interruption
             )

@@ -180,7 +180,8 @@ def _check_storage(place: str | None) -> None:
 
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the study as a job of a cluster."""
-    from study.jobs.submit import Submission, submit
+    from study.jobs.packing import Submission
+    from study.jobs.submit import submit
 
     if options.cluster and options.address:
         raise ValueError("--cluster and --address: give one of them.")

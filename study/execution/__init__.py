@@ -1,4 +1,4 @@
-"""Runs a study on Ray: machines, data checks, Tune, interruption.
+"""Run a study on Ray: hosts, data checks, Tune, interruption.
 
-Only here and in jobs is Ray named.
+In ``study``, only this package and ``jobs`` import Ray.
 """

@@ -1,4 +1,7 @@
-"""What a number may depend on beside its configuration: versions, revision, machine, command."""
+"""The environment of a run: versions, revision, machine, command.
+
+Results may depend on it, and the configuration does not contain it.
+"""
 
 import os
 import platform
@@ -14,19 +17,19 @@ import torch
 from trainables.tasks import DATA_VARIABLE
 
 REVISION_VARIABLE = "SYN2REAL_REVISION"
-"""Environment variable with the revision of source that has left its repository."""
+"""Environment variable that gives the revision of source code outside its repository."""
 
 MODIFIED = "-modified"
-"""The end of the revision of source that was changed by hand."""
+"""Suffix of a revision whose working tree has uncommitted changes."""
 
 
 def available_cpus() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def environment() -> dict[str, Any]:
-    """Of this process, as ``environment.json`` has it."""
+    """Describe this process, in the format of ``environment.json``."""
     packages = (
         "torch",
         "torchvision",
@@ -55,7 +58,10 @@ def environment() -> dict[str, Any]:
 
 
 def revision() -> str:
-    """Of this source: git's, whether it was changed by hand, or nothing if nobody knows."""
+    """Return the git revision of this source code, with :data:`MODIFIED` if it has changes.
+
+    Empty if it is unknown.
+    """
     if REVISION_VARIABLE in os.environ:
         return os.environ[REVISION_VARIABLE]
     return (_git("rev-parse", "HEAD") or "") + (MODIFIED if _git("status", "--porcelain") else "")

@@ -1,12 +1,11 @@
-"""Runs a study from Python: :func:`run_study` plans it, starts Ray and conducts its session."""
+"""Run a study from Python: :func:`run_study` plans it, starts Ray and runs its session."""
 
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 import yaml
@@ -16,14 +15,10 @@ from torch import Tensor
 from study.analysis.comparison import Comparison, compare_tasks
 from study.config.reading import read_studies
 from study.config.study_config import StudyConfig
-from study.execution.environment import available_cpus, environment
-from study.execution.placement import (
-    Cluster,
-    common_resources,
-    concurrency_of,
-    in_words,
-    this_machine,
-)
+from study.execution.environment import environment
+from study.execution.hosts import Host, open_host
+from study.execution.interruption import GracefulShutdown
+from study.execution.placement import common_resources, concurrency_of, in_words
 from study.execution.preparation import (
     check_data,
     check_same_study,
@@ -47,31 +42,33 @@ log = logging.getLogger(__name__)
 
 
 class StudyError(RuntimeError):
-    """No trial of the study came to a result."""
+    """Every trial of the study failed."""
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Where a study's files are and what it found."""
+    """The result of a study, and where its files are."""
 
     name: str
-    """What it goes on by: ``run_study(space, name=name, resume=True)``."""
+    """Resumes the study: ``run_study(space, name=name, resume=True)``."""
     folder: Path
+    """The study folder on this machine."""
     place: str
-    """Where they are kept, should that folder be gone: the folder itself, or a URI."""
+    """The permanent copy of the study folder: the folder itself, or the URI of an object store."""
     task: str
-    """Whose figures these are."""
+    """The task that ``comparison`` is about."""
     comparison: Comparison
+    """Metrics by condition."""
     interrupted: bool
-    """It, or the last of the others, was ended early and can go on."""
+    """Whether this study, or the last of ``others``, was interrupted; it can be resumed."""
     others: tuple["StudyResult", ...] = ()
-    """Of the space's further tasks, in their order, as far as they were begun. Those of a joint
-    search have the same folder."""
+    """Results of the space's further tasks that were started, in the order of the space. In a
+    joint search all share one folder."""
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """A study that may begin."""
+    """A study whose input is valid and for which there are machines."""
 
     study: StudyConfig
     space: SearchSpace
@@ -80,61 +77,15 @@ class _Plan:
     resources: ResourcesConfig
     concurrency: int
     room: str
-    """Where that many trials find room."""
+    """Describes the trials that run at a time and their machines, for the user."""
 
     def probe_configs(self) -> list[TrialConfig]:
-        """Trials on all tasks; see :meth:`study.spaces.search_space.SearchSpace.probe_configs`."""
+        """Return the space's probe configurations, each on every task."""
         return [
             run.config
             for config in self.space.probe_configs()
             for run in self.study.on_each_task(config)
         ]
-
-
-class Host(Protocol):
-    """The Ray that trials run on."""
-
-    cluster: Cluster
-    """The machines that it has, or may get."""
-
-    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        """Starts it, for so many trials of several workers at a time; yields what waits for it."""
-
-    def call(
-        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
-    ) -> None:
-        """Calls a function where trials run that occupy such resources."""
-
-
-class _OwnRay:
-    """One that begins and ends with the study, on this machine; see :class:`Host`."""
-
-    def __init__(self) -> None:
-        self.cluster = this_machine()
-
-    def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        from study.execution.local_ray import own_ray
-
-        return own_ray(available_cpus(), num_slots)
-
-    def call(
-        self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
-    ) -> None:
-        function(*arguments)
-
-
-def _ray_of(
-    address: str | None, data: Path | None, console: Console
-) -> AbstractContextManager[Host]:
-    if address is None:
-        return nullcontext(_OwnRay())
-    from study.execution.local_ray import joined_ray
-
-    return joined_ray(
-        address,
-        data,
-        lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
-    )
 
 
 def run_study(
@@ -152,40 +103,40 @@ def run_study(
     address: str | None = None,
     console: Console | None = None,
 ) -> StudyResult:
-    """Runs a study to its end, or that of each task of a space one after the other.
+    """Run a study, or one study per task of the space.
 
-    Where the space's search is joint, one study is of all tasks.
+    A space with a joint search has a single study of all its tasks.
 
     Args:
-        space: The name of a shipped space or the path of a YAML file.
-        out: The folder that holds studies and their cache; ``runs`` if ``None``.
-        storage: The same, for several machines: a folder that all of them see, instead of
-            ``out``, or that of an object store, ``s3://bucket/prefix``; ``out`` then holds
-            working copies, on each machine's own disk.
-        name: The study's own folder in ``out``; the space's name if ``None``, with a number
-            where that is taken. Of several tasks, each one's study has a folder
-            ``name-task``, unless the search is joint.
-        resume: Go on with a study that was interrupted, and with the tasks after it.
-        overrides: ``section.key=value``, as of ``--set``.
-        data: The folder of downloads, for tasks that name none; goes before the environment
+        space: Name of a shipped space, or path of a YAML file.
+        out: Folder for studies and their cache; ``runs`` if ``None``.
+        storage: Location of studies that several machines work on: a folder that all of them
+            see, in place of ``out``, or an object store, ``s3://bucket/prefix``. With an object
+            store, ``out`` holds working copies on each machine's own disk.
+        name: Name of the study folder in ``out``. If ``None``, the name of the space, numbered
+            if it is taken. With several tasks, each task has a folder ``name-task``, unless the
+            search is joint.
+        resume: Resume an interrupted study, and run the tasks that follow it.
+        overrides: Changes to the space, as ``section.key=value``.
+        data: Download folder for tasks that name none; takes precedence over the environment
             variable SYN2REAL_DATA.
-        warm_start: The folder, or URI, of an earlier study whose best configurations are tried
-            first.
-        warm_start_best: How many of each of its conditions.
-        known_results: The folder, or URI, of an earlier study of the same task and fixed
-            settings whose results are told to the sampler.
-        address: Of the Ray cluster that this machine is part of, to run trials on: ``auto`` or
-            ``HOST:PORT``; ``None``: on this machine alone, by a Ray of its own.
-        console: Where to show progress; nowhere if ``None``.
+        warm_start: Folder or URI of an earlier study whose best configurations are tried first.
+        warm_start_best: Number of configurations to take from each of its conditions.
+        known_results: Folder or URI of an earlier study of the same task and fixed settings;
+            the sampler starts from its results.
+        address: Ray cluster that this machine belongs to, ``auto`` or ``HOST:PORT``. If
+            ``None``, trials run on this machine alone.
+        console: Shows progress; ``None`` shows nothing.
 
     Returns:
-        The figures, also those of an interrupted study; of several tasks, the first one's, which
-        has the others'.
+        The result, which may be that of an interrupted study. With several tasks, the result of
+        the first one, which contains those of the others.
 
     Raises:
-        ValueError: Something about the input is wrong; one line a problem. Nothing was made.
+        ValueError: The input is invalid; the message has one line per problem. No file was
+            created.
         StudyError: Every trial failed.
-        StorageError: The storage could no longer be reached; what is there can be resumed.
+        StorageError: The storage became unreachable. What was saved can be resumed.
     """
     console = console or Console(quiet=True)
     studies = [
@@ -202,7 +153,7 @@ def run_study(
     )
     plans: list[_Plan] = []
     with (
-        _ray_of(address, data, console) as host,
+        open_host(address, data, console) as host,
         local_copies([warm_start] if warm_start else []) as tried,
         local_copies([known_results] if known_results else []) as known,
     ):
@@ -232,7 +183,7 @@ def _run_plans(
     data: Path | None,
     console: Console,
 ) -> StudyResult:
-    """One after the other; what is interrupted, or fails, ends all."""
+    """Run studies in turn until one is interrupted or fails."""
     results: list[StudyResult] = []
     for index, plan in enumerate(plans):
         if len(plans) > 1:
@@ -244,7 +195,7 @@ def _run_plans(
         try:
             results += _run_plan(plans[index:], host, name, space, out, data, console)
             interrupted = results[-1].interrupted
-        except KeyboardInterrupt:  # before its first trial
+        except KeyboardInterrupt:  # before the first trial of this task
             if not results:
                 raise
             interrupted = True
@@ -262,7 +213,10 @@ def _run_plan(
     data: Path | None,
     console: Console,
 ) -> list[StudyResult]:
-    """The first, on each of its tasks; the data of all are opened before."""
+    """Run the first of some studies; return a result per task.
+
+    Data of all of them are checked, so that a bad path fails now and not after days of training.
+    """
     plan = plans[0]
     study_folder, cache = plan.study_folder, out / "cache"
     made = [
@@ -285,7 +239,7 @@ def _run_plan(
                     cache.absolute(),
                 )
         except (ValueError, KeyboardInterrupt):
-            stack.close()
+            stack.close()  # the lock and the log are in folders that are removed next
             remove_empty(made)
             raise
         _write_description(study_folder, plan.study, space)
@@ -304,12 +258,12 @@ def _conduct(
     wait_for_ray: Callable[[], None],
     persistence: Persistence,
 ) -> tuple[dict[str, Comparison], bool]:
-    """Runs the session under Ray with everyone watching.
+    """Run the session on Ray, with progress, log and TensorBoard as observers.
 
     Returns:
-        The figures by task, and whether it was interrupted.
+        The comparison of each task, and whether the study was interrupted.
     """
-    from study.execution.tuner import GracefulShutdown, PendingMonitor, run
+    from study.execution.tuner import PendingMonitor, run
     from study.reporting.progress import Display, LogBook
     from study.reporting.tensorboard import TensorBoard
 
@@ -329,7 +283,7 @@ def _conduct(
         tensorboard.catch_up(session.records)
         if not session.is_over:
             console.print(f"Trials: {plan.room}", markup=False, highlight=False, soft_wrap=True)
-            wait_for_ray()
+            wait_for_ray()  # only here: a finished study shows its results without Ray
             with GracefulShutdown(
                 persistence.check, PendingMonitor(display.on_wait).poll
             ) as interruption:
@@ -362,7 +316,10 @@ def _conduct(
 
 
 def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
-    """Images for TensorBoard; none where one cannot be read, which is for the trials to say."""
+    """Return images for TensorBoard.
+
+    Empty if an image is unreadable; the trial reports that.
+    """
     from study.reporting.images import batch_pictures
 
     try:
@@ -373,6 +330,7 @@ def _pictures(plan: _Plan, cache: Path) -> dict[str, Tensor]:
 
 
 def _write_description(study_folder: StudyFolder, study: StudyConfig, space: str) -> None:
+    """Write the validated space, and append this run's environment."""
     if not study_folder.space.exists():
         head = f"# The space '{space}' with its defaults filled in.\n"
         text = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False)
@@ -388,7 +346,7 @@ def _write_description(study_folder: StudyFolder, study: StudyConfig, space: str
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Inside, everything that libraries say goes to a file instead of the terminal."""
+    """Redirect log messages and warnings of libraries from the terminal to a file."""
     root = logging.getLogger()
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -4,11 +4,9 @@ A trial's workers are given their places together or not at all. So trials wait 
 and for machines that are still to come, and what finds room once runs some time.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import floor, inf
-from typing import Any
 
 import torch
 
@@ -94,68 +92,6 @@ def this_machine() -> Cluster:
             ),
         )
     )
-
-
-def joined_cluster(
-    head: Mapping[str, float],
-    others: Sequence[Mapping[str, float]],
-    autoscaling: Mapping[str, Any] | None = None,
-) -> Cluster:
-    """The most that a cluster may become.
-
-    Args:
-        head: Resources of the head.
-        others: Those of each other machine that is there.
-        autoscaling: The configuration of its autoscaler, as ``ray up`` takes it, with what
-            machines of each type have; ``None`` for a cluster that stays as it is.
-    """
-    if autoscaling is not None and not num_awaited(autoscaling):
-        limit = autoscaling.get("max_workers", 0)
-        return Cluster(
-            (Machines("head", head),),
-            tuple(
-                Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
-                for name, settings in _types(autoscaling).items()
-            ),
-            limit,
-        )
-    kinds = Counter(tuple(each.get(name, 0) for name in SHOWN) for each in others)
-    return Cluster(
-        (
-            Machines("head", head),
-            *(
-                Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
-                for kind, count in kinds.items()
-            ),
-        )
-    )
-
-
-def num_awaited(autoscaling: Mapping[str, Any]) -> int:
-    """How many machines must have come before it is known what the cluster has.
-
-    Of machines that are reached by ssh the configuration does not say it.
-    """
-    return sum(
-        settings.get("min_workers", 0)
-        for settings in _types(autoscaling).values()
-        if not settings.get("resources")
-    )
-
-
-def _types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The types of machines that there can be beside the head."""
-    return {
-        name: settings
-        for name, settings in autoscaling["available_node_types"].items()
-        if _most(autoscaling, name)
-    }
-
-
-def _most(autoscaling: Mapping[str, Any], name: str) -> int:
-    """Machines of a type beside the head."""
-    default = 0 if name == autoscaling["head_node_type"] else autoscaling.get("max_workers", 0)
-    return int(autoscaling["available_node_types"][name].get("max_workers", default))
 
 
 def common_resources(space: SearchSpace) -> ResourcesConfig:

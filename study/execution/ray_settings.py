@@ -1,4 +1,8 @@
-"""Keeps Ray and Tune from what a study does itself, or not at all; import it before Ray."""
+"""Environment variables that configure Ray and Tune; import this module before Ray.
+
+They turn off what a study does itself (logs, snapshots, signals) or does not want (reports of
+usage, warnings about trials that wait).
+"""
 
 import os
 
@@ -6,18 +10,23 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # prints nothing about lost workers: the log says it
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; trials go on anyway
+    # Without deduplication Ray prints nothing about lost workers, which the study's log reports.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+    # Needs one more process, while trials resume from checkpoints without a warning.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",  # waiting for room is no failure
+    # Seconds. Waiting for resources is no failure: an autoscaler may need long for a machine.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Seconds. A snapshot holds all trials, takes longer with each, and is never read: a resumed
+    # study starts from its records (docs/scaling.md has the measurement).
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",  # that neither
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "86400",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S_AUTOSCALER": "86400",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Environment variables of Ray's, some of which it reads when it is imported."""
+"""Environment variables by name. Ray reads some of them when it is imported."""
 
 os.environ.update(SETTINGS)

@@ -12,12 +12,9 @@ import logging
 import os
 import pickle
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -29,6 +26,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util import placement_group_table
 
+from study.execution.interruption import GracefulShutdown, Interrupted
 from study.execution.placement import worker_of
 from study.session.session import Session
 from study.trials.running_trial import RunningTrial
@@ -52,60 +50,6 @@ class _LeftOut:
 
     def __getstate__(self) -> dict[str, object]:
         return {}
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal came: Ray and the trials under way are left as they are."""
-
-
-class GracefulShutdown(_LeftOut, tune.Stopper):
-    """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later.
-
-    The signal is noted and acted upon between two events, so that records and Optuna's storage
-    are whole. A second signal is as if there were nobody to take it.
-
-    Args:
-        checks: Called between the same events; may raise what else is to end the run.
-    """
-
-    def __init__(self, *checks: Callable[[], None]) -> None:
-        self.checks = checks
-        self.requested = False
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> "GracefulShutdown":
-        if threading.current_thread() is threading.main_thread():
-            self.before = {
-                number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-            }
-            self.listen()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def listen(self) -> None:
-        """Takes the signals over, also from whoever has taken them in between."""
-        if not self.requested:
-            for number in self.before:
-                signal.signal(number, self._request)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self.__exit__()
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stops no single trial."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
-        for check in self.checks:
-            check()
-        if self.requested:
-            raise Interrupted
-        return False
 
 
 class PendingMonitor:
@@ -248,6 +192,22 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         return True
 
 
+class SessionStopper(_LeftOut, tune.Stopper):
+    """Ends the run where it is interrupted."""
+
+    def __init__(self, interruption: GracefulShutdown) -> None:
+        self.interruption = interruption
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Stops no single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
+        self.interruption.check()
+        return False
+
+
 class SessionCallback(_LeftOut, tune.Callback):
     """Tells the searcher of processes that are gone."""
 
@@ -313,7 +273,7 @@ def run(
             name="tune",
             storage_path=str(scratch.absolute()),
             verbose=0,
-            stop=interruption,
+            stop=SessionStopper(interruption),
             callbacks=[SessionCallback(session, searcher, several)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),

@@ -1,4 +1,4 @@
-"""A study as a job of a Ray cluster: what is sent there, and how it is started and followed."""
+"""A study as a job of a Ray cluster: how it is started, followed and what its end means."""
 
 import study.execution.ray_settings  # noqa: F401 - before Ray
 
@@ -7,63 +7,19 @@ import asyncio
 import logging
 import os
 import re
-import shlex
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.config.reading import shipped_spaces
 from study.execution.environment import REVISION_VARIABLE, revision
 from study.jobs.log_stream import JobServer, follow, refusal
-from study.storage.study_folder import StudyFolder
-
-SOURCE = Path(__file__).parents[2]
-PACKAGES = ("study", "trainables", "search_spaces")
-"""What a job runs, all that is sent beside the files that its command names."""
-
-GIVEN = "given"
-"""The folder of those files in the job's working directory."""
-
-OPEN_SECONDS = 180.0
-"""That the way to a cluster's head may take to open."""
+from study.jobs.packing import Submission, pack
+from study.jobs.tunnel import tunnel, use_token
 
 STOP_SECONDS = 60
 """That `ray job stop` gives a study to end; Ray's own three are not enough."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A study that is to run on a cluster."""
-
-    space: str
-    """A shipped space's name, or a file."""
-    name: str
-    """The study's."""
-    storage: str
-    """Where its folder is, as the cluster's machines see it."""
-    resume: bool
-    arguments: tuple[str, ...]
-    """Of ``study.run``, as far as they are not said here."""
-    earlier: tuple[tuple[str, str], ...] = ()
-    """Options that name an earlier study, and where that one is."""
-
-
-def use_token() -> None:
-    """Turns authentication on if there is a token; Ray looks when it is imported."""
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if "RAY_AUTH_TOKEN" in os.environ or path.is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def run_on_cluster(
@@ -162,51 +118,6 @@ def _submit(client: Any, submission: Submission, taken: set[str]) -> str:
     return job
 
 
-def pack(submission: Submission, folder: Path) -> str:
-    """Puts what a study needs into an empty folder, which becomes the job's working directory.
-
-    Only source that git would track is sent, so no token or key, and no data: those are where the
-    cluster's machines see them.
-
-    Returns:
-        The command to run there.
-    """
-    for package in PACKAGES:
-        shutil.copytree(
-            SOURCE / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    if (SOURCE / ".gitignore").exists():
-        shutil.copy(SOURCE / ".gitignore", folder)  # Ray heeds it
-    space = submission.space
-    if space not in shipped_spaces():
-        (folder / GIVEN).mkdir(exist_ok=True)
-        space = str(Path(GIVEN) / Path(shutil.copy(space, folder / GIVEN)).name)
-    command = [
-        "python",
-        "-m",
-        "study.run",
-        "--space",
-        space,
-        "--address",
-        "auto",
-        *submission.arguments,
-    ]
-    for option, earlier in submission.earlier:
-        at = Path(earlier)
-        command += [option, _pack_study(at, folder) if at.is_dir() else earlier]
-    return shlex.join([*command, *(["--resume"] if submission.resume else [])])
-
-
-def _pack_study(earlier: Path, folder: Path) -> str:
-    """Takes along of an earlier study what another one reads; returns where it is then."""
-    inside = Path(GIVEN) / earlier.resolve().name
-    (folder / inside).mkdir(parents=True, exist_ok=True)
-    for path in (StudyFolder(earlier).space, StudyFolder(earlier).records):
-        if path.exists():
-            shutil.copy(path, folder / inside)
-    return str(inside)
-
-
 def _exit_code(details: dict[str, Any], say: Callable[[str], None]) -> int:
     if details["status"] == "STOPPED":
         say("The job was stopped. To go on, give the command with --resume.")
@@ -216,112 +127,6 @@ def _exit_code(details: dict[str, Any], say: Callable[[str], None]) -> int:
         say(f"The job failed: {details.get('message')}")
         return 1
     return int(code)
-
-
-# The way to a cluster that `ray up` has started
-
-
-class Tunnel:
-    """``ray dashboard`` in a process of its own.
-
-    Args:
-        file: What ``ray up`` was given.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the tunnel
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def address(self) -> str:
-        """The job server's on this machine, also after the tunnel was opened again."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def open(self) -> None:
-        """Starts it unless it runs; does not wait for it."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(  # in its own session: Ctrl-C is not for it
-                [
-                    sys.executable,
-                    "-m",
-                    "ray.scripts.scripts",
-                    "dashboard",
-                    "--port",
-                    str(self.port),
-                    str(self.file),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=self.said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait(self) -> None:
-        """Waits until somebody answers at its other end.
-
-        Raises:
-            ValueError: It does not open.
-        """
-        deadline = time.monotonic() + OPEN_SECONDS
-        while not _answers(self.address):
-            assert self.process is not None
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.said.seek(0)
-                raise ValueError(
-                    f"--cluster {self.file}: the cluster's head cannot be reached: "
-                    f"{reason_in(self.said.read().decode(errors='replace'))}. All that was said: "
-                    f"ray dashboard {self.file}; what may be wrong with the file: python -m "
-                    f"cluster.check {self.file}."
-                )
-            time.sleep(0.2)
-
-    def close(self) -> None:
-        """Ends it with the ssh that it started."""
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.said.close()
-
-
-def reason_in(output: str) -> str:
-    """The line of a command's output that is most like a reason."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
-    return (errors or lines or ["no answer"])[-1].rstrip(".:")
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/api/version", timeout=5):
-            return True
-    except urllib.error.HTTPError:  # it wants the token
-        return True
-    except (OSError, ValueError):
-        return False
-
-
-@contextmanager
-def tunnel(file: Path) -> Iterator[Tunnel]:
-    """A way to the job server of a cluster, open as long as this.
-
-    Raises:
-        ValueError: It does not open.
-    """
-    if not file.is_file():
-        raise ValueError(f"--cluster {file}: no such file; it is the one that `ray up` was given.")
-    use_token()
-    way = Tunnel(file)
-    try:
-        way.open()
-        way.wait()
-        yield way
-    finally:
-        way.close()
 
 
 def submit(

@@ -19,7 +19,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from study.config.reading import read_study
-from study.execution.tuner import GracefulShutdown, run
+from study.execution.interruption import GracefulShutdown
+from study.execution.tuner import run
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from tests.support.studies import TINY

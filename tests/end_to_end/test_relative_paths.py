@@ -122,8 +122,8 @@ def test_from_another_folder_only_the_study_s_own_space_goes_on(
     assert (refused.returncode, refused.stderr) == (
         2,
         (
-            f"{folder}/runs/photos: holds another study; it differs in directory. Resume it with "
-            f"--space {own} --name photos, or choose another --name.\n"
+            f"{folder}/runs/photos: holds a different study; it differs in directory. Resume it "
+            f"with --space {own} --name photos, or choose another --name.\n"
         ),
     )
     gone_on = run(tmp_path, own, *runs, "--set", "final_seeds=2")

@@ -5,7 +5,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +38,6 @@ class FakeTuner(ModuleType):
         self.limits: list[int | None] = []
         self.checkpoints: dict[Path, dict[str, int]] = {}
         self.starts = 0
-        self.GracefulShutdown = lambda *checks: nullcontext()
         self.PendingMonitor = PendingMonitor
 
     @contextmanager

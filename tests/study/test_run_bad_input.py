@@ -436,8 +436,7 @@ def test_a_folder_that_is_there_already(place: Place) -> None:
     started_study(place, "mine")
     before = place.left()
     assert place.fails("--name", "mine") == (
-        "out/mine: exists already. Choose another --name, or go on with the study there by "
-        "--resume."
+        "out/mine: already exists. Choose another --name, or resume that study with --resume."
     )
     assert place.left() == before
 
@@ -447,7 +446,7 @@ def test_the_folder_of_another_study(place: Place) -> None:
     before = place.left()
     place.change("small_cnn", "resnet18")
     assert place.fails("--resume", "--seed", "5") == (
-        "out/space: holds another study; it differs in fixed, seed. Resume it with --space "
+        "out/space: holds a different study; it differs in fixed, seed. Resume it with --space "
         "out/space/study.yaml --name space, or choose another --name."
     )
     assert place.left() == before
@@ -469,7 +468,7 @@ def test_a_study_may_go_on_with_other_numbers_of_trials(place: Place) -> None:
 
 def test_nothing_to_resume(place: Place) -> None:
     assert place.fails("--resume") == (
-        "out/space: no study to resume here. Without --resume a new one starts."
+        "out/space: no study to resume here. Start a new one without --resume."
     )
     assert not place.out.exists()
 
@@ -484,7 +483,7 @@ def test_a_study_that_runs_already(place: Place) -> None:
     study_folder = started_study(place)
     before = place.left()
     with FileLock(study_folder.root / ".lock"):
-        assert place.fails("--resume") == "out/space: this study is running already."
+        assert place.fails("--resume") == "out/space: this study is already running."
     assert {path for path in place.left() if not path.endswith(".lock")} == set(before)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from study.jobs.submit import Submission, pack, reason_in
 from study.run import main
 from study.trials.records import read_records
 from tests.support.proxy import Proxy
@@ -29,77 +28,6 @@ SETTINGS = overrides(
     fixed__schedule__num_epochs=8,
     search__method__choice="{no_adaptation: {}, dann: {}}",
 )
-
-
-# What is sent
-
-
-def submission(space: str, **changes: object) -> Submission:
-    return Submission(
-        **{
-            "space": space,
-            "name": "study",
-            "storage": "/shared",
-            "resume": False,
-            "arguments": ("--storage", "/shared runs"),
-            **changes,
-        }
-    )
-
-
-def test_a_space_of_one_s_own_goes_along(tmp_path: Path) -> None:
-    command = pack(submission(str(TINY), resume=True), tmp_path)
-    assert command == (
-        "python -m study.run --space given/tiny.yaml --address auto "
-        "--storage '/shared runs' --resume"
-    )
-    assert (tmp_path / "given/tiny.yaml").read_bytes() == TINY.read_bytes()
-
-
-@pytest.mark.slow
-def test_the_working_directory_runs_the_study_by_itself(tmp_path: Path) -> None:
-    pack(submission("digits"), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "study",
-        "trainables",
-        "search_spaces",
-        ".gitignore",
-    }
-    assert not list(tmp_path.rglob("__pycache__"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            "import sys; sys.path.insert(0, '.'); import study.run;"
-            "sys.exit(study.run.main(['--list']))",
-        ],
-        cwd=tmp_path,
-        env={"PATH": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0 and "digits" in done.stdout, done.stderr
-
-
-def test_records_of_an_earlier_study_go_along(tmp_path: Path) -> None:
-    earlier, folder = tmp_path / "earlier", tmp_path / "sent"
-    (earlier / "trials").mkdir(parents=True)
-    folder.mkdir()
-    (earlier / "study.yaml").write_text("task: digits")
-    (earlier / "records.jsonl").write_text("{}\n")
-    command = pack(
-        submission(
-            "digits",
-            earlier=(("--warm-start", str(earlier)), ("--known-results", "s3://bucket/runs/it")),
-        ),
-        folder,
-    )
-    assert command.endswith("--warm-start given/earlier --known-results s3://bucket/runs/it")
-    assert {path.name for path in (folder / "given/earlier").iterdir()} == {
-        "study.yaml",
-        "records.jsonl",
-    }
 
 
 # What is wrong
@@ -131,26 +59,6 @@ def test_a_mistake_shows_before_anything_is_sent(
         == 2
     )
     assert capsys.readouterr().err == f"{line}\n"
-
-
-@pytest.mark.parametrize(
-    "output, reason",
-    [
-        ("", "no answer"),
-        (
-            "Attempting …\nssh: connect to host 10.0.0.1 port 22: Connection timed out\n",
-            "ssh: connect to host 10.0.0.1 port 22: Connection timed out",
-        ),
-        (
-            "Traceback:\njsonschema.exceptions.ValidationError: 'resources' is a required "
-            "property\n\n"
-            "On instance['x']:\n    {'Encrypted': True}\nError: Failed to forward dashboard.\n",
-            "jsonschema.exceptions.ValidationError: 'resources' is a required property",
-        ),
-    ],
-)
-def test_of_a_long_answer_the_reason_is_shown(output: str, reason: str) -> None:
-    assert reason_in(output) == reason
 
 
 def test_nobody_answers(
