@@ -27,7 +27,7 @@ class Finding:
 
 
 def at(tree: object, *place: str | int) -> Any:
-    """What stands at a place; ``None`` if nothing does."""
+    """Return the value at a place; ``None`` if there is none."""
     for key in place:
         if isinstance(tree, dict):
             tree = tree.get(key)

@@ -1,4 +1,4 @@
-"""The figures of Tang & Jia, CVPR 2023, for columns beside ours; not measured by this project.
+"""The figures of Tang & Jia, CVPR 2023, for columns next to ours; not measured by this project.
 
 They were obtained by the paper's protocol: the checkpoint with the best *target label* accuracy
 was kept. That is selection by an oracle, and wherever the figures are shown, that word is.

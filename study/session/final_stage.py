@@ -111,7 +111,7 @@ class FinalStage:
         return self._update()[1]
 
     def _update(self) -> tuple[list[TrialRecord], set[FinalRun]]:
-        """Derive both anew if records were added: every report would repeat it otherwise."""
+        """Derive both from the records; only when some were added, since this is asked often."""
         if self._found[0] != len(self.runs.file.records):
             winners = present_winners(self.runs.records, self.study)
             ended = {_key(run) for run in ended_finals(winners, self.runs.records)}

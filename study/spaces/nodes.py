@@ -108,8 +108,8 @@ class Group:
     def sample(self, trial: BaseTrial) -> dict[str, Any]:
         """Draw every child, in the order of the file."""
         added = {} if self.cases is None else self.cases.sample(trial)
-        beside = {key: child.sample(trial) for key, child in self.children}
-        return merge(beside, added)
+        siblings = {key: child.sample(trial) for key, child in self.children}
+        return merge(siblings, added)
 
     def probes(self) -> Iterator[Params]:
         """Yield parameters in which each value of each child occurs at least once."""

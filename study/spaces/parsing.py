@@ -27,20 +27,22 @@ def parse_tree(search: Mapping[str, Any]) -> Group:
 
 
 def _group(value: Mapping[str, Any], place: Place) -> Group:
-    beside = {str(key): child for key, child in value.items() if key != "cases"}
+    siblings = {str(key): child for key, child in value.items() if key != "cases"}
     cases = _cases(value["cases"], (*place, "cases")) if "cases" in value else None
     if cases is not None:
         for label, case in value["cases"].items():
-            _check_case(case, beside, (*place, "cases", str(label)))
-    return Group(tuple((key, _node(child, (*place, key))) for key, child in beside.items()), cases)
+            _check_case(case, siblings, (*place, "cases", str(label)))
+    return Group(
+        tuple((key, _node(child, (*place, key))) for key, child in siblings.items()), cases
+    )
 
 
-def _check_case(case: Any, beside: Mapping[str, Any], place: Place) -> None:
+def _check_case(case: Any, siblings: Mapping[str, Any], place: Place) -> None:
     """Raise if a case's settings repeat a setting next to the cases."""
     if not isinstance(case, Mapping | None):
         _fail(place, f"must be settings such as {{}}, got {shorten(case)}.")
     try:
-        merge(beside, case or {}, "is also given next to the cases; keep one.")
+        merge(siblings, case or {}, "is also given next to the cases; keep one.")
     except ConfigError as error:
         raise ConfigError(
             [Problem((*place, *p.place), p.message) for p in error.problems]

@@ -56,7 +56,7 @@ def open_storage(place: str | None, out: Path | None) -> Storage:
     if out is not None:
         raise ValueError(
             f"--storage {place}: a folder holds studies itself, so --out {out} has "
-            "no meaning beside it. Give one of them."
+            "no meaning. Give one of the two."
         )
     return Storage(Path(place))
 
