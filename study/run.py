@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print_plan(options.space, overrides, console)
         return 0
     if options.simulate is not None:
-        from study.analysis.simulation import print_simulation  # slow, and seldom needed
+        from study.reporting.simulation import print_simulation  # slow, and seldom needed
 
         print_simulation(*read_study(options.space, overrides), options.simulate, console)
         return 0

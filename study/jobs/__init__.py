@@ -1,1 +1,4 @@
-"""A study as a job of a remote cluster: packing, tunnel, log."""
+"""A study as a job on a remote cluster: packing, tunnel, submission, log.
+
+Modules here may import Ray's job client and every other package of :mod:`study`.
+"""

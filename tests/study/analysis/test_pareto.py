@@ -16,11 +16,11 @@ from rich.console import Console
 
 from study.analysis.comparison import compare
 from study.analysis.pareto import pareto_front
-from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
 from study.config.reading import parse_studies
 from study.config.study_config import Cost
 from study.reporting.html.page import as_html
+from study.reporting.simulation import print_simulation
 from study.reporting.summary import as_json, print_summary
 from study.session.ask_tell import Search
 from study.session.session import Session

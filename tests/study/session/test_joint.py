@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from study.analysis.comparison import compare_tasks
-from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import study_table
+from study.reporting.simulation import print_simulation
 from study.reporting.summary import selection_sentence
 from study.session.session import Session
 from study.session.warm_start import best_params, known_trials
