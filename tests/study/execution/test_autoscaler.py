@@ -46,9 +46,9 @@ def test_spot_workers_that_have_not_come(study: StudyConfig) -> None:
     with pytest.raises(ValueError) as caught:
         concurrency_of(study, five, cluster)
     assert str(caught.value) == (
-        "resources: a trial needs 5 workers of 1 CPU and 1 GPU each, and there is room for 4: "
-        f"{cluster}. Lower workers, cpus_per_worker or gpus_per_worker, or take more or larger "
-        "machines."
+        "resources: a trial needs 5 workers of 1 CPU and 1 GPU each, and there is room for "
+        f"only 4: {cluster}. Lower workers, cpus_per_worker or gpus_per_worker, or use more or "
+        "larger machines."
     )
     with pytest.raises(ValueError, match="needs 5 CPU, and no machine has that: 1 × head"):
         concurrency_of(study, ResourcesConfig(cpus_per_worker=5), cluster)

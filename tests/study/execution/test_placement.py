@@ -93,9 +93,9 @@ def test_trials_of_several_workers_need_slots(study: StudyConfig) -> None:
         concurrency_of(study, two, Cluster((Machines("head", {}), nodes)))
     assert str(caught.value) == (
         "resources: a trial needs 2 workers of 1 CPU each and 1 trial_slot for the process that "
-        "waits for them, which no machine offers: 1 × head (0 CPU), 2 × node (8 CPU). Start Ray "
-        "on the head with --resources='{\"trial_slot\": 8}': at most so many trials of several "
-        "workers run at a time."
+        "waits for them, which no machine has: 1 × head (0 CPU), 2 × node (8 CPU). Start Ray "
+        "on the head with --resources='{\"trial_slot\": 8}', the maximum number of multi-worker "
+        "trials at a time."
     )
 
 
