@@ -71,7 +71,7 @@ def test_trials_wait_for_machines(head: RayHead, tmp_path: Path) -> None:
     done = study(head, tmp_path / "runs", "--workers", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(
-        "Waiting for machines that take a trial …\n"
+        "Waiting for machines for the first trial …\n"
         "Trials: 1 at a time, each on 2 workers of 1 CPU each: 1 × head (0 CPU, 2 trial_slot), "
         "up to 2 × worker (1 CPU)\n"
     )

@@ -233,7 +233,7 @@ class TestCourse:
     def test_trials_wait_for_machines_and_are_as_many_as_these_may_be(
         self, course: Course
     ) -> None:
-        assert "Waiting for machines that take a trial …\n" in course.first_log
+        assert "Waiting for machines for the first trial …\n" in course.first_log
         assert (
             "Trials: 2 at a time, each on 1 CPU: 1 × head (0 CPU, 2 trial_slot), "
             "up to 2 × worker (1 CPU)\n"
