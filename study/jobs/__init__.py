@@ -1,1 +1,1 @@
-"""A study as a job of a remote cluster: packing, tunnel, log."""
+"""Run a study as a job on a remote Ray cluster: packing, submission, tunnel, log."""

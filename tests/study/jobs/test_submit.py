@@ -44,7 +44,7 @@ SETTINGS = overrides(
         ),
         (["--address", "http://127.0.0.1:1"], "--cluster and --address: give one of them."),
         (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
-        ([], "--cluster nowhere.yaml: no such file; it is the one that `ray up` was given."),
+        ([], "--cluster nowhere.yaml: no such file. Give the one that `ray up` was given."),
     ],
 )
 def test_a_mistake_shows_before_anything_is_sent(
@@ -69,8 +69,8 @@ def test_nobody_answers(
     address = f"http://127.0.0.1:{free_port()}"
     assert main(["--space", str(TINY), "--storage", "/shared", "--address", address]) == 2
     assert capsys.readouterr().err == (
-        f"{address}: no job server answers there. Is the cluster up, and a tunnel open (ray "
-        "dashboard FILE)? --cluster FILE opens one.\n"
+        f"{address}: no job server answers. Check that the cluster is up and that a tunnel is "
+        "open (ray dashboard FILE), or let --cluster FILE open one.\n"
     )
 
 
@@ -192,7 +192,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
         proxy.cut()
         cut.wait_for(lambda: "The connection was lost" in cut.remarks)
         proxy.mend()
-        cut.wait_for(lambda: "Connected again" in cut.remarks)
+        cut.wait_for(lambda: "Reconnected" in cut.remarks)
         second = place.study()
         second.end()
         cut.process.send_signal(signal.SIGINT)
@@ -226,8 +226,8 @@ class TestCourse:
         assert course.refused.end() == 2
         assert course.refused.shown == ""
         assert course.refused.remarks == (
-            f"{course.place.proxy.address}: the cluster asks for a token, and the one here is "
-            "missing or not its own. It belongs into ~/.ray/auth_token.\n"
+            f"{course.place.proxy.address}: the cluster requires a token, and the one here is "
+            "missing or wrong. Put the token of the cluster into ~/.ray/auth_token.\n"
         )
 
     def test_trials_wait_for_machines_and_are_as_many_as_these_may_be(
@@ -246,14 +246,14 @@ class TestCourse:
 
     def test_ctrl_c_leaves_the_study_running(self, course: Course) -> None:
         assert course.cut.end() == 130
-        assert "The study goes on." in course.cut.remarks
+        assert "The study keeps running." in course.cut.remarks
         assert "\n  ray job stop --address " in course.cut.remarks
         assert "Following job tiny-1" in course.followed.remarks
 
     def test_a_study_does_not_run_twice(self, course: Course) -> None:
         assert course.second.end() == 2
         assert course.second.remarks == (
-            "tiny: runs already on this cluster, as job tiny-1. Follow it with --resume, or "
+            "tiny: already running on this cluster as job tiny-1. Follow it with --resume, or "
             "choose another --name.\n"
         )
 
