@@ -9,17 +9,15 @@ from rich.console import Console
 
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import across
-from study.config.study_config import StudyConfig, read_studies, read_study
+from study.config.study_config import read_studies, read_study
 from study.execution.launch import StudyError, run_study
 from study.reporting.dry_run import print_plan, print_spaces
 from study.reporting.exports import side_by_side
 from study.reporting.summary import print_summary
-from study.spaces.search_space import SearchSpace
 from study.storage.locations import OUT
 from study.storage.study_folder import StudyFolder
 from study.storage.sync import StorageError
 from trainables.checkpointing.object_store import StoreError, is_uri
-from trainables.configuration.paths import is_relative
 
 CLUSTER = Path("cluster/cluster.yaml")
 
@@ -187,13 +185,13 @@ def _check_storage(place: str | None) -> None:
 
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     """Runs the study as a job of a cluster."""
-    from study.jobs.packing import Submission
+    from study.jobs.packing import Submission, check_paths
     from study.jobs.submit import submit
 
     if options.cluster and options.address:
         raise ValueError("--cluster and --address: give one of them.")
     for study, space in read_studies(options.space, overrides):  # mistakes show here, not there
-        _check_absolute(study, space)
+        check_paths(study, space)
     earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
     return submit(
         Submission(
@@ -208,21 +206,6 @@ def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
         options.cluster,
         lambda line: print(line, file=sys.stderr),
     )
-
-
-def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
-    """A job's current directory is a copy of the source, on one of the cluster's machines."""
-    if study.directory is None or is_relative(study.directory):
-        relative = study.relative_paths(space)
-        if relative:
-            raise ValueError(
-                "\n".join(
-                    f"{place}: must be absolute on a cluster, as its machines see it, got "
-                    f"{text}. Or "
-                    "give its folder: --set directory=/FOLDER."
-                    for place, text in relative.items()
-                )
-            )
 
 
 def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:

@@ -5,8 +5,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config.study_config import shipped_spaces
+from study.config.study_config import StudyConfig, shipped_spaces
+from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
+from trainables.configuration.paths import is_relative
 
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("study", "trainables", "search_spaces")
@@ -32,6 +34,21 @@ class Submission:
     """Further arguments of ``study.run``."""
     earlier: tuple[tuple[str, str], ...] = ()
     """Options that name an earlier study, each with its folder or URI."""
+
+
+def check_paths(study: StudyConfig, space: SearchSpace) -> None:
+    """A job's current directory is a copy of the source, on one of the cluster's machines."""
+    if study.directory is None or is_relative(study.directory):
+        relative = study.relative_paths(space)
+        if relative:
+            raise ValueError(
+                "\n".join(
+                    f"{place}: must be absolute on a cluster, as its machines see it, got "
+                    f"{text}. Or "
+                    "give its folder: --set directory=/FOLDER."
+                    for place, text in relative.items()
+                )
+            )
 
 
 def pack(submission: Submission, folder: Path) -> str:
