@@ -1,4 +1,4 @@
-"""Chooses trials, runs them on Ray and compares them.
+"""Hyperparameter studies: search for configurations, run trials on Ray, compare the results.
 
 >>> from study import run_study
 >>> result = run_study("digits")
@@ -15,10 +15,11 @@ __all__ = ["StudyError", "StudyResult", "run_study"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports on demand: parts of this package do without torch and Ray."""
+    """Import on demand, since parts of this package need neither torch nor Ray."""
     if name == "StudyFailed":
         warnings.warn(
-            "study.StudyFailed is now study.StudyError; the former name goes with version 0.3.",
+            "study.StudyFailed is now study.StudyError; the former name will be removed in "
+            "version 0.3.",
             DeprecationWarning,
             stacklevel=2,
         )

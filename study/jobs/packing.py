@@ -37,15 +37,18 @@ class Submission:
 
 
 def check_paths(study: StudyConfig, space: SearchSpace) -> None:
-    """A job's current directory is a copy of the source, on one of the cluster's machines."""
+    """Raise a ``ValueError`` if a space has relative paths.
+
+    On the cluster they would be relative to the job's working directory, which contains no data.
+    """
     if study.directory is None or is_relative(study.directory):
         relative = study.relative_paths(space)
         if relative:
             raise ValueError(
                 "\n".join(
                     f"{place}: must be absolute on a cluster, as its machines see it, got "
-                    f"{text}. Or "
-                    "give its folder: --set directory=/FOLDER."
+                    f"{text}. Or give the folder that it is relative to: "
+                    "--set directory=/FOLDER."
                     for place, text in relative.items()
                 )
             )

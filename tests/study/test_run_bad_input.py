@@ -199,7 +199,7 @@ def test_no_space_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert (
         capsys.readouterr().err
-        == "--space NAME|FILE is required; --list shows the spaces that ship.\n"
+        == "--space NAME|FILE is required; --list shows the shipped spaces.\n"
     )
 
 

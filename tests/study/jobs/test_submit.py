@@ -38,11 +38,10 @@ SETTINGS = overrides(
     [
         (
             ["--storage", "runs"],
-            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the absolute "
-            "path of a "
+            "--storage: is required on a cluster, as s3://BUCKET/PREFIX or the absolute path of a "
             "folder that all its machines see, got runs.",
         ),
-        (["--address", "http://127.0.0.1:1"], "--cluster and --address: give one of them."),
+        (["--address", "http://127.0.0.1:1"], "--cluster and --address: give only one of them."),
         (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
         ([], "--cluster nowhere.yaml: no such file. Give the one that `ray up` was given."),
     ],
@@ -259,7 +258,7 @@ class TestCourse:
 
     def test_a_stopped_study_ends_cleanly_and_goes_on(self, course: Course) -> None:
         assert course.followed.end() == 130
-        assert "Interrupted. To go on, start it in the same way" in course.first_log
+        assert "Interrupted. To resume, start it in the same way" in course.first_log
         assert course.resumed.end() == 0
         assert course.resumed.shown == course.second_log
         records = read_records(course.place.out / "tiny" / "records.jsonl")
