@@ -14,7 +14,7 @@ import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from study.execution.placement import SHOWN, Cluster, Machines
+from study.execution.placement import RESOURCES, Cluster, Machines
 
 HEAD = "node:__internal_head__"
 """Resource by which Ray marks the head."""
@@ -26,7 +26,7 @@ KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """File that exists in every pod and contains its namespace."""
 
 
-def most_machines(say: Callable[[str], None]) -> Cluster:
+def largest_cluster(say: Callable[[str], None]) -> Cluster:
     """Return the cluster with all machines that its autoscaler may add.
 
     Args:
@@ -111,18 +111,18 @@ def joined_cluster(
         return Cluster(
             (Machines("head", head),),
             tuple(
-                Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
-                for name, settings in _types(autoscaling).items()
+                Machines(name, settings["resources"], min(limit, _max_workers(autoscaling, name)))
+                for name, settings in _worker_types(autoscaling).items()
             ),
             limit,
         )
     # Without an autoscaler, or if it only starts Ray on machines that exist: count what is there.
-    kinds = Counter(tuple(each.get(name, 0) for name in SHOWN) for each in others)
+    kinds = Counter(tuple(each.get(name, 0) for name in RESOURCES) for each in others)
     return Cluster(
         (
             Machines("head", head),
             *(
-                Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
+                Machines("node", dict(zip(RESOURCES, kind, strict=True)), count)
                 for kind, count in kinds.items()
             ),
         )
@@ -136,21 +136,21 @@ def num_awaited(autoscaling: Mapping[str, Any]) -> int:
     """
     return sum(
         settings.get("min_workers", 0)
-        for settings in _types(autoscaling).values()
+        for settings in _worker_types(autoscaling).values()
         if not settings.get("resources")
     )
 
 
-def _types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _worker_types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the types of machines that may be added to the head."""
     return {
         name: settings
         for name, settings in autoscaling["available_node_types"].items()
-        if _most(autoscaling, name)
+        if _max_workers(autoscaling, name)
     }
 
 
-def _most(autoscaling: Mapping[str, Any], name: str) -> int:
+def _max_workers(autoscaling: Mapping[str, Any], name: str) -> int:
     """Return the maximum number of machines of a type, without the head."""
     default = 0 if name == autoscaling["head_node_type"] else autoscaling.get("max_workers", 0)
     return int(autoscaling["available_node_types"][name].get("max_workers", default))

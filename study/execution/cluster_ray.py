@@ -14,9 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from study.execution.autoscaler import most_machines
+from study.execution.autoscaler import largest_cluster
 from study.execution.local_ray import check_unused, log_quietly
-from study.execution.placement import Cluster, worker_of
+from study.execution.placement import Cluster, worker_resources
 from study.execution.ray_settings import SETTINGS
 from trainables.config import ResourcesConfig
 from trainables.ray_trainable import POLL_SECONDS
@@ -53,7 +53,7 @@ class JoinedRay:
         Raises:
             ValueError: The function raised it, or the connection to the cluster was lost.
         """
-        worker = worker_of(resources)
+        worker = worker_resources(resources)
         try:
             with self._reserve(resources) as first_worker:
                 ray.get(
@@ -80,7 +80,7 @@ class JoinedRay:
         A placement group requests all machines together, so that an autoscaler starts them at the
         same time. Tasks in turn would wait for one start after the other.
         """
-        group = placement_group([worker_of(resources)] * resources.workers)
+        group = placement_group([worker_resources(resources)] * resources.workers)
         try:
             if not group.wait(NOTICE_SECONDS):
                 self.say("Waiting for machines for the first trial …")
@@ -128,6 +128,6 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]) -> I
         ) from error
     log_quietly()
     try:
-        yield JoinedRay(most_machines(say), say)
+        yield JoinedRay(largest_cluster(say), say)
     finally:
         ray.shutdown()

@@ -16,10 +16,10 @@ from study.execution.environment import available_cpus
 from study.spaces.search_space import SearchSpace
 from trainables.config import SLOT, ResourcesConfig
 
-MOST = 1000
+MAX_CONCURRENCY = 1000
 """Maximum number of trials at a time, since a single process handles the reports of all."""
 
-SHOWN = ("CPU", "GPU", SLOT)
+RESOURCES = ("CPU", "GPU", SLOT)
 """Names in Ray of the resources that trials may occupy."""
 
 
@@ -34,16 +34,17 @@ class Machines:
     count: int = 1
     """Number of machines that exist, or maximum number that may be added."""
 
-    def places(self, worker: Mapping[str, float]) -> int:
+    def capacity(self, worker: Mapping[str, float]) -> int:
         """Return how many such workers fit one of these machines."""
         return min(
-            _times(name, self.resources.get(name, 0), amount) for name, amount in worker.items()
+            _num_fitting(name, self.resources.get(name, 0), amount)
+            for name, amount in worker.items()
         )
 
     def __str__(self) -> str:
         has = [
             f"{self.resources.get(name, 0):g} {name}"
-            for name in SHOWN
+            for name in RESOURCES
             if name == "CPU" or 0 < self.resources.get(name, 0) < inf
         ]
         return f"{self.count} × {self.name} ({', '.join(has)})"
@@ -53,31 +54,31 @@ class Machines:
 class Cluster:
     """The machines that trials can be placed on."""
 
-    there: tuple[Machines, ...]
+    present: tuple[Machines, ...]
     """Machines that exist throughout the study."""
-    to_come: tuple[Machines, ...] = ()
+    addable: tuple[Machines, ...] = ()
     """Machines that an autoscaler adds while trials wait; ``count`` is the maximum of a kind."""
-    most_to_come: int | None = None
+    max_added: int | None = None
     """Maximum number of machines that are added, over all kinds; ``None`` for no limit."""
 
-    def places(self, worker: Mapping[str, float]) -> int:
+    def capacity(self, worker: Mapping[str, float]) -> int:
         """Return how many such workers fit the cluster at the same time, once it has grown."""
-        total = sum(machines.count * machines.places(worker) for machines in self.there)
-        left = self.most_to_come
-        for machines in sorted(self.to_come, key=lambda each: -each.places(worker)):
+        total = sum(machines.count * machines.capacity(worker) for machines in self.present)
+        left = self.max_added
+        for machines in sorted(self.addable, key=lambda each: -each.capacity(worker)):
             count = machines.count if left is None else min(machines.count, left)
             left = None if left is None else left - count
-            total += count * machines.places(worker)
+            total += count * machines.capacity(worker)
         return total
 
     def __str__(self) -> str:
-        return ", ".join([*map(str, self.there), *(f"up to {each}" for each in self.to_come)])
+        return ", ".join([*map(str, self.present), *(f"up to {each}" for each in self.addable)])
 
 
-def _times(name: str, has: float, amount: float) -> int:
+def _num_fitting(name: str, has: float, amount: float) -> int:
     """Return how many times an amount of a resource fits what a machine has."""
     if has == inf:
-        return MOST
+        return MAX_CONCURRENCY
     if name == "GPU" and amount < 1:  # Ray takes a fraction from a single GPU
         return floor(has) * floor(1 / amount + 1e-9)
     return floor(has / amount + 1e-9)
@@ -107,7 +108,7 @@ def common_resources(space: SearchSpace) -> ResourcesConfig:
     return needs[0]
 
 
-def worker_of(resources: ResourcesConfig) -> dict[str, float]:
+def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
     """Return the resources of one worker, by their names in Ray."""
     worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
@@ -121,19 +122,21 @@ def concurrency_of(study: StudyConfig, resources: ResourcesConfig, cluster: Clus
     Raises:
         ValueError: Not a single trial fits, even when the cluster has grown.
     """
-    places = cluster.places(worker_of(resources))
-    needs = f"resources: a trial needs {in_words(resources)}"
-    if places < resources.workers:
+    capacity = cluster.capacity(worker_resources(resources))
+    needs = f"resources: a trial needs {describe_resources(resources)}"
+    if capacity < resources.workers:
         room = (
-            f"there is room for only {places}" if resources.workers > 1 else "no machine has that"
+            f"there is room for only {capacity}"
+            if resources.workers > 1
+            else "no machine has that"
         )
         raise ValueError(
             f"{needs}, and {room}: {cluster}. Lower workers, cpus_per_worker or "
             "gpus_per_worker, or use more or larger machines."
         )
-    trials = min(places // resources.workers, MOST)
+    trials = min(capacity // resources.workers, MAX_CONCURRENCY)
     if resources.workers > 1:  # each also occupies a slot for the process that starts its workers
-        trials = min(trials, cluster.places({SLOT: 1}))
+        trials = min(trials, cluster.capacity({SLOT: 1}))
     if not trials:
         raise ValueError(
             f"{needs} and 1 {SLOT} for the process that waits for them, which no machine has: "
@@ -143,7 +146,9 @@ def concurrency_of(study: StudyConfig, resources: ResourcesConfig, cluster: Clus
     return trials if study.concurrency == "auto" else min(study.concurrency, trials)
 
 
-def in_words(resources: ResourcesConfig) -> str:
+def describe_resources(resources: ResourcesConfig) -> str:
     """Describe the resources of a trial, for messages."""
-    each = " and ".join(f"{amount:g} {name}" for name, amount in worker_of(resources).items())
+    each = " and ".join(
+        f"{amount:g} {name}" for name, amount in worker_resources(resources).items()
+    )
     return each if resources.workers == 1 else f"{resources.workers} workers of {each} each"

@@ -31,7 +31,7 @@ from ray.tune.search import Searcher
 from ray.util import placement_group_table
 
 from study.execution.interruption import GracefulShutdown, Interrupted
-from study.execution.placement import worker_of
+from study.execution.placement import worker_resources
 from study.session.session import Session
 from study.trials.running_trial import RunningTrial
 from trainables.config import SLOT, ResourcesConfig
@@ -101,7 +101,7 @@ class SessionSearcher(_NotInSnapshots, Searcher):
         self.cache = cache
         self.scratch = scratch
         self.concurrency = concurrency
-        self.again: list[RunningTrial] = []
+        self.lost: list[RunningTrial] = []
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
@@ -109,8 +109,8 @@ class SessionSearcher(_NotInSnapshots, Searcher):
         """Return the next trial, ``None`` if there is none now, or ``FINISHED``."""
         if self.session.is_over:
             return str(Searcher.FINISHED)
-        self.again = [trial for trial in self.again if trial.id in self.session.live]
-        trial = self.again.pop(0) if self.again else self._next()
+        self.lost = [trial for trial in self.lost if trial.id in self.session.live]
+        trial = self.lost.pop(0) if self.lost else self._next()
         if trial is None:
             return None
         return dict(self._spec(trial))
@@ -144,7 +144,7 @@ class SessionSearcher(_NotInSnapshots, Searcher):
             self.session.on_failure(trial_id, f"a worker was lost {times}; see the log")
         else:
             self.session.on_restart(trial_id)
-            self.again.append(trial)
+            self.lost.append(trial)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -271,7 +271,7 @@ def run(
     """
     send_no_keys()
     several = resources.workers > 1
-    slots = [worker_of(resources)]
+    slots = [worker_resources(resources)]
     if several:
         # This placement group is for the process that waits for the workers, which are in a group
         # of their own. It occupies a slot in place of a CPU: it must not take a CPU from workers,
