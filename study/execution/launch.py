@@ -18,12 +18,12 @@ from study.config.study_config import StudyConfig
 from study.execution.environment import environment
 from study.execution.hosts import Host, open_host
 from study.execution.interruption import GracefulShutdown
-from study.execution.placement import common_resources, concurrency_of, in_words
+from study.execution.placement import common_resources, concurrency_of, describe_resources
 from study.execution.preparation import (
     check_data,
     check_same_study,
     choose_folders,
-    only_one,
+    lock_study,
     remove_empty,
 )
 from study.reporting.summary import as_json
@@ -167,7 +167,9 @@ def run_study(
                 known_trials(known[0], study, search_space) if known else (),
             )
             concurrency = concurrency_of(study, resources, host.cluster)
-            room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
+            room = (
+                f"{concurrency} at a time, each on {describe_resources(resources)}: {host.cluster}"
+            )
             plans.append(
                 _Plan(study, search_space, study_folder, beginning, resources, concurrency, room)
             )
@@ -227,7 +229,7 @@ def _run_plan(
             stack.enter_context(using_data_folder(data))
             make_writable(study_folder.root)
             make_writable(cache)
-            stack.enter_context(only_one(study_folder))
+            stack.enter_context(lock_study(study_folder))
             persistence = stack.enter_context(persisted(study_folder))
             stack.enter_context(_logging_to(study_folder.log))
             with console.status("Opening data and starting Ray …"):

@@ -118,7 +118,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def only_one(study_folder: StudyFolder) -> Any:
+def lock_study(study_folder: StudyFolder) -> Any:
     """Lock a study folder until this process ends, even if it is killed.
 
     Raises:

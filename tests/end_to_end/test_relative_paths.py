@@ -436,7 +436,7 @@ def test_a_cluster_takes_absolute_paths_only(
     ]
     assert main(arguments) == 2
     rule = "must be absolute on a cluster, as its machines see it, got"
-    remedy = "Or give its folder: --set directory=/FOLDER."
+    remedy = "Or give the folder that it is relative to: --set directory=/FOLDER."
     assert set(capsys.readouterr().err.splitlines()) == {
         f"task/folders/target: {rule} data/photos. {remedy}",
         f"task/folders/source: {rule} renders. {remedy}",
