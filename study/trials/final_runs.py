@@ -1,4 +1,4 @@
-"""Which final runs count: those of the present winners.
+"""The final runs that count: those of the present winners.
 
 A study that is resumed with more trials may find another winner. The earlier winner's final runs
 stay in the records but do not count for the new one: a final run belongs to the winner whose

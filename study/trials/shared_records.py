@@ -88,9 +88,8 @@ class SharedRecords:
 
 
 def _environments(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "environment.json"
     try:
-        runs = json.loads(path.read_bytes())
+        runs = json.loads(StudyFolder(folder).environment.read_bytes())
     except (OSError, ValueError):
         return []
     return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []

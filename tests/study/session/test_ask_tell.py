@@ -1,4 +1,4 @@
-"""Optuna's side of a study."""
+"""The search in Optuna's terms: draws, reports, outcomes, repairs."""
 
 import os
 import time
@@ -27,7 +27,7 @@ def open_search(folder: Path, **changes: object) -> Search:
 
 
 def as_optuna_sees_it(folder: Path) -> list[FrozenTrial]:
-    """The trials, read by Optuna alone."""
+    """Read the trials with Optuna alone."""
     storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     return optuna.load_study(study_name="study", storage=storage).get_trials()
 
@@ -124,7 +124,7 @@ def test_the_random_start_lasts_until_enough_trials_have_finished(
     name: str,
     outcomes: list[Outcome],
 ) -> None:
-    """Many that run at the same time do not use it up, nor do those that fail."""
+    """Neither concurrent trials nor failed ones use it up."""
     searches = []
     for count in (2, 1000):  # the second one stays random
         (tmp_path / str(count)).mkdir()
@@ -255,9 +255,14 @@ def test_unfinished_trials_are_handed_out_again_as_they_were(tmp_path: Path) -> 
         (1, 0.1, [0.1], False),  # nobody to compare with
         (1, 0.1, [0.2, 0.1], True),
         (1, 0.2, [0.1, 0.2], False),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
+        (
+            1,
+            0.3,
+            [0.4, 0.1, 0.2, 0.3, 0.0, 0.0],
+            False,
+        ),  # the second best of 6, and 6 // 3 continue
         (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best goes on
+        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best continues
         (2, 0.1, [0.2, 0.1], False),  # between rungs 1 and 3
         (3, 0.1, [0.2, 0.1], True),
         (4, 0.1, [0.2, 0.1], False),
