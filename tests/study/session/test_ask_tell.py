@@ -16,8 +16,8 @@ from study.search.samplers import AutoConfig, GPConfig, TPEConfig, resolve
 from study.session.ask_tell import Search, Suggestion
 from study.trials.records import Outcome
 from tests.support.fake_trials import make_study, objective
-from trainables.config import TrialConfig
 from trainables.configuration.schema import BaseConfig, Choice
+from trainables.trial_config import TrialConfig
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 

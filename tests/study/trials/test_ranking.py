@@ -14,11 +14,11 @@ from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.spy_tasks import timeless, tiny
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import SelectionConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.criteria import mean_percentiles
 from trainables.training.selection import average_ranks, objectives
 from trainables.training.trial import run_trial
+from trainables.trial_config import SelectionConfig
 
 AVERAGE = {"rank_average": {"criteria": ["bnm", "snd"]}}
 
