@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned
-from trainables.config import SLOT
 from trainables.configuration.schema import Place
+from trainables.trial_config import SLOT
 
 CLUSTER: Place = ("spec", "rayClusterSpec")
 

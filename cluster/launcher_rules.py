@@ -16,8 +16,8 @@ import ray.autoscaler
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned, texts
-from trainables.config import SLOT
 from trainables.configuration.schema import Place
+from trainables.trial_config import SLOT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

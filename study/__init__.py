@@ -19,10 +19,11 @@ __all__ = ["StudyError", "StudyResult", "run_study"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports on demand: parts of this package do without torch and Ray."""
+    """Import on demand, since parts of this package need neither torch nor Ray."""
     if name == "StudyFailed":
         warnings.warn(
-            "study.StudyFailed is now study.StudyError; the former name goes with version 0.3.",
+            "study.StudyFailed is now study.StudyError; the former name will be removed in "
+            "version 0.3.",
             DeprecationWarning,
             stacklevel=2,
         )

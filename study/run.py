@@ -1,4 +1,4 @@
-"""Runs a study: ``python -m study.run --space NAME|FILE``."""
+"""Command that runs a study: ``python -m study.run --space NAME|FILE``."""
 
 import argparse
 import shlex
@@ -10,20 +10,18 @@ from rich.console import Console
 from study.analysis.stored_study import read_all
 from study.analysis.study_tables import study_table
 from study.config.reading import read_studies, read_study
-from study.config.study_config import StudyConfig
-from study.execution.launch import StudyError, run_study
+from study.execution.launch import StudyError, StudyResult, run_study
 from study.reporting.dry_run import print_plan, print_spaces
 from study.reporting.exports import side_by_side
 from study.reporting.summary import print_summary
-from study.spaces.search_space import SearchSpace
 from study.storage.locations import OUT
 from study.storage.study_folder import StudyFolder
 from study.storage.sync import StorageError
 from trainables.checkpointing.object_store import StoreError, is_uri
 from trainables.configuration.command import command
-from trainables.configuration.paths import is_relative
 
 CLUSTER = Path("cluster/cluster.yaml")
+"""Default of ``--cluster``."""
 
 
 @command(
@@ -31,26 +29,34 @@ CLUSTER = Path("cluster/cluster.yaml")
     failures={
         StudyError: "The study failed: {error}",
         StorageError: (
-            "The study ended, since what it finds is no longer kept: {error} What is there can go "
-            "on: give the same command with --resume."
+            "Study stopped, because results can no longer be saved: {error} Resume with the same "
+            "command and --resume."
         ),
     },
 )
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command.
+
+    Args:
+        arguments: Those of the process if ``None``.
+
+    Returns:
+        Exit code: 0 for success, 1 if the study failed, 2 for invalid input, 130 if interrupted.
+    """
     options = _parser().parse_args(arguments)
     console = Console(stderr=False)
     if options.list:
         print_spaces(console)
         return 0
     if options.space is None:
-        raise ValueError("--space NAME|FILE is required; --list shows the spaces that ship.")
+        raise ValueError("--space NAME|FILE is required; --list shows the shipped spaces.")
     overrides = _overrides(options)
     if options.dry_run:
         print_plan(options.space, overrides, console)
         return 0
     if options.simulate is not None:
-        from study.reporting.simulation import print_simulation  # slow, and seldom needed
+        # Imported here because it is slow to import and rarely used.
+        from study.reporting.simulation import print_simulation
 
         print_simulation(*read_study(options.space, overrides), options.simulate, console)
         return 0
@@ -62,50 +68,61 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m study.run", description="Run a hyperparameter study."
     )
-    parser.add_argument("--space", metavar="NAME|FILE", help="the search space; see --list")
-    parser.add_argument("--trials", type=int, metavar="N", help="trials of the search")
     parser.add_argument(
-        "--time", metavar="2h", help="for how long trials are drawn; those under way then go on"
+        "--space", metavar="NAME|FILE", help="name or YAML file of the search space; see --list"
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="number of trials in the search")
+    parser.add_argument(
+        "--time",
+        metavar="2h",
+        help="time limit for starting new trials; running trials are completed",
     )
     parser.add_argument(
         "--budget-epochs",
         type=float,
         metavar="N",
-        help="epochs that the search may train; whichever of --trials, --time and "
-        "this is used up first ends it",
+        help="total number of epochs that the search may train; the search ends at the first of "
+        "the limits --trials, --time and --budget-epochs",
     )
-    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes of each trial")
-    parser.add_argument("--seed", type=int, metavar="N", help="of search and trials")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"the folder of studies (default: {OUT})"
+        "--concurrency", type=int, metavar="N", help="maximum number of trials at a time"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="number of worker processes per trial"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the search and of its trials"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"folder for studies (default: {OUT})"
     )
     parser.add_argument(
         "--storage",
         metavar="DIR|s3://…",
-        help="where a study on several machines is kept: a folder that all of "
-        "them see, instead of --out, or one of an object store, whose "
-        "working copies are then in --out",
+        help="location of a study that runs on several machines: a folder that all of them see, "
+        "in place of --out, or an object store, with working copies in --out",
     )
     parser.add_argument(
         "--name",
-        help="the study's folder in --out (default: the space's name, numbered where it is taken)",
+        help="name of the study folder in --out (default: the name of the space, numbered if it "
+        "is taken)",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="the folder of downloads, for tasks that name none (default: the "
-        "environment variable SYN2REAL_DATA)",
+        help="download folder for tasks that name none (default: the environment variable "
+        "SYN2REAL_DATA)",
     )
     parser.add_argument(
         "--address",
         metavar="ADDRESS",
-        help="run on a Ray cluster: auto or HOST:PORT of the one that this "
-        "machine is part of; http://HOST:PORT of another one's job server",
+        help="run on a Ray cluster: auto or HOST:PORT for the cluster that this machine belongs "
+        "to, http://HOST:PORT for the job server of another one",
     )
     parser.add_argument(
         "--cluster",
@@ -118,47 +135,49 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--warm-start",
         metavar="STUDY",
-        help="the folder or URI of an earlier study whose best configurations "
-        "are tried first, as far as the space has and allows their values",
+        help="folder or URI of an earlier study; its best configurations are tried first, as far "
+        "as the space allows their values",
     )
     parser.add_argument(
         "--warm-start-best",
         type=int,
         default=3,
         metavar="K",
-        help="how many of each of its conditions (default: %(default)s)",
+        help="number of configurations to take from each condition of that study "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--known-results",
         metavar="STUDY",
-        help="the folder or URI of an earlier study of the same task and fixed "
-        "settings; the sampler is told its results, and nothing of it runs "
-        "again",
+        help="folder or URI of an earlier study of the same task and fixed settings; the sampler "
+        "starts from its results, and none of its trials run again",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted study")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted study")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="change a value of the space, e.g. fixed.schedule.num_epochs=2",
+        help="change a value of the space, e.g. fixed.schedule.num_epochs=2; may be repeated",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="check, show some trials and the cost; run nothing"
+        "--dry-run",
+        action="store_true",
+        help="check the space, show example trials and the cost, and exit",
     )
     parser.add_argument(
         "--simulate",
         type=Path,
         metavar="CURVES",
-        help="search over a model of recorded trials (a study's folder or a "
-        "table of learning curves) and say what the space's sampler and "
-        "pruner save; run nothing",
+        help="search over a model of recorded trials (a study folder or a table of learning "
+        "curves), show what the sampler and pruner of the space save, and exit",
     )
-    parser.add_argument("--list", action="store_true", help="the spaces that ship")
+    parser.add_argument("--list", action="store_true", help="list the shipped spaces and exit")
     return parser
 
 
 def _overrides(options: argparse.Namespace) -> list[str]:
+    """Return ``key=value`` for every option that changes the space; ``--set`` comes last."""
     flags = {
         "num_trials": options.trials,
         "time_limit": options.time,
@@ -171,22 +190,23 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 
 
 def _check_storage(place: str | None) -> None:
+    """Raise a ``ValueError`` unless all machines of a cluster can see the storage."""
     if place is None or not (is_uri(place) or Path(place).is_absolute()):
         raise ValueError(
-            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the "
-            f"absolute path of a folder that all its machines see, got {place}."
+            "--storage: is required on a cluster, as s3://BUCKET/PREFIX or the absolute path of a "
+            f"folder that all its machines see, got {place}."
         )
 
 
 def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
-    """Runs the study as a job of a cluster."""
-    from study.jobs.packing import Submission
+    """Run the study as a job of a cluster; return its exit code."""
+    from study.jobs.packing import Submission, check_paths
     from study.jobs.submit import submit
 
     if options.cluster and options.address:
-        raise ValueError("--cluster and --address: give one of them.")
-    for study, space in read_studies(options.space, overrides):  # mistakes show here, not there
-        _check_absolute(study, space)
+        raise ValueError("--cluster and --address: give only one of them.")
+    for study, space in read_studies(options.space, overrides):  # errors show before the upload
+        check_paths(study, space)
     earlier = (("--warm-start", options.warm_start), ("--known-results", options.known_results))
     return submit(
         Submission(
@@ -203,23 +223,8 @@ def _submit(options: argparse.Namespace, overrides: list[str]) -> int:
     )
 
 
-def _check_absolute(study: StudyConfig, space: SearchSpace) -> None:
-    """A job's current directory is a copy of the source, on one of the cluster's machines."""
-    if study.directory is None or is_relative(study.directory):
-        relative = study.relative_paths(space)
-        if relative:
-            raise ValueError(
-                "\n".join(
-                    f"{place}: must be absolute on a cluster, as its machines see it, got "
-                    f"{text}. Or "
-                    "give its folder: --set directory=/FOLDER."
-                    for place, text in relative.items()
-                )
-            )
-
-
 def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:
-    """Arguments that mean the same wherever they are given."""
+    """Return the arguments that mean the same on this machine and on the cluster."""
     return [
         "--storage",
         options.storage,
@@ -233,6 +238,7 @@ def _passed_on(options: argparse.Namespace, overrides: list[str]) -> list[str]:
 
 
 def _run(options: argparse.Namespace, overrides: list[str], console: Console) -> int:
+    """Run the study in this process and show its results; return the exit code."""
     result = run_study(
         options.space,
         out=options.out,
@@ -247,6 +253,20 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
         known_results=options.known_results,
         address=options.address,
     )
+    _print_results(result, console)
+    if result.interrupted:
+        console.print(
+            _how_to_resume(options, overrides, result.name),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        return 130
+    return 0
+
+
+def _print_results(result: StudyResult, console: Console) -> None:
+    """Show the comparison of each task, and where its files are."""
     results = (result, *result.others)
     folders = list(dict.fromkeys(each.folder for each in results))
     for each in results:
@@ -265,20 +285,12 @@ def _run(options: argparse.Namespace, overrides: list[str], console: Console) ->
         )
     if result.others and not result.interrupted:
         console.print(side_by_side(study_table(read_all(folders))))
-    if result.interrupted:
-        console.print(
-            _how_to_go_on(options, overrides, result.name),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-        return 130
-    return 0
 
 
-def _how_to_go_on(options: argparse.Namespace, overrides: list[str], name: str) -> str:
-    if options.address:  # it was started as a job, or by who started Ray
-        return f"Interrupted. To go on, start it in the same way with --name {name} --resume."
+def _how_to_resume(options: argparse.Namespace, overrides: list[str], name: str) -> str:
+    """Tell the user how to resume the study, by the command itself where possible."""
+    if options.address:  # a job, whose user has given another command
+        return f"Interrupted. To resume, start it in the same way with --name {name} --resume."
     command = [
         sys.orig_argv[0],
         "-m",
@@ -293,7 +305,7 @@ def _how_to_go_on(options: argparse.Namespace, overrides: list[str], name: str) 
         *(["--data", str(options.data)] if options.data else []),
         *(part for text in overrides for part in ("--set", text)),
     ]
-    return f"Interrupted. To go on:\n  {shlex.join(command)}"
+    return f"Interrupted. To resume:\n  {shlex.join(command)}"
 
 
 if __name__ == "__main__":

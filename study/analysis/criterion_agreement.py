@@ -116,7 +116,7 @@ def _scores(evaluations: Sequence[_TrialEvaluation]) -> dict[str, NDArray[np.flo
 
 def spearman(scores: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
     """Return Spearman's rank correlation of every two columns; ``None`` if one is constant."""
-    # Imported here since pandas takes most of a second, which only this table is worth.
+    # Imported here because importing pandas takes most of a second, and only this table needs it.
     import pandas as pd
 
     # A constant column has no ranks to correlate, so that pandas gives NaN, also with itself.

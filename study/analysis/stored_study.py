@@ -23,7 +23,7 @@ class StoredStudy:
     study_folder: StudyFolder
     config: StudyConfig
     records: tuple[TrialRecord, ...]
-    """At least one."""
+    """The records of ended runs, at least one."""
     selected_by_target_labels: bool
     """Whether the criterion is an oracle, which reads target labels."""
     comparisons: dict[str, Comparison]

@@ -1,4 +1,4 @@
-"""The most that a joined cluster may become, by its autoscaler."""
+"""The machines of a joined cluster, with those that its autoscaler may add."""
 
 import study.execution.ray_settings  # noqa: F401 - before Ray
 
@@ -13,34 +13,38 @@ from typing import Any
 import ray
 from ray.autoscaler._private.util import prepare_config
 
-from study.execution.placement import SHOWN, Cluster, Machines
+from study.execution.placement import RESOURCES, Cluster, Machines
 from trainables.configuration.yaml_file import load_yaml
 
 HEAD = "node:__internal_head__"
-"""The resource by which Ray marks the head."""
+"""Resource by which Ray marks the head."""
 
-JOIN_SECONDS = 120.0
-"""That machines of a fixed cluster are given to join after its start."""
+JOIN_TIMEOUT_SECONDS = 120.0
+"""Seconds that the machines of a fixed cluster may take to join."""
 
 KUBERNETES = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""There in a pod."""
+"""File that exists in every pod and contains its namespace."""
 
 
-def most_machines(say: Callable[[str], None]) -> Cluster:
-    """What the cluster may become, by its autoscaler's configuration."""
+def largest_cluster(say: Callable[[str], None]) -> Cluster:
+    """Return the cluster with all machines that its autoscaler may add.
+
+    Args:
+        say: Shows a line to the user.
+    """
     on_head = ray.remote(num_cpus=0, resources={HEAD: 0.001})(_autoscaling)
     autoscaling: dict[str, Any] | None = ray.get(on_head.remote())
-    deadline = time.monotonic() + JOIN_SECONDS
+    deadline = time.monotonic() + JOIN_TIMEOUT_SECONDS
     while autoscaling and (missing := num_awaited(autoscaling) - len(_machines()[1])) > 0:
         if time.monotonic() > deadline:
-            say(f"{missing} machines have not joined. Going on without them.")
+            say(f"{missing} machines have not joined the cluster. The study runs without them.")
             break
         time.sleep(1)
     return joined_cluster(*_machines(), autoscaling)
 
 
 def _machines() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
-    """Resources of the head and of the others, as far as they have joined."""
+    """Return the resources of the head, and of every other machine that has joined."""
     there = [
         node["Resources"]
         for node in ray.nodes()  # type: ignore[no-untyped-call]
@@ -51,10 +55,10 @@ def _machines() -> tuple[Mapping[str, float], list[Mapping[str, float]]]:
 
 
 def _autoscaling() -> dict[str, Any] | None:
-    """The configuration of a cluster's autoscaler, where this runs on the head.
+    """Read the configuration of the cluster's autoscaler; must run on the head.
 
-    Ray reports it nowhere: on Kubernetes the operator's resource has it, elsewhere the file that
-    the autoscaler's process was given.
+    No API of Ray returns it. On Kubernetes the operator's resource contains it, elsewhere the file
+    that the command line of the autoscaler's process names.
 
     Returns:
         ``None`` if there is no autoscaler.
@@ -65,7 +69,7 @@ def _autoscaling() -> dict[str, Any] | None:
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             arguments = process.read_bytes().decode(errors="replace").split("\0")
-        except OSError:  # gone, or another user's
+        except OSError:  # it has ended, or is another user's
             continue
         if gcs in arguments:
             for argument in arguments:
@@ -77,7 +81,7 @@ def _autoscaling() -> dict[str, Any] | None:
 
 
 def _autoscaling_by_kuberay(name: str, namespace: str) -> dict[str, Any] | None:
-    """The same of a cluster that KubeRay's operator has started."""
+    """Read the configuration from the resource of KubeRay's operator."""
     from ray.autoscaler._private.kuberay.autoscaling_config import (
         _derive_autoscaling_config_from_ray_cr,
     )
@@ -94,30 +98,31 @@ def joined_cluster(
     others: Sequence[Mapping[str, float]],
     autoscaling: Mapping[str, Any] | None = None,
 ) -> Cluster:
-    """The most that a cluster may become.
+    """Return a cluster with all machines that it has or may add.
 
     Args:
         head: Resources of the head.
-        others: Those of each other machine that is there.
-        autoscaling: The configuration of its autoscaler, as ``ray up`` takes it, with what
-            machines of each type have; ``None`` for a cluster that stays as it is.
+        others: Resources of each other machine that has joined.
+        autoscaling: Configuration of the autoscaler in the format of ``ray up``, with the
+            resources of each type of machine; ``None`` for a cluster without one.
     """
     if autoscaling is not None and not num_awaited(autoscaling):
         limit = autoscaling.get("max_workers", 0)
         return Cluster(
             (Machines("head", head),),
             tuple(
-                Machines(name, settings["resources"], min(limit, _most(autoscaling, name)))
-                for name, settings in _types(autoscaling).items()
+                Machines(name, settings["resources"], min(limit, _max_workers(autoscaling, name)))
+                for name, settings in _worker_types(autoscaling).items()
             ),
             limit,
         )
-    kinds = Counter(tuple(each.get(name, 0) for name in SHOWN) for each in others)
+    # Without an autoscaler, or if it only starts Ray on machines that exist: count what is there.
+    kinds = Counter(tuple(each.get(name, 0) for name in RESOURCES) for each in others)
     return Cluster(
         (
             Machines("head", head),
             *(
-                Machines("node", dict(zip(SHOWN, kind, strict=True)), count)
+                Machines("node", dict(zip(RESOURCES, kind, strict=True)), count)
                 for kind, count in kinds.items()
             ),
         )
@@ -125,27 +130,27 @@ def joined_cluster(
 
 
 def num_awaited(autoscaling: Mapping[str, Any]) -> int:
-    """How many machines must have come before it is known what the cluster has.
+    """Return how many machines must join before the resources of the cluster are known.
 
-    Of machines that are reached by ssh the configuration does not say it.
+    For machines that are reached by ssh, the configuration does not contain them.
     """
     return sum(
         settings.get("min_workers", 0)
-        for settings in _types(autoscaling).values()
+        for settings in _worker_types(autoscaling).values()
         if not settings.get("resources")
     )
 
 
-def _types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The types of machines that there can be beside the head."""
+def _worker_types(autoscaling: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the types of machines that may be added to the head."""
     return {
         name: settings
         for name, settings in autoscaling["available_node_types"].items()
-        if _most(autoscaling, name)
+        if _max_workers(autoscaling, name)
     }
 
 
-def _most(autoscaling: Mapping[str, Any], name: str) -> int:
-    """Machines of a type beside the head."""
+def _max_workers(autoscaling: Mapping[str, Any], name: str) -> int:
+    """Return the maximum number of machines of a type, without the head."""
     default = 0 if name == autoscaling["head_node_type"] else autoscaling.get("max_workers", 0)
     return int(autoscaling["available_node_types"][name].get("max_workers", default))

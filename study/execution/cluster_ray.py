@@ -1,4 +1,4 @@
-"""The Ray of a cluster, which the study joins."""
+"""Joins the Ray instance of a cluster that this machine belongs to."""
 
 import study.execution.ray_settings  # noqa: F401 - before Ray
 
@@ -14,26 +14,26 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from study.execution.autoscaler import most_machines
+from study.execution.autoscaler import largest_cluster
 from study.execution.local_ray import check_unused, log_quietly
-from study.execution.placement import Cluster, worker_of
+from study.execution.placement import Cluster, worker_resources
 from study.execution.ray_settings import SETTINGS
-from trainables.config import ResourcesConfig
 from trainables.ray_trainable import POLL_SECONDS
 from trainables.tasks import DATA_VARIABLE
+from trainables.trial_config import ResourcesConfig
 
 ANSWER_TIMEOUT_SECONDS = 10.0
-"""That a head is given to take a connection."""
+"""Seconds that the head may take to accept a connection."""
 
-WAIT_SECONDS = 2.0
-"""For room on a cluster, before it is said that the study waits for it."""
+NOTICE_SECONDS = 2.0
+"""Seconds of waiting for machines after which the user is told."""
 
 
 class JoinedRay:
-    """A cluster's Ray, which goes on without the study. See :class:`study.execution.hosts.Host`.
+    """A cluster's Ray instance; a :class:`study.execution.hosts.Host` that outlives the study.
 
     Args:
-        cluster: The most that it may become.
+        cluster: Its machines, with those that its autoscaler may add.
         say: Shows a line to the user.
     """
 
@@ -42,25 +42,25 @@ class JoinedRay:
         self.say = say
 
     def running(self, num_slots: int) -> AbstractContextManager[Callable[[], None]]:
-        """It runs already."""
+        """Start nothing: the instance is running."""
         return nullcontext(lambda: None)
 
     def call(
         self, resources: ResourcesConfig, function: Callable[..., None], *arguments: object
     ) -> None:
-        """Calls a function where trials run, once there are machines for all workers of one.
+        """Call a function on a machine for trials, once there are machines for a whole trial.
 
         Raises:
-            ValueError: The function raised it, or the cluster is gone.
+            ValueError: The function raised it, or the connection to the cluster was lost.
         """
-        worker = worker_of(resources)
+        worker = worker_resources(resources)
         try:
-            with self._room(resources) as room:
+            with self._reserve(resources) as first_worker:
                 ray.get(
                     ray.remote(
                         num_cpus=worker["CPU"],
                         num_gpus=worker.get("GPU", 0),
-                        scheduling_strategy=room,
+                        scheduling_strategy=first_worker,
                     )(function).remote(*arguments)
                 )
         except RayTaskError as error:
@@ -69,47 +69,48 @@ class JoinedRay:
             raise
         except RayError as error:
             raise ValueError(
-                "the cluster was lost while data were checked on it "
+                "the cluster was lost while the data were checked on it "
                 f"({str(error).splitlines()[0].rstrip('.')}). Is it up?"
             ) from error
 
     @contextmanager
-    def _room(self, resources: ResourcesConfig) -> Iterator[PlacementGroupSchedulingStrategy]:
-        """Room for all workers of a trial, also on machines that come only now; the first's place.
+    def _reserve(self, resources: ResourcesConfig) -> Iterator[PlacementGroupSchedulingStrategy]:
+        """Reserve resources for all workers of a trial; yield the place of the first one.
 
-        Asked for one after another, machines would take as long as all of their starts.
+        A placement group requests all machines together, so that an autoscaler starts them at the
+        same time. Tasks in turn would wait for one start after the other.
         """
-        group = placement_group([worker_of(resources)] * resources.workers)
+        group = placement_group([worker_resources(resources)] * resources.workers)
         try:
-            if not group.wait(WAIT_SECONDS):
-                self.say("Waiting for machines that take a trial …")
+            if not group.wait(NOTICE_SECONDS):
+                self.say("Waiting for machines for the first trial …")
             yield PlacementGroupSchedulingStrategy(group, 0)
         finally:
-            with suppress(RayError):
+            with suppress(RayError):  # the connection is lost, and the reservation with it
                 remove_placement_group(group)
 
 
 @contextmanager
 def joined_ray(address: str, data: Path | None, say: Callable[[str], None]) -> Iterator[JoinedRay]:
-    """The Ray of the cluster that this machine is part of.
+    """Join the Ray instance of the cluster that this machine belongs to.
 
-    What the study leaves there, also when it is interrupted or killed, Ray removes when this
-    process's connection ends: actors, and the room that was reserved for them.
+    Nothing needs to be cleaned up there, even if the study is killed: when this process
+    disconnects, Ray ends its actors and releases their resources.
 
     Args:
-        address: ``auto``, or ``HOST:PORT`` of its head.
-        data: The folder of downloads, as every machine sees it.
+        address: ``auto``, or ``HOST:PORT`` of the head.
+        data: Download folder, as every machine sees it.
         say: Shows a line to the user.
 
     Raises:
-        ValueError: There is no such cluster.
+        ValueError: This machine belongs to no such cluster.
     """
     check_unused()
     variables = {**SETTINGS, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_SECONDS)}
     if data is not None:
         variables[DATA_VARIABLE] = str(data)
     try:
-        if ":" in address:  # Ray would try for minutes
+        if ":" in address:  # ray.init() would retry for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT_SECONDS).close()
         ray.init(
@@ -118,14 +119,15 @@ def joined_ray(address: str, data: Path | None, say: Callable[[str], None]) -> I
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except Exception as error:  # of many types, and of several lines
+    except Exception as error:  # Ray raises many types, with messages of several lines
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"--address {address}: this machine is part of no such cluster ({reason}). From "
-            "elsewhere, give the address of its job server, http://HOST:8265, or --cluster."
+            f"--address {address}: this machine belongs to no such Ray cluster ({reason}). From "
+            "outside a cluster, give the address of its job server, http://HOST:8265, or "
+            "--cluster."
         ) from error
     log_quietly()
     try:
-        yield JoinedRay(most_machines(say), say)
+        yield JoinedRay(largest_cluster(say), say)
     finally:
         ray.shutdown()

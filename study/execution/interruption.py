@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken between two events of a study."""
+"""Graceful shutdown on Ctrl-C and SIGTERM."""
 
 import signal
 import threading
@@ -8,17 +8,18 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal came: Ray and the trials under way are left as they are."""
+    """A signal has arrived. Running trials are abandoned; they resume from their checkpoints."""
 
 
 class GracefulShutdown:
-    """Ends the run at the first Ctrl-C or SIGTERM; the trials can go on later.
+    """A context that ends a study at the first Ctrl-C or SIGTERM, so that it can be resumed.
 
-    The signal is noted and acted upon between two events, so that records and Optuna's storage
-    are whole. A second signal is as if there were nobody to take it.
+    A signal only sets a flag, which :meth:`check` reads between two events: raised in the middle
+    of one, an exception could leave records and Optuna's storage inconsistent. The first signal
+    restores the former handlers, so that a second one ends a process that hangs.
 
     Args:
-        checks: Called between the same events; may raise what else is to end the run.
+        checks: Called by every :meth:`check`; each may raise to end the study for another reason.
     """
 
     def __init__(self, *checks: Callable[[], None]) -> None:
@@ -27,7 +28,7 @@ class GracefulShutdown:
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> "GracefulShutdown":
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():  # Python allows no other
             self.before = {
                 number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
             }
@@ -39,7 +40,7 @@ class GracefulShutdown:
             signal.signal(number, handler)
 
     def listen(self) -> None:
-        """Takes the signals over, also from whoever has taken them in between."""
+        """Install the handlers, again if a library has replaced them (Ray does for SIGTERM)."""
         if not self.requested:
             for number in self.before:
                 signal.signal(number, self._request)
@@ -49,7 +50,11 @@ class GracefulShutdown:
         self.__exit__()
 
     def check(self) -> None:
-        """Runs the checks; raises :class:`Interrupted` if a signal has come."""
+        """Run the checks.
+
+        Raises:
+            Interrupted: A signal has arrived.
+        """
         for check in self.checks:
             check()
         if self.requested:

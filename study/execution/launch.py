@@ -15,17 +15,17 @@ from torch import Tensor
 from study.analysis.comparison import Comparison, compare_tasks
 from study.config.reading import read_studies
 from study.config.study_config import StudyConfig
-from study.execution.environment import environment
 from study.execution.hosts import Host, open_host
 from study.execution.interruption import GracefulShutdown
-from study.execution.placement import common_resources, concurrency_of, in_words
+from study.execution.placement import common_resources, concurrency_of, describe_resources
 from study.execution.preparation import (
     check_data,
     check_same_study,
     choose_folders,
-    only_one,
+    lock_study,
     remove_empty,
 )
+from study.execution.provenance import environment
 from study.reporting.summary import as_json
 from study.session.session import Observer, Session
 from study.session.warm_start import WarmStart, best_params, known_trials
@@ -35,8 +35,8 @@ from study.storage.persistence import Persistence
 from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.files import make_writable, write_atomically
-from trainables.config import ResourcesConfig, TrialConfig
 from trainables.tasks import using_data_folder
+from trainables.trial_config import ResourcesConfig, TrialConfig
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,9 @@ def run_study(
                 known_trials(known[0], study, search_space) if known else (),
             )
             concurrency = concurrency_of(study, resources, host.cluster)
-            room = f"{concurrency} at a time, each on {in_words(resources)}: {host.cluster}"
+            room = (
+                f"{concurrency} at a time, each on {describe_resources(resources)}: {host.cluster}"
+            )
             plans.append(
                 _Plan(study, search_space, study_folder, beginning, resources, concurrency, room)
             )
@@ -227,7 +229,7 @@ def _run_plan(
             stack.enter_context(using_data_folder(data))
             make_writable(study_folder.root)
             make_writable(cache)
-            stack.enter_context(only_one(study_folder))
+            stack.enter_context(lock_study(study_folder))
             persistence = stack.enter_context(persisted(study_folder))
             stack.enter_context(_logging_to(study_folder.log))
             with console.status("Opening data and starting Ray …"):

@@ -1,7 +1,8 @@
-"""What a trial occupies, what machines there can be, and how many trials they take at a time.
+"""Resources of trials and machines, and the number of trials that run at a time.
 
-A trial's workers are given their places together or not at all. So trials wait for one another,
-and for machines that are still to come, and what finds room once runs some time.
+The workers of a trial are placed all together or not at all (a placement group). Trials therefore
+never hold part of what they need while others wait for it, and a trial that fits the cluster at
+all will eventually run.
 """
 
 from collections.abc import Mapping
@@ -11,38 +12,39 @@ from math import floor, inf
 import torch
 
 from study.config.study_config import StudyConfig
-from study.execution.environment import available_cpus
+from study.execution.provenance import available_cpus
 from study.spaces.search_space import SearchSpace
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
-MOST = 1000
-"""Trials at a time: one process follows them all."""
+MAX_CONCURRENCY = 1000
+"""Maximum number of trials at a time, since a single process handles the reports of all."""
 
-SHOWN = ("CPU", "GPU", SLOT)
-"""The resources that a study's trials may occupy, as Ray names them."""
+RESOURCES = ("CPU", "GPU", SLOT)
+"""Names in Ray of the resources that trials may occupy."""
 
 
 @dataclass(frozen=True)
 class Machines:
-    """Machines of one kind."""
+    """Machines with the same resources."""
 
     name: str
-    """What they are called."""
+    """Name of the kind, for messages."""
     resources: Mapping[str, float]
-    """Of each, as Ray names them."""
+    """Resources of each machine, by their names in Ray."""
     count: int = 1
-    """How many there are, or can be."""
+    """Number of machines that exist, or maximum number that may be added."""
 
-    def places(self, worker: Mapping[str, float]) -> int:
-        """How many such workers one of these machines takes."""
+    def capacity(self, worker: Mapping[str, float]) -> int:
+        """Return how many such workers fit one of these machines."""
         return min(
-            _times(name, self.resources.get(name, 0), amount) for name, amount in worker.items()
+            _num_fitting(name, self.resources.get(name, 0), amount)
+            for name, amount in worker.items()
         )
 
     def __str__(self) -> str:
         has = [
             f"{self.resources.get(name, 0):g} {name}"
-            for name in SHOWN
+            for name in RESOURCES
             if name == "CPU" or 0 < self.resources.get(name, 0) < inf
         ]
         return f"{self.count} × {self.name} ({', '.join(has)})"
@@ -52,38 +54,38 @@ class Machines:
 class Cluster:
     """The machines that trials can be placed on."""
 
-    there: tuple[Machines, ...]
-    """They stay as they are."""
-    to_come: tuple[Machines, ...] = ()
-    """They come where trials wait for them; the most of each kind."""
-    most_to_come: int | None = None
-    """Of all kinds together."""
+    present: tuple[Machines, ...]
+    """Machines that exist throughout the study."""
+    addable: tuple[Machines, ...] = ()
+    """Machines that an autoscaler adds while trials wait; ``count`` is the maximum of a kind."""
+    max_added: int | None = None
+    """Maximum number of machines that are added, over all kinds; ``None`` for no limit."""
 
-    def places(self, worker: Mapping[str, float]) -> int:
-        """How many such workers find a place at the same time."""
-        total = sum(machines.count * machines.places(worker) for machines in self.there)
-        left = self.most_to_come
-        for machines in sorted(self.to_come, key=lambda each: -each.places(worker)):
+    def capacity(self, worker: Mapping[str, float]) -> int:
+        """Return how many such workers fit the cluster at the same time, once it has grown."""
+        total = sum(machines.count * machines.capacity(worker) for machines in self.present)
+        left = self.max_added
+        for machines in sorted(self.addable, key=lambda each: -each.capacity(worker)):
             count = machines.count if left is None else min(machines.count, left)
             left = None if left is None else left - count
-            total += count * machines.places(worker)
+            total += count * machines.capacity(worker)
         return total
 
     def __str__(self) -> str:
-        return ", ".join([*map(str, self.there), *(f"up to {each}" for each in self.to_come)])
+        return ", ".join([*map(str, self.present), *(f"up to {each}" for each in self.addable)])
 
 
-def _times(name: str, has: float, amount: float) -> int:
-    """How many times a machine can give an amount of a resource."""
+def _num_fitting(name: str, has: float, amount: float) -> int:
+    """Return how many times an amount of a resource fits what a machine has."""
     if has == inf:
-        return MOST
-    if name == "GPU" and amount < 1:  # a worker's share is of one GPU
+        return MAX_CONCURRENCY
+    if name == "GPU" and amount < 1:  # Ray takes a fraction from a single GPU
         return floor(has) * floor(1 / amount + 1e-9)
     return floor(has / amount + 1e-9)
 
 
 def this_machine() -> Cluster:
-    """The CPUs that this process may use, and the GPUs that it sees."""
+    """Return this machine as a cluster, with the CPUs and GPUs that this process may use."""
     return Cluster(
         (
             Machines(
@@ -95,15 +97,19 @@ def this_machine() -> Cluster:
 
 
 def common_resources(space: SearchSpace) -> ResourcesConfig:
-    """What a trial occupies, which must be the same for all."""
+    """Return the resources of a trial.
+
+    Raises:
+        ValueError: They are not the same for all trials of the space.
+    """
     needs = list(dict.fromkeys(config.resources for config in space.probe_configs()))
     if len(needs) > 1:
         raise ValueError("resources: must be the same for all trials of a study.")
     return needs[0]
 
 
-def worker_of(resources: ResourcesConfig) -> dict[str, float]:
-    """What each worker of a trial occupies, as Ray names it."""
+def worker_resources(resources: ResourcesConfig) -> dict[str, float]:
+    """Return the resources of one worker, by their names in Ray."""
     worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         worker["GPU"] = resources.gpus_per_worker
@@ -111,32 +117,38 @@ def worker_of(resources: ResourcesConfig) -> dict[str, float]:
 
 
 def concurrency_of(study: StudyConfig, resources: ResourcesConfig, cluster: Cluster) -> int:
-    """Trials at a time: as many as there can be room for, or fewer if the study says so.
+    """Return how many trials run at a time: as many as fit, or fewer if the study says so.
 
     Raises:
-        ValueError: There can be no room for a single one.
+        ValueError: Not a single trial fits, even when the cluster has grown.
     """
-    places = cluster.places(worker_of(resources))
-    needs = f"resources: a trial needs {in_words(resources)}"
-    if places < resources.workers:
-        room = f"there is room for {places}" if resources.workers > 1 else "no machine has that"
+    capacity = cluster.capacity(worker_resources(resources))
+    needs = f"resources: a trial needs {describe_resources(resources)}"
+    if capacity < resources.workers:
+        room = (
+            f"there is room for only {capacity}"
+            if resources.workers > 1
+            else "no machine has that"
+        )
         raise ValueError(
             f"{needs}, and {room}: {cluster}. Lower workers, cpus_per_worker or "
-            "gpus_per_worker, or take more or larger machines."
+            "gpus_per_worker, or use more or larger machines."
         )
-    trials = min(places // resources.workers, MOST)
-    if resources.workers > 1:
-        trials = min(trials, cluster.places({SLOT: 1}))
+    trials = min(capacity // resources.workers, MAX_CONCURRENCY)
+    if resources.workers > 1:  # each also occupies a slot for the process that starts its workers
+        trials = min(trials, cluster.capacity({SLOT: 1}))
     if not trials:
         raise ValueError(
-            f"{needs} and 1 {SLOT} for the process that waits for them, which no machine offers: "
-            f"{cluster}. Start Ray on the head with --resources='{{\"{SLOT}\": 8}}': at most so "
-            "many trials of several workers run at a time."
+            f"{needs} and 1 {SLOT} for the process that waits for them, which no machine has: "
+            f"{cluster}. Start Ray on the head with --resources='{{\"{SLOT}\": 8}}', the maximum "
+            "number of multi-worker trials at a time."
         )
     return trials if study.concurrency == "auto" else min(study.concurrency, trials)
 
 
-def in_words(resources: ResourcesConfig) -> str:
-    """What a trial occupies."""
-    each = " and ".join(f"{amount:g} {name}" for name, amount in worker_of(resources).items())
+def describe_resources(resources: ResourcesConfig) -> str:
+    """Describe the resources of a trial, for messages."""
+    each = " and ".join(
+        f"{amount:g} {name}" for name, amount in worker_resources(resources).items()
+    )
     return each if resources.workers == 1 else f"{resources.workers} workers of {each} each"

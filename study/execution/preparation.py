@@ -10,9 +10,9 @@ from study.config.study_config import StudyConfig, with_present_names
 from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
 from trainables.checkpointing.files import make_writable
-from trainables.config import TrialConfig
 from trainables.configuration.yaml_file import parse_yaml
 from trainables.training.checks import check_trials, fetch_weights
+from trainables.trial_config import TrialConfig
 
 
 def choose_folders(
@@ -118,7 +118,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
             folder.rmdir()
 
 
-def only_one(study_folder: StudyFolder) -> Any:
+def lock_study(study_folder: StudyFolder) -> Any:
     """Lock a study folder until this process ends, even if it is killed.
 
     Raises:

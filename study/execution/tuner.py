@@ -1,8 +1,12 @@
-"""A session under Ray Tune: its trials become Tune's, its decisions Tune's scheduling.
+"""Runs a session on Ray Tune.
 
-Tune places trials and carries reports; what to run, what to stop and what is written down are the
-session's. Tune's own experiment state is not used: a resumed study starts a new Tune run from the
-records, and each trial goes on from its own folder.
+Tune places trials and delivers their reports. The session decides what to run, what to stop and
+what to record.
+
+Tune's own snapshots of an experiment are not used. They would be a second state that can
+contradict the records, they contain all trials each time, and they exist only where Tune's
+storage does. A resumed study starts a new Tune run from the records, and each trial resumes from
+its own folder.
 """
 
 import study.execution.ray_settings  # noqa: F401 - before Ray
@@ -27,10 +31,9 @@ from ray.tune.search import Searcher
 from ray.util import placement_group_table
 
 from study.execution.interruption import GracefulShutdown, Interrupted
-from study.execution.placement import worker_of
+from study.execution.placement import worker_resources
 from study.session.session import Session
 from study.trials.running_trial import RunningTrial
-from trainables.config import SLOT, ResourcesConfig
 from trainables.ray_trainable import (
     TrialSpec,
     TrialTrainable,
@@ -38,22 +41,26 @@ from trainables.ray_trainable import (
     free_workers,
     report_of,
 )
+from trainables.trial_config import SLOT, ResourcesConfig
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 5.0
-"""Between looks at which trials have a place."""
+POLL_INTERVAL_SECONDS = 5.0
+"""Seconds between queries for trials that wait for resources."""
 
 
-class _LeftOut:
-    """Of Tune's snapshots, which nobody reads: the state is in the session's own files."""
+class _NotInSnapshots:
+    """A part of a Tune run that its snapshots omit: the state is in the study's own files."""
 
     def __getstate__(self) -> dict[str, object]:
         return {}
 
 
 class PendingMonitor:
-    """Tells how many trials wait for machines, as soon as two looks have found the same.
+    """Reports how many trials wait for machines.
+
+    A number counts once two queries in a row return it: between trials, a placement group is
+    pending for a moment without waiting for anything.
 
     Args:
         tell: Called with each new number.
@@ -62,13 +69,13 @@ class PendingMonitor:
     def __init__(self, tell: Callable[[int], None]) -> None:
         self.tell = tell
         self.told = self.seen = 0
-        self.next_look = time.monotonic() + LOOK_SECONDS
+        self.next_poll = time.monotonic() + POLL_INTERVAL_SECONDS
 
     def poll(self) -> None:
-        """Looks, if it is time to."""
-        if time.monotonic() < self.next_look:
+        """Query Ray if the interval has passed since the last query."""
+        if time.monotonic() < self.next_poll:
             return
-        own = ray.get_runtime_context().get_job_id()  # a cluster has those of others too
+        own = ray.get_runtime_context().get_job_id()  # a cluster also lists groups of others
         count = sum(
             group["state"] in ("PENDING", "RESCHEDULING")
             for key, group in placement_group_table().items()
@@ -78,13 +85,14 @@ class PendingMonitor:
             self.told = count
             self.tell(count)
         self.seen = count
-        self.next_look = time.monotonic() + LOOK_SECONDS
+        self.next_poll = time.monotonic() + POLL_INTERVAL_SECONDS
 
 
-class SessionSearcher(_LeftOut, Searcher):
-    """Hands the session's trials to Tune, those that lost their worker again.
+class SessionSearcher(_NotInSnapshots, Searcher):
+    """Passes the session's trials to Tune, again if they have lost a worker.
 
-    Tune's own retries are not used: they miss workers that are lost between trials.
+    Tune's own retries (``max_failures``) are not used: they miss workers that are lost between
+    trials.
     """
 
     def __init__(self, session: Session, cache: Path, scratch: Path, concurrency: int) -> None:
@@ -93,27 +101,27 @@ class SessionSearcher(_LeftOut, Searcher):
         self.cache = cache
         self.scratch = scratch
         self.concurrency = concurrency
-        self.again: list[RunningTrial] = []
+        self.lost: list[RunningTrial] = []
 
     def suggest(  # type: ignore[override]
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
-        """The next trial, ``None`` for not now, or that it is over."""
+        """Return the next trial, ``None`` if there is none now, or ``FINISHED``."""
         if self.session.is_over:
             return str(Searcher.FINISHED)
-        self.again = [trial for trial in self.again if trial.id in self.session.live]
-        trial = self.again.pop(0) if self.again else self._next()
+        self.lost = [trial for trial in self.lost if trial.id in self.session.live]
+        trial = self.lost.pop(0) if self.lost else self._next()
         if trial is None:
             return None
-        return dict(self._assignment(trial))
+        return dict(self._spec(trial))
 
-    def _assignment(self, trial: RunningTrial) -> TrialSpec:
+    def _spec(self, trial: RunningTrial) -> TrialSpec:
         study_folder = self.session.study_folder
         return TrialSpec(
             id=trial.id,
             attempt=trial.restarts,
             trial=trial.config.model_dump(mode="json"),
-            folder=str(study_folder.workplace(trial.id).absolute()),
+            folder=str(study_folder.working_folder(trial.id).absolute()),
             cache=str(self.cache.absolute()),
             scratch=str(self.scratch.absolute()),
             store=str(study_folder.store / "trials" / trial.id) if study_folder.store else None,
@@ -126,7 +134,7 @@ class SessionSearcher(_LeftOut, Searcher):
         return self.session.next_trial()
 
     def lose(self, trial_id: str, cause: str) -> None:
-        """Takes back a trial whose worker was lost, unless that has happened too often."""
+        """Queue a trial that has lost a worker, or fail it if that has happened too often."""
         trial = self.session.live.get(trial_id)
         if trial is None:
             return
@@ -136,22 +144,22 @@ class SessionSearcher(_LeftOut, Searcher):
             self.session.on_failure(trial_id, f"a worker was lost {times}; see the log")
         else:
             self.session.on_restart(trial_id)
-            self.again.append(trial)
+            self.lost.append(trial)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the session knew before Tune did."""
+        """Do nothing: the scheduler has told the session already."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the records are the state."""
+        """Do nothing: the records are the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the records are the state."""
+        """Do nothing: the records are the state."""
 
 
-class SessionScheduler(_LeftOut, FIFOScheduler):
-    """Brings results to the session and its decisions to Tune."""
+class SessionScheduler(_NotInSnapshots, FIFOScheduler):
+    """Passes results to the session, and its decisions to Tune."""
 
     def __init__(self, session: Session, searcher: SessionSearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -159,7 +167,10 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         self.searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The trial that waits and was drawn first; Tune would look among all that have ended."""
+        """Return the pending trial that was drawn first.
+
+        Tune's own choice searches all trials, which takes longer with every one that has ended.
+        """
         waiting = [
             trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
         ]
@@ -168,17 +179,17 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Stops the trial if the session says so."""
+        """Pass a result to the session; return whether the trial stops."""
         return str(TrialScheduler.STOP if self._take(trial, result) else TrialScheduler.CONTINUE)
 
     def on_trial_complete(
         self, tune_controller: Any, trial: Trial, result: dict[str, Any]
     ) -> None:
-        """Takes the last result of a trial that ended by itself."""
+        """Pass the last result of a trial that ended by itself to the session."""
         self._take(trial, result)
 
     def _take(self, trial: Trial, result: dict[str, Any]) -> bool:
-        """Passes a result on; says whether the trial has ended."""
+        """Pass a result to the session; return whether the trial has ended."""
         trial_id = trial.config["id"]
         if result["training_iteration"] == 1 and trial_id in self.session.live:
             log.info("%s runs in process %d", trial_id, result["pid"])
@@ -192,24 +203,28 @@ class SessionScheduler(_LeftOut, FIFOScheduler):
         return True
 
 
-class SessionStopper(_LeftOut, tune.Stopper):
-    """Ends the run where it is interrupted."""
+class SessionStopper(_NotInSnapshots, tune.Stopper):
+    """Ends a Tune run that is interrupted."""
 
     def __init__(self, interruption: GracefulShutdown) -> None:
         self.interruption = interruption
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Stops no single trial."""
+        """Return ``False``: the scheduler stops single trials."""
         return False
 
     def stop_all(self) -> bool:
-        """Asked by Tune between events; waits for no worker, whose files are whole anyway."""
+        """Raise if the study is interrupted; Tune calls this between events.
+
+        Returning ``True`` instead would make Tune wait for the workers. That is not needed: their
+        checkpoints are written atomically.
+        """
         self.interruption.check()
         return False
 
 
-class SessionCallback(_LeftOut, tune.Callback):
-    """Tells the searcher of processes that are gone."""
+class SessionCallback(_NotInSnapshots, tune.Callback):
+    """Tells the searcher and the session about trials whose process has failed."""
 
     def __init__(self, session: Session, searcher: SessionSearcher, several: bool) -> None:
         self.session = session
@@ -219,8 +234,11 @@ class SessionCallback(_LeftOut, tune.Callback):
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        """The trial's process is gone, or something between it and here is wrong."""
-        # Not by trial.get_pickled_error(), which looks in the storage, where it is not yet.
+        """Restart the trial if its process was lost; fail it after any other error.
+
+        Errors of the training itself do not come here: the trainable reports them as results.
+        """
+        # trial.get_pickled_error() reads from the storage, to which Tune copies the file later.
         path = Path(trial.pickled_error_file)
         error = pickle.loads(path.read_bytes()) if path.exists() else None
         if isinstance(error, RayActorError):
@@ -241,23 +259,27 @@ def run(
     scratch: Path,
     interruption: GracefulShutdown,
 ) -> None:
-    """Runs a session to its end or to an interruption.
+    """Run a session until it is over or interrupted.
 
     Args:
         session: The study.
-        resources: What each of its trials occupies.
-        concurrency: Trials at a time.
-        cache: The folder that trials share.
-        scratch: Where Ray may write what nobody reads; removed afterwards.
+        resources: Resources of each trial.
+        concurrency: Maximum number of trials at a time.
+        cache: Folder that trials share.
+        scratch: Folder for files that only Tune needs; removed at the end.
         interruption: Ends the run early.
     """
     send_no_keys()
     several = resources.workers > 1
-    slots = [worker_of(resources)]
-    if several:  # the process that waits for the workers takes no CPU from them
+    slots = [worker_resources(resources)]
+    if several:
+        # This placement group is for the process that waits for the workers, which are in a group
+        # of their own. It occupies a slot in place of a CPU: it must not take a CPU from workers,
+        # and where slots are on the head alone, losing another machine does not end it.
         slots = [{"CPU": 0, SLOT: 1}]
     trainable = WorkersTrainable if several else TrialTrainable
-    # Ask for as many trials as there is room for, not for one at a time.
+    # Tune requests placement groups one at a time by default. The autoscaler would then add one
+    # machine after the other, where it can start all of them at the same time.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrency)
     shutil.rmtree(scratch, ignore_errors=True)
     searcher = SessionSearcher(session, cache, scratch, concurrency)
@@ -278,7 +300,7 @@ def run(
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
-    interruption.listen()  # Ray has taken SIGTERM
+    interruption.listen()  # ray.init() has replaced the handler of SIGTERM
     try:
         tuner.fit()
     except Interrupted:
@@ -288,9 +310,9 @@ def run(
 
 
 def send_no_keys() -> None:
-    """Keeps Tune from sending this process's keys along with trials.
+    """Stop Tune from sending AWS keys in this process's environment to trials.
 
-    Ray writes what is sent into its logs; each machine has keys of its own.
+    Ray writes the environment of an actor to its logs. Each machine has credentials of its own.
     """
     sent = class_cache.ENV_VARS_TO_PROPAGATE
     sent.difference_update([name for name in sent if name.startswith("AWS_")])

@@ -1,7 +1,9 @@
-"""The log of a job on a Ray cluster, followed through connections that are lost.
+"""Follows the log of a job on a Ray cluster, and reconnects when the connection is lost.
 
-Ray's own follower takes a connection that has gone silent for one that is quiet, and begins anew
-when it is called again. Ray's server does not answer a WebSocket's pings.
+Ray's own ``JobSubmissionClient.tail_job_logs`` is not used: it cannot tell a lost connection from
+a job that prints nothing, so that it may wait forever, and every call starts with the first line.
+WebSocket pings do not help, because Ray's server does not answer them. The code below asks for
+the status of a quiet job by HTTP, and skips lines that it has already copied.
 """
 
 import asyncio
@@ -13,55 +15,57 @@ from typing import Any, TextIO
 import aiohttp
 
 QUIET_SECONDS = 15.0
-"""Without a line, before the server is asked whether the job goes on."""
+"""Seconds without a line after which the server is asked whether the job has ended."""
 
 STALE_SECONDS = 600.0
-"""Without a line, before the connection is made anew: what lies between may have dropped it."""
+"""Seconds without a line after which to reconnect. A router on the way may have dropped the
+connection, which neither side notices."""
 
 ANSWER_TIMEOUT_SECONDS = 30.0
-"""That the job server is given to answer."""
+"""Seconds that the job server may take to answer a request."""
 
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds between attempts to connect again; the last one from then on."""
+"""Seconds before each attempt to reconnect; the last value repeats."""
 
 HINT_SECONDS = 300.0
-"""Without an answer, before it is said that the head may be lost."""
+"""Seconds without an answer after which the user is told that the head may be lost."""
 
 GIVE_UP_SECONDS = 3600.0
-"""Without an answer, before it is no longer waited for. Sleep of this machine does not count."""
+"""Seconds without an answer after which to give up. Time in which this machine sleeps does not
+count."""
 
 HINT = (
-    "If the cluster's head was lost, start it again (`ray up`); then, or if the study goes "
-    "on, give the same command with --resume."
+    "If the head of the cluster is lost, restart it (`ray up`). Then, or if the study is still "
+    "running, run the same command with --resume."
 )
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
-"""Ray's words for jobs that are over."""
+"""Names in Ray of the final states of a job."""
 
 
 class JobRefusedError(ValueError):
-    """The job server answered, and not with what was asked for."""
+    """The job server rejected a request, or no longer answers."""
 
 
 @dataclass(frozen=True)
 class JobServer:
-    """A cluster's interface for jobs."""
+    """The HTTP API for jobs of a cluster."""
 
     address: str
-    """``http://HOST:8265``"""
+    """Base URL, such as ``http://HOST:8265``."""
     headers: Mapping[str, str]
-    """What shows that one may."""
+    """HTTP headers that authorise the request."""
 
     async def job(self, session: aiohttp.ClientSession, job: str) -> dict[str, Any]:
-        """What the server knows of a job.
+        """Request the details of a job.
 
         Raises:
-            JobRefusedError: It knows none of that name, or the token is not the cluster's.
-            aiohttp.ClientError: It does not answer, or not as itself.
+            JobRefusedError: The job is unknown, or the token is not that of the cluster.
+            aiohttp.ClientError: The server does not answer, or answers with an error of its own.
         """
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_SECONDS)
         async with session.get(f"{self.address}/api/jobs/{job}", timeout=timeout) as answer:
-            if answer.status >= 500:  # what lies between us, or the server, is not itself
+            if answer.status >= 500:  # temporary: the server or a proxy restarts
                 answer.raise_for_status()
             if answer.status != 200:
                 raise JobRefusedError(refusal(answer.status, self.address, f"job {job}"))
@@ -70,18 +74,24 @@ class JobServer:
 
 
 def refusal(status: int, address: str, what: str) -> str:
-    """A line for an answer that is none."""
+    """Explain the status of a response that is an error.
+
+    Args:
+        status: HTTP status code.
+        address: Base URL of the server.
+        what: What was requested.
+    """
     if status in (401, 403):
         return (
-            f"{address}: the cluster asks for a token, and the one here is missing "
-            "or not its own. It belongs into ~/.ray/auth_token."
+            f"{address}: the cluster requires a token, and the one here is missing "
+            "or wrong. Put the token of the cluster into ~/.ray/auth_token."
         )
     if status == 404:
         return (
-            f"{address}: the cluster does not know {what}; it may have been started anew. "
-            "Then the same command with --resume goes on with the study."
+            f"{address}: the cluster does not know {what}; it may have been restarted. "
+            "In that case resume the study with the same command and --resume."
         )
-    return f"{address}: the cluster answered {status} to the question for {what}."
+    return f"{address}: the cluster answered a request for {what} with status {status}."
 
 
 async def follow(
@@ -91,33 +101,32 @@ async def follow(
     connect: Callable[[], None],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Copies a job's log to a stream until the job ends, each line once.
+    """Copy the log of a job to a stream until the job ends, each line once.
 
     Args:
-        server: Where the job is.
-        job: Its submission id.
-        output: Where the log goes.
-        connect: Called before each further attempt, to open the way to the server again.
+        server: The job server.
+        job: Submission ID of the job.
+        output: Receives the log.
+        connect: Called before each attempt to reconnect, to reopen a tunnel.
         say: Shows a line to the user.
 
     Returns:
-        What the server knows of the job that has ended: ``status``, ``driver_exit_code``, …
+        Details of the job that has ended: ``status``, ``driver_exit_code``, …
 
     Raises:
-        JobRefusedError: The server does not know the job, or does not let us in, or has not
-            answered for an hour.
+        JobRefusedError: The server does not know the job, rejects the token, or has not answered
+            for an hour.
     """
-    copy, way = _Copy(output), _Way(server.address, say)
-    timeout = aiohttp.ClientTimeout(
-        total=ANSWER_TIMEOUT_SECONDS
-    )  # of the handshake; not of what follows
+    copy, connection = _Copy(output), _Connection(server.address, say)
+    # For a WebSocket this limits the handshake only.
+    timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_SECONDS)
     details: dict[str, Any] = {}
     async with aiohttp.ClientSession(headers=dict(server.headers), timeout=timeout) as session:
 
         async def has_ended() -> bool:
             nonlocal details
             details = await server.job(session, job)
-            way.is_open()
+            connection.succeeded()
             return details["status"] in ENDED
 
         while True:
@@ -126,7 +135,7 @@ async def follow(
                 async with session.ws_connect(
                     f"{server.address}/api/jobs/{job}/logs/tail", max_msg_size=0
                 ) as log:
-                    is_whole = await _copy_log(log, copy, way, has_ended)
+                    is_whole = await _copy_log(log, copy, connection, has_ended)
                 if await has_ended() and is_whole:
                     return details
             except aiohttp.WSServerHandshakeError as error:
@@ -134,9 +143,9 @@ async def follow(
                     raise JobRefusedError(
                         refusal(error.status, server.address, f"job {job}")
                     ) from error
-                pause = way.is_lost()
+                pause = connection.failed()
             except (TimeoutError, aiohttp.ClientError, OSError):
-                pause = way.is_lost()
+                pause = connection.failed()
             await asyncio.sleep(pause)
             connect()
 
@@ -144,10 +153,14 @@ async def follow(
 async def _copy_log(
     log: aiohttp.ClientWebSocketResponse,
     copy: "_Copy",
-    way: "_Way",
+    connection: "_Connection",
     has_ended: Callable[[], Awaitable[bool]],
 ) -> bool:
-    """Copies what a connection shows; says whether the server ended it, having shown all."""
+    """Copy the log from one connection.
+
+    Returns:
+        Whether the server closed the connection, which it does after the last line.
+    """
     copy.begin()
     heard = time.monotonic()
     while True:
@@ -158,28 +171,28 @@ async def _copy_log(
                 return False
             continue
         if message.type is not aiohttp.WSMsgType.TEXT:
-            return message.type is aiohttp.WSMsgType.CLOSE  # CLOSED: the connection is broken
+            return message.type is aiohttp.WSMsgType.CLOSE  # CLOSED means a broken connection
         if copy.write(message.data):
-            way.is_open()
+            connection.succeeded()
         heard = time.monotonic()
 
 
 class _Copy:
-    """A log that is copied once, though each connection begins with its first line."""
+    """Copies a log once, although each connection sends it from the first line."""
 
     def __init__(self, output: TextIO) -> None:
         self.output = output
         self.copied = 0
-        """Characters, by all connections."""
+        """Number of characters copied so far, over all connections."""
         self.seen = 0
-        """Of this one."""
+        """Number of characters received by the current connection."""
 
     def begin(self) -> None:
-        """The log comes again from the start."""
+        """Start a new connection."""
         self.seen = 0
 
     def write(self, text: str) -> bool:
-        """Copies what is new of some further text; says whether anything is."""
+        """Copy the new part of received text; return whether there is any."""
         new = text[max(self.copied - self.seen, 0) :]
         self.seen += len(text)
         self.copied += len(new)
@@ -188,8 +201,8 @@ class _Copy:
         return bool(new)
 
 
-class _Way:
-    """The way to a server, which is open as long as the server answers."""
+class _Connection:
+    """The state of the connection to a server, which the user is told about."""
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self.address = address
@@ -198,26 +211,29 @@ class _Way:
         self.attempts = 0
         self.hinted = False
 
-    def is_open(self) -> None:
-        """The server has answered."""
+    def succeeded(self) -> None:
+        """Register that the server has answered."""
         if self.lost_at is not None:
-            self.say("Connected again.")
+            self.say("Reconnected.")
             self.lost_at, self.attempts, self.hinted = None, 0, False
 
-    def is_lost(self) -> float:
-        """It has not; returns the seconds until the next attempt.
+    def failed(self) -> float:
+        """Register that the server has not answered.
+
+        Returns:
+            Seconds until the next attempt.
 
         Raises:
-            JobRefusedError: There should be none.
+            JobRefusedError: The server has not answered for too long.
         """
         if self.lost_at is None:
             self.lost_at = time.monotonic()
-            self.say("The connection was lost; the study goes on. Connecting again …")
+            self.say("The connection was lost; the study keeps running. Reconnecting …")
         lasts = time.monotonic() - self.lost_at
         if lasts > GIVE_UP_SECONDS:
             raise JobRefusedError(f"{self.address}: no answer for an hour. {HINT}")
         if lasts > HINT_SECONDS and not self.hinted:
-            self.say(f"No answer for five minutes. {HINT} Trying on …")
+            self.say(f"No answer for five minutes. {HINT} Still trying …")
             self.hinted = True
         self.attempts += 1
         return PAUSES[min(self.attempts, len(PAUSES)) - 1]

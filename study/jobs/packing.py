@@ -1,4 +1,4 @@
-"""What a job is given: its command and its working directory."""
+"""Packs the command and the working directory of a job."""
 
 import shlex
 import shutil
@@ -6,48 +6,70 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.config.reading import shipped_spaces
+from study.config.study_config import StudyConfig
+from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
+from trainables.configuration.paths import is_relative
 
 SOURCE = Path(__file__).parents[2]
 PACKAGES = ("study", "trainables", "search_spaces")
-"""What a job runs, all that is sent beside the files that its command names."""
+"""Packages that are sent with every job."""
 
 GIVEN = "given"
-"""The folder of those files in the job's working directory."""
+"""Folder in the working directory for files that the command names."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A study that is to run on a cluster."""
+    """A study to run on a cluster."""
 
     space: str
-    """A shipped space's name, or a file."""
+    """Name of a shipped space, or path of a file on this machine."""
     name: str
-    """The study's."""
+    """Name of the study."""
     storage: str
-    """Where its folder is, as the cluster's machines see it."""
+    """Location of studies, as the cluster's machines see it."""
     resume: bool
+    """Whether to resume the study, or to follow it if it is running."""
     arguments: tuple[str, ...]
-    """Of ``study.run``, as far as they are not said here."""
+    """Further arguments of ``study.run``."""
     earlier: tuple[tuple[str, str], ...] = ()
-    """Options that name an earlier study, and where that one is."""
+    """Options that name an earlier study, each with its folder or URI."""
+
+
+def check_paths(study: StudyConfig, space: SearchSpace) -> None:
+    """Raise a ``ValueError`` if a space has relative paths.
+
+    On the cluster they would be relative to the job's working directory, which contains no data.
+    """
+    if study.directory is None or is_relative(study.directory):
+        relative = study.relative_paths(space)
+        if relative:
+            raise ValueError(
+                "\n".join(
+                    f"{place}: must be absolute on a cluster, as its machines see it, got "
+                    f"{text}. Or give the folder that it is relative to: "
+                    "--set directory=/FOLDER."
+                    for place, text in relative.items()
+                )
+            )
 
 
 def pack(submission: Submission, folder: Path) -> str:
-    """Puts what a study needs into an empty folder, which becomes the job's working directory.
+    """Fill an empty folder that becomes the working directory of a job.
 
-    Only source that git would track is sent, so no token or key, and no data: those are where the
-    cluster's machines see them.
+    It contains source code and small text files, and neither data nor credentials: Ray stores the
+    working directory on the cluster, where others may read it.
 
     Returns:
-        The command to run there.
+        The command to run in it.
     """
     for package in PACKAGES:
         shutil.copytree(
             SOURCE / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     if (SOURCE / ".gitignore").exists():
-        shutil.copy(SOURCE / ".gitignore", folder)  # Ray heeds it
+        shutil.copy(SOURCE / ".gitignore", folder)  # Ray skips what it excludes
     space = submission.space
     if space not in shipped_spaces():
         (folder / GIVEN).mkdir(exist_ok=True)
@@ -63,13 +85,13 @@ def pack(submission: Submission, folder: Path) -> str:
         *submission.arguments,
     ]
     for option, earlier in submission.earlier:
-        at = Path(earlier)
-        command += [option, _pack_study(at, folder) if at.is_dir() else earlier]
+        path = Path(earlier)
+        command += [option, _pack_study(path, folder) if path.is_dir() else earlier]
     return shlex.join([*command, *(["--resume"] if submission.resume else [])])
 
 
 def _pack_study(earlier: Path, folder: Path) -> str:
-    """Takes along of an earlier study what another one reads; returns where it is then."""
+    """Copy the files of an earlier study that a warm start reads; return their relative folder."""
     inside = Path(GIVEN) / earlier.resolve().name
     (folder / inside).mkdir(parents=True, exist_ok=True)
     for path in (StudyFolder(earlier).space, StudyFolder(earlier).records):

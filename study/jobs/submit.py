@@ -1,4 +1,4 @@
-"""A study as a job of a Ray cluster: how it is started, followed and what its end means."""
+"""Submits a study as a job of a Ray cluster, follows it, and returns its exit code."""
 
 import study.execution.ray_settings  # noqa: F401 - before Ray
 
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.execution.environment import REVISION_VARIABLE, revision
+from study.execution.provenance import REVISION_VARIABLE, revision
 from study.jobs.log_stream import JobServer, follow, refusal
 from study.jobs.packing import Submission, pack
 from study.jobs.tunnel import tunnel, use_token
 
 STOP_SECONDS = 60
-"""That `ray job stop` gives a study to end; Ray's own three are not enough."""
+"""Seconds that `ray job stop` gives a study to end; Ray's default of 3 is too short to save it."""
 
 
 def run_on_cluster(
@@ -28,19 +28,19 @@ def run_on_cluster(
     say: Callable[[str], None],
     connect: Callable[[], None] = lambda: None,
 ) -> int:
-    """Submits a study, or finds the job that it is, and follows its log to the end.
+    """Submit a study, or find its running job, and follow the log to its end.
 
     Args:
         submission: The study.
-        address: Of the cluster's job server.
-        say: Shows a line to the user; the log itself goes to the standard output.
-        connect: Opens the way to the server again.
+        address: Address of the cluster's job server.
+        say: Shows a line to the user. The log itself goes to standard output.
+        connect: Called before each attempt to reconnect, to reopen a tunnel.
 
     Returns:
-        The exit code of the study; 130 if it was stopped, or if following it was.
+        The exit code of the study; 130 if the job was stopped, or on Ctrl-C here.
 
     Raises:
-        ValueError: The cluster cannot be reached or does not take the study.
+        ValueError: The cluster cannot be reached, or rejects the study.
     """
     use_token()
     client = _client(address)
@@ -54,21 +54,22 @@ def run_on_cluster(
     running = [job.submission_id for job in own if not job.status.is_terminal()]
     if running and not submission.resume:
         raise ValueError(
-            f"{submission.name}: runs already on this cluster, as job {running[0]}. "
+            f"{submission.name}: already running on this cluster as job {running[0]}. "
             "Follow it with --resume, or choose another --name."
         )
     if running:
         job = running[0]
-        say(f"Following job {job}, which runs already. Ctrl-C leaves it running.")
+        say(f"Following job {job}, which is already running. Ctrl-C leaves it running.")
     else:
         job = _submit(client, submission, {job.submission_id for job in jobs})
         say(f"Submitted as job {job}. Ctrl-C leaves it running.")
-    server = JobServer(client.get_address(), client._headers)  # the token is in them
+    server = JobServer(client.get_address(), client._headers)  # contain the token
     try:
         details = asyncio.run(follow(server, job, sys.stdout, connect, say))
     except KeyboardInterrupt:
         say(
-            f"The study goes on. To follow it again, give the command with --resume; to stop it:\n"
+            f"The study keeps running. To follow it, run the same command with --resume; to stop "
+            f"it:\n"
             f"  ray job stop --address {address} {job}"
         )
         return 130
@@ -76,25 +77,27 @@ def run_on_cluster(
 
 
 def _client(address: str) -> Any:
+    """Connect to a job server; raise a ``ValueError`` if that fails."""
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").handlers.clear()  # what it uploads, and which files it leaves out
+    logging.getLogger("ray").handlers.clear()  # messages about uploaded files
     logging.getLogger("ray").propagate = False
-    os.environ["RAY_API_SERVER_ADDRESS"] = address  # goes before what is given
+    os.environ["RAY_API_SERVER_ADDRESS"] = address  # the client prefers it to its argument
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise ValueError(refusal(401, address, "its version")) from error
     except (ConnectionError, requests.exceptions.RequestException, RuntimeError) as error:
         raise ValueError(
-            f"{address}: no job server answers there. Is the cluster up, and a "
-            "tunnel open (ray dashboard FILE)? --cluster FILE opens one."
+            f"{address}: no job server answers. Check that the cluster is up and "
+            "that a tunnel is open (ray dashboard FILE), or let --cluster FILE open one."
         ) from error
 
 
 def _submit(client: Any, submission: Submission, taken: set[str]) -> str:
+    """Submit a study as a job with an ID that is not taken; return the ID."""
     stem = re.sub(r"[^\w.-]", "-", submission.name)
     job = next(
         f"{stem}-{number}"
@@ -119,11 +122,12 @@ def _submit(client: Any, submission: Submission, taken: set[str]) -> str:
 
 
 def _exit_code(details: dict[str, Any], say: Callable[[str], None]) -> int:
+    """Return the exit code of a job that has ended, and explain it unless its log does."""
     if details["status"] == "STOPPED":
-        say("The job was stopped. To go on, give the command with --resume.")
+        say("The job was stopped. To resume the study, run the same command with --resume.")
         return 130
     code = details.get("driver_exit_code")
-    if code is None:  # it did not come so far
+    if code is None:  # the command did not start
         say(f"The job failed: {details.get('message')}")
         return 1
     return int(code)
@@ -132,9 +136,22 @@ def _exit_code(details: dict[str, Any], say: Callable[[str], None]) -> int:
 def submit(
     submission: Submission, address: str | None, cluster: Path | None, say: Callable[[str], None]
 ) -> int:
-    """Runs a study on a cluster by its job server's address or by the file of ``ray up``."""
+    """Run a study as a job of a cluster.
+
+    Args:
+        submission: The study.
+        address: Address of the job server; required without ``cluster``.
+        cluster: The configuration that ``ray up`` was given, to open a tunnel.
+        say: Shows a line to the user.
+
+    Returns:
+        The exit code of the study; 130 if the job was stopped, or on Ctrl-C here.
+
+    Raises:
+        ValueError: The cluster cannot be reached, or rejects the study.
+    """
     if cluster is None:
         assert address is not None
         return run_on_cluster(submission, address.rstrip("/"), say)
-    with tunnel(cluster) as way:
-        return run_on_cluster(submission, way.address, say, way.open)
+    with tunnel(cluster) as opened:
+        return run_on_cluster(submission, opened.address, say, opened.open)

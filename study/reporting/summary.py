@@ -12,6 +12,7 @@ from study.analysis.comparison import Comparison, Row, Spread
 from study.analysis.criterion_agreement import Agreement
 from study.analysis.pareto import Front, FrontTrial
 from study.config.study_config import Cost
+from trainables.methods import NO_ADAPTATION
 from trainables.tasks.base import TARGET_TEST
 from trainables.training.report import SOURCE_ACCURACY
 
@@ -66,7 +67,7 @@ def _figures(comparison: Comparison) -> Table:
     best = comparison.best(first)
     for row in comparison.rows:
         _add_figures(table, row, columns, bold=row is best)
-        if row.name == "no_adaptation" and comparison.baseline is not None:
+        if row.name == NO_ADAPTATION and comparison.baseline is not None:
             _add_figures(table, comparison.baseline, columns, bold=False)
     if comparison.rows:
         table.caption = f"trials: done + pruned + failed. Best {heading} in bold."

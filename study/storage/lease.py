@@ -2,11 +2,13 @@
 
 A file lock ends with its process; an object does not, so a crashed driver would lock its study for
 ever. Therefore the driver writes heartbeats, and a second driver watches them for a while: if they
-change, the study is running; if not, its driver is gone and the second one takes over. Clocks of
-two machines are never compared, because they differ by more than a heartbeat.
+change, the study is running; if not, its driver is gone and the second one takes over. Each driver
+measures this time by its own clock: an expiry time in the object would be wrong whenever the
+clocks of two machines differ.
 
-Own code, because stores share no primitive for it: conditional writes, which libraries for locks
-build on, are missing from some S3-compatible stores.
+Own code, because libraries for locks need a service of their own (etcd, ZooKeeper, a database) or
+conditional writes, which pyarrow's interface to stores does not have and some S3-compatible stores
+do not either.
 """
 
 import json
@@ -22,12 +24,13 @@ NAME = ".lease"
 HEARTBEAT_SECONDS = 5.0
 """Seconds between two heartbeats."""
 
-MISSED_HEARTBEATS = 4
+MAX_MISSED_HEARTBEATS = 4
 """Number of missed heartbeats after which a driver counts as gone."""
 
 SETTLE_SECONDS = 1.0
-"""Seconds to wait after taking the lease, so that of two drivers that take it at the same moment
-the one that wrote first sees that it was overwritten."""
+"""Seconds between writing the lease and reading it back. Of two drivers that take it at the same
+moment, the one that wrote first finds itself overwritten; if the other's write took longer than
+this, it finds out at its next heartbeat and stops."""
 
 
 class Lease:
@@ -35,18 +38,18 @@ class Lease:
 
     Args:
         store: The study's folder.
-        former: An owner known to be gone, which need not be watched: this machine's own, whose
-            process has ended.
+        previous_owner: An owner known to be gone, whose lease is taken over without waiting;
+            ``None`` if there is none.
     """
 
-    def __init__(self, store: Store, former: str | None = None) -> None:
+    def __init__(self, store: Store, previous_owner: str | None = None) -> None:
         self.store = store
         self.owner = uuid4().hex
-        self.former = former
-        self.heartbeat = 0
-        self.trouble: str | None = None
+        self.previous_owner = previous_owner
+        self.num_heartbeats = 0
+        self.failure: str | None = None
         """The reason why the lease is lost; ``None`` while it is held."""
-        self.over = threading.Event()
+        self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._send_heartbeats, name="lease", daemon=True)
 
     def acquire(self) -> None:
@@ -56,55 +59,57 @@ class Lease:
             ValueError: Another driver holds it.
         """
         found = self._read()
-        if found is not None and found["owner"] != self.former:
-            self._watch(found)
+        if found is not None and found["owner"] != self.previous_owner:
+            self._wait_until_abandoned(found)
         self._write()
         time.sleep(SETTLE_SECONDS)
         if self._owner() != self.owner:
-            raise self._taken()
+            raise self._held_by_another()
         self.thread.start()
 
-    def _watch(self, found: dict[str, object]) -> None:
-        """Return once the holder's heartbeats have stopped; raise if they have not."""
-        for _ in range(MISSED_HEARTBEATS):
+    def _wait_until_abandoned(self, found: dict[str, object]) -> None:
+        """Block until enough heartbeats are missing; raise if one arrives."""
+        for _ in range(MAX_MISSED_HEARTBEATS):
             time.sleep(HEARTBEAT_SECONDS)
             again = self._read()
             if again is None:
                 return
             if again != found:
-                raise self._taken()
+                raise self._held_by_another()
 
-    def _taken(self) -> ValueError:
+    def _held_by_another(self) -> ValueError:
         return ValueError(
             f"{self.store}: this study is running already, perhaps on another machine."
         )
 
     def stop(self) -> None:
-        """Stop sending heartbeats, and leave the last one in the store."""
-        self.over.set()
+        """Stop sending heartbeats but leave the lease, which others will see as abandoned."""
+        self.stopping.set()
         if self.thread.is_alive():
             self.thread.join()
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Stop sending heartbeats, and delete the lease unless another driver has taken it."""
         self.stop()
         if self._owner() == self.owner:
             self.store.delete(NAME)
 
     def _send_heartbeats(self) -> None:
-        while not self.over.wait(HEARTBEAT_SECONDS):
+        while not self.stopping.wait(HEARTBEAT_SECONDS):
             try:
+                # A driver that was suspended for long was taken for dead, and has a successor.
                 if self._owner() != self.owner:
-                    self.trouble = f"{self.store}: another driver has taken over this study."
+                    self.failure = f"{self.store}: another driver has taken over this study."
                     return
-                self.heartbeat += 1
+                self.num_heartbeats += 1
                 self._write()
             except StoreError as error:
-                self.trouble = str(error)
+                self.failure = str(error)
                 return
 
     def _write(self) -> None:
-        self.store.write(NAME, json.dumps({"owner": self.owner, "beat": self.heartbeat}).encode())
+        lease = {"owner": self.owner, "beat": self.num_heartbeats}
+        self.store.write(NAME, json.dumps(lease).encode())
 
     def _read(self) -> dict[str, object] | None:
         try:

@@ -1,4 +1,4 @@
-"""The places where studies are kept: a folder that all nodes see, or an object store."""
+"""Storage of studies: a folder that all nodes see, or an object store."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,12 @@ OUT = Path("runs")
 
 @dataclass(frozen=True)
 class Storage:
-    """A place that holds a folder per study."""
+    """A folder, or a folder of an object store, that holds a folder per study."""
 
     out: Path
-    """The folder on this machine: the place itself, or the working copies of a store's studies."""
+    """The folder on this machine; with a store, the one that holds the working copies."""
     store: Store | None = None
+    """The folder in an object store; ``None`` if studies are kept in ``out``."""
 
     def study_folder(self, name: str) -> StudyFolder:
         """Return the folder of a study, which may not exist yet."""
@@ -32,33 +33,37 @@ class Storage:
 
     def names(self) -> set[str]:
         """Return the names of the existing folders."""
-        here = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
-        return here | set(self.store.folders()) if self.store else here
+        local = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        return local | set(self.store.folders()) if self.store else local
 
 
-def open_storage(place: str | None, out: Path | None) -> Storage:
-    """Return the place that ``--storage`` and ``--out`` name, without creating anything.
+def open_storage(location: str | None, out: Path | None) -> Storage:
+    """Return the storage that ``--storage`` and ``--out`` name, without creating anything.
+
+    Args:
+        location: A folder that all nodes see, or the URI of a folder in an object store.
+        out: The folder of studies or, with a store, of working copies; ``None``: :data:`OUT`.
 
     Raises:
-        ValueError: The two contradict each other, or the place cannot be used.
+        ValueError: The two contradict each other, or the store cannot be used.
     """
-    if place is None:
+    if location is None:
         return Storage(out or OUT)
-    if is_uri(place):
-        store = Store.open(place)
+    if is_uri(location):
+        store = Store.open(location)
         store.check()
         return Storage(out or OUT, store)
-    if "://" in place:
+    if "://" in location:
         raise ValueError(
-            f"--storage {place}: must be a folder that all nodes see, or that of an "
+            f"--storage {location}: must be a folder that all nodes see, or that of an "
             "object store, such as s3://bucket/prefix."
         )
     if out is not None:
         raise ValueError(
-            f"--storage {place}: a folder holds studies itself, so --out {out} has "
-            "no meaning. Give one of the two."
+            f"--storage {location}: a folder needs no working copies, so that --out {out} has no "
+            "meaning. Give one of the two."
         )
-    return Storage(Path(place))
+    return Storage(Path(location))
 
 
 def check_copy(study_folder: StudyFolder) -> None:
@@ -87,7 +92,7 @@ def check_copy(study_folder: StudyFolder) -> None:
 def persisted(study_folder: StudyFolder) -> Iterator[Persistence]:
     """Hold the lease on a study, fetch it from its store, and sync it until the context ends.
 
-    A study without a store is on the local disk, whose lock the caller holds.
+    Without a store, files last where they are written. The caller holds the folder's lock.
 
     Raises:
         ValueError: The study is running already.
@@ -97,8 +102,10 @@ def persisted(study_folder: StudyFolder) -> Iterator[Persistence]:
         yield LocalDisk()
         return
     note = study_folder.root / NOTE
-    former = json.loads(note.read_text())["owner"] if note.exists() else None
-    lease = Lease(study_folder.store, former)
+    # The last driver in this working copy is gone, because the caller holds the folder's lock: if
+    # it crashed, the lease that it left need not be watched.
+    previous_owner = json.loads(note.read_text())["owner"] if note.exists() else None
+    lease = Lease(study_folder.store, previous_owner)
     lease.acquire()
     write_atomically(
         note, json.dumps({"store": study_folder.store.uri, "owner": lease.owner}).encode()
@@ -110,33 +117,36 @@ def persisted(study_folder: StudyFolder) -> Iterator[Persistence]:
     finally:
         try:
             sync.close()
-        except StorageError:  # the next driver finds that the heartbeats have ended
+        except StorageError:
+            # The store may not answer, so the lease stays there: the next driver finds that the
+            # heartbeats have ended.
             lease.stop()
             raise
         lease.release()
 
 
 @contextmanager
-def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
+def local_copies(locations: Sequence[str | Path]) -> Iterator[list[Path]]:
     """Yield local folders of studies for reading; studies in a store are downloaded.
 
     Raises:
-        ValueError: A store holds no study, or cannot be read.
+        ValueError: A folder of a store holds no study.
+        StoreError: A store cannot be reached.
     """
     with ExitStack() as stack:
         folders = []
-        for place in map(str, places):
-            if is_uri(place):
-                store = Store.open(place)
+        for location in map(str, locations):
+            if is_uri(location):
+                store = Store.open(location)
                 folder = stack.enter_context(TemporaryDirectory(prefix="s2r-"))
                 folders.append(Path(folder) / store.name)
-                copy(store, folders[-1])
+                _download(store, folders[-1])
             else:
-                folders.append(Path(place))
+                folders.append(Path(location))
         yield folders
 
 
-def copy(store: Store, folder: Path) -> None:
+def _download(store: Store, folder: Path) -> None:
     """Download a study from a store, and note where it comes from."""
     fetch_study(StudyFolder(folder, store), store)
     write_atomically(folder / NOTE, json.dumps({"store": store.uri, "owner": None}).encode())

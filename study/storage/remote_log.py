@@ -1,7 +1,11 @@
 """Append-only files in an object store, whose objects cannot be appended to.
 
-Own code: file systems over object stores rewrite the whole object at each flush, which for a
-journal of a long study means uploading megabytes after every trial.
+Rewriting an object with every line would upload megabytes after every trial of a long study; an
+object per line would take as many requests to read as there are lines. So a file is stored as
+parts that are merged as they age, as in a log-structured merge tree.
+
+Own code: pyarrow, through which all stores are used, cannot append to objects of S3, and other
+file systems over object stores rewrite the whole object at each flush.
 """
 
 from itertools import count
@@ -12,7 +16,11 @@ from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store
 
 TAIL_BYTES = 64 << 10
-"""The last part is rewritten on append until it reaches this size."""
+"""The last part is rewritten on append until it reaches this size in bytes, because a request
+costs about the same for fewer."""
+
+MAX_READ_ATTEMPTS = 10
+"""Number of attempts to read all parts before one counts as missing."""
 
 
 class RemoteLog:
@@ -32,7 +40,7 @@ class RemoteLog:
         self.path = path
         self.store = store
         self.parts: list[tuple[int, int]] = []
-        """First byte and end of each part."""
+        """First byte of each part, and the one after its last."""
         self.lock = Lock()
 
     def push(self) -> None:
@@ -41,6 +49,7 @@ class RemoteLog:
         Raises:
             StoreError: The store cannot be written to.
         """
+        # The session waits here for its records while the background sync pushes the same file.
         with self.lock:
             stored = self.parts[-1][1] if self.parts else 0
             end = self._whole_lines(stored)
@@ -92,8 +101,8 @@ def read_parts(store: Store) -> tuple[bytes, list[tuple[int, int]]]:
     for attempt in count():
         try:
             return _read_parts(store)
-        except FileNotFoundError as error:  # the writer merged parts meanwhile
-            if attempt == 9:
+        except FileNotFoundError as error:  # the writer has merged parts since they were listed
+            if attempt + 1 == MAX_READ_ATTEMPTS:
                 raise ValueError(f"{store}: a part of this file is missing ({error}).") from error
     raise AssertionError("the last attempt returns or raises")
 

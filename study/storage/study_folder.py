@@ -1,4 +1,4 @@
-"""The names of the files in a study's folder: the only place that knows them."""
+"""The layout of a study's folder: the only module that knows the names of its files."""
 
 import json
 from dataclasses import dataclass
@@ -69,12 +69,12 @@ class StudyFolder:
         return self.root / "result.json"
 
     @property
-    def growing(self) -> tuple[Path, ...]:
+    def appended_files(self) -> tuple[Path, ...]:
         """The files that only grow, line by line."""
         return self.records, self.journal, self.log
 
     @property
-    def whole(self) -> tuple[Path, ...]:
+    def replaced_files(self) -> tuple[Path, ...]:
         """The files that are replaced as a whole."""
         return self.space, self.environment, self.result
 
@@ -93,7 +93,7 @@ class StudyFolder:
             return self.trial(trial_id).exists()
         return bool((self.store / "trials" / trial_id).files())
 
-    def workplace(self, trial_id: str) -> Path:
+    def working_folder(self, trial_id: str) -> Path:
         """Return the folder that a run's process writes to.
 
         With a store it is a scratch folder: the process uploads its files itself, and may be on

@@ -1,8 +1,8 @@
-"""Copies a study's folder to an object store while the study runs; the store's copy is the master.
+"""Sync of a study's folder with its copy in an object store, which is authoritative.
 
-Own code: tools that mirror a folder know nothing of the two promises made here, that records and
-journal are in the store before a trial counts as finished or begun, and that a driver which lost
-its lease writes nothing more.
+Own code: tools that sync folders give neither of the two guarantees here, that records and journal
+are in the store before a trial counts as finished or begun, and that a driver that loses its lease
+stops writing. They would also upload a whole log for each new line.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from trainables.checkpointing.object_store import Store, StoreError
 PARTS = ".parts"
 """Suffix of the folder of parts in a store, after the file's name."""
 
-INTERVAL_SECONDS = 5.0
+MIN_INTERVAL_SECONDS = 5.0
 """Minimum seconds between two syncs."""
 
 MAX_CPU_SHARE = 0.05
@@ -33,7 +33,8 @@ MAX_CPU_SHARE = 0.05
 class StorageError(BaseException):
     """Results can no longer be stored, so the study ends; it can be resumed.
 
-    It is no ``Exception``, because Tune would treat that as the failure of one trial and continue.
+    It is no ``Exception``, because it is raised within callbacks of Ray Tune, which treats any
+    ``Exception`` there as the failure of one trial and continues with the others.
     """
 
 
@@ -51,15 +52,16 @@ class StorageSync(Persistence):
         self.store = store
         self.lease = lease
         self.appended = {
-            path: RemoteLog(path, parts_of(store, path)) for path in study_folder.growing
+            path: RemoteLog(path, parts_of(store, path)) for path in study_folder.appended_files
         }
         self.known: dict[Path, tuple[int, int]] = {}
-        """Size and modification time of the other files when they were last uploaded."""
+        """Size in bytes and modification time in ns of the other files at their last upload."""
         self.discarded: list[Path] = []
         """Files that are still to be deleted in the store."""
-        self.trouble: str | None = None
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._work, name="sync", daemon=True)
+        self.failure: str | None = None
+        """The reason why nothing can be stored any more; ``None`` while it can."""
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._sync_repeatedly, name="sync", daemon=True)
 
     # Before the study
 
@@ -68,7 +70,7 @@ class StorageSync(Persistence):
         shutil.rmtree(self.study_folder.tensorboard, ignore_errors=True)
         events = self.study_folder.tensorboard.name
         self.store.download_all(self.store.files(events), self.study_folder.root)
-        for path in self.study_folder.whole:
+        for path in self.study_folder.replaced_files:
             self.store.download(path.name, path)
         for file in self.appended.values():
             file.pull()
@@ -88,9 +90,9 @@ class StorageSync(Persistence):
         Raises:
             StorageError: The lease or the store is lost.
         """
-        trouble = self.trouble or self.lease.trouble
-        if trouble:
-            raise StorageError(trouble)
+        failure = self.failure or self.lease.failure
+        if failure:
+            raise StorageError(failure)
 
     @override
     def keep(self, path: Path) -> None:
@@ -103,8 +105,8 @@ class StorageSync(Persistence):
         try:
             self.appended[path].push()
         except StoreError as error:
-            self.trouble = str(error)
-            raise StorageError(self.trouble) from error
+            self.failure = str(error)
+            raise StorageError(self.failure) from error
 
     @override
     def discard(self, path: Path) -> None:
@@ -114,8 +116,8 @@ class StorageSync(Persistence):
 
     @override
     def sweep(self, paths: Iterable[Path]) -> None:
-        there = self.store.files("trials")
-        self.discarded += [path for path in paths if self._name(path) in there]
+        stored = self.store.files("trials")
+        self.discarded += [path for path in paths if self._name(path) in stored]
 
     def close(self) -> None:
         """Sync a last time and stop.
@@ -123,29 +125,30 @@ class StorageSync(Persistence):
         Raises:
             StorageError: Not everything is in the store.
         """
-        if self.thread.ident is None:
+        if self.thread.ident is None:  # the study did not begin, and leaves nothing in the store
             return
-        self.over.set()
+        self.stopping.set()
         self.thread.join()
-        if self.trouble is None and self.lease.trouble is None:
+        # A driver that lost its lease must not overwrite what its successor stores.
+        if self.failure is None and self.lease.failure is None:
             self._try_sync()
         self.check()
 
     # In the background
 
-    def _work(self) -> None:
-        pause = INTERVAL_SECONDS
-        while self.trouble is None and not self.over.wait(pause):
+    def _sync_repeatedly(self) -> None:
+        pause = MIN_INTERVAL_SECONDS
+        while self.failure is None and not self.stopping.wait(pause):
             began = time.thread_time()
             self._try_sync()
-            # A large study has many files to look at: it syncs less often, not more expensively.
-            pause = max(INTERVAL_SECONDS, (time.thread_time() - began) / MAX_CPU_SHARE)
+            # The files to check grow in number with the trials, and the interval grows with them.
+            pause = max(MIN_INTERVAL_SECONDS, (time.thread_time() - began) / MAX_CPU_SHARE)
 
     def _try_sync(self) -> None:
         try:
             self.sync()
         except OSError as error:  # from the store, or from this machine's disk
-            self.trouble = str(error)
+            self.failure = str(error)
 
     def sync(self) -> None:
         """Upload what has changed.
@@ -155,7 +158,8 @@ class StorageSync(Persistence):
         """
         for file in self.appended.values():
             file.push()
-        # An empty file marks a run whose TensorBoard events are complete: it goes last.
+        # An empty file marks a run whose TensorBoard events are complete. Empty files go last, so
+        # that the store never holds the mark without the events.
         changed = [
             (path, stamp) for path, stamp in self._stamps() if self.known.get(path) != stamp
         ]
@@ -168,7 +172,7 @@ class StorageSync(Persistence):
 
     def _stamps(self) -> Iterator[tuple[Path, tuple[int, int]]]:
         """Yield the files that are uploaded as a whole, with size and modification time."""
-        for path in (*self.study_folder.whole, *self.study_folder.tensorboard.rglob("*")):
+        for path in (*self.study_folder.replaced_files, *self.study_folder.tensorboard.rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 found = path.stat()
                 yield path, (found.st_size, found.st_mtime_ns)
@@ -193,9 +197,9 @@ def fetch_study(study_folder: StudyFolder, store: Store) -> None:
             f"{store}: no study is kept here. Give a study's own folder, such as "
             "s3://bucket/prefix/digits."
         )
-    for path in study_folder.whole:
+    for path in study_folder.replaced_files:
         store.download(path.name, path)
-    for path in study_folder.growing:
+    for path in study_folder.appended_files:
         content, parts = read_parts(parts_of(store, path))
         if parts:
             write_atomically(path, content)

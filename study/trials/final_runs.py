@@ -1,4 +1,4 @@
-"""Which final runs count: those of the present winners.
+"""The final runs that count: those of the present winners.
 
 A study that is resumed with more trials may find another winner. The earlier winner's final runs
 stay in the records but do not count for the new one: a final run belongs to the winner whose
@@ -11,7 +11,7 @@ from typing import Any
 from study.config.study_config import StudyConfig
 from study.trials.ranking import rank_trials, winners
 from study.trials.records import TrialRecord, by_task
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 
 def finals_of(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:

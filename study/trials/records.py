@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from study.config.study_config import Cost
 from study.storage.lines import cut_torn_line
-from trainables.config import SelectionConfig, TrialConfig
 from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.schema import BaseConfig, validate
+from trainables.trial_config import SelectionConfig, TrialConfig
 
 Stage = Literal["search", "final"]
 Outcome = Literal["complete", "pruned", "failed"]
@@ -64,7 +64,7 @@ class TrialRecord(BaseConfig):
     objective_floor: float | None = None
     """An objective below it means that the source is not learned; null if there is no floor."""
     best_evaluation: int = 0
-    """The evaluation of the selected checkpoint, counted from 1."""
+    """The evaluation of the selected checkpoint, counted from 1; 0 if there is none."""
     num_evaluations: int = 0
     """The number of evaluations of a complete trial."""
     evaluations: list[EvaluationRecord] = Field(default_factory=list)
@@ -177,11 +177,11 @@ class RecordFile:
         self.conditions: set[str] = set()
         """Conditions that have a trial of the search that can win."""
         self.num_searched = 0
-        """Records of the search."""
+        """Number of records of the search."""
         self.num_finals = 0
-        """Final runs, including those of earlier winners."""
+        """Number of final runs, including those of earlier winners."""
         self.epochs = 0.0
-        """Epochs that trials of the search trained; figures that were taken over cost none."""
+        """Epochs trained by search trials; results taken over from another trial add none."""
         if path.exists():
             cut_torn_line(path)
         for record in read_records(path):

@@ -60,7 +60,7 @@ class SharedRecords:
         root: The folder of studies.
         own: The name of the study's own folder.
         environment: The description of this process, from
-            :func:`study.execution.environment.environment`.
+            :func:`study.execution.provenance.environment`.
     """
 
     def __init__(self, root: Path, own: str, environment: Mapping[str, Any]) -> None:
@@ -88,9 +88,8 @@ class SharedRecords:
 
 
 def _environments(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "environment.json"
     try:
-        runs = json.loads(path.read_bytes())
+        runs = json.loads(StudyFolder(folder).environment.read_bytes())
     except (OSError, ValueError):
         return []
     return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []

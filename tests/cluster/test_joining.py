@@ -59,9 +59,9 @@ def test_trials_that_never_find_room_are_an_error_at_the_start(
     done = study(head, tmp_path / "runs", "--workers", "4")
     assert done.returncode == 2
     assert done.stderr == (
-        "resources: a trial needs 4 workers of 1 CPU each, and there is room for 2: 1 × head "
+        "resources: a trial needs 4 workers of 1 CPU each, and there is room for only 2: 1 × head "
         "(0 CPU, 2 trial_slot), up to 2 × worker (1 CPU). Lower workers, cpus_per_worker or "
-        "gpus_per_worker, or take more or larger machines.\n"
+        "gpus_per_worker, or use more or larger machines.\n"
     )
     assert not (tmp_path / "runs").exists()
 
@@ -71,7 +71,7 @@ def test_trials_wait_for_machines(head: RayHead, tmp_path: Path) -> None:
     done = study(head, tmp_path / "runs", "--workers", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(
-        "Waiting for machines that take a trial …\n"
+        "Waiting for machines for the first trial …\n"
         "Trials: 1 at a time, each on 2 workers of 1 CPU each: 1 × head (0 CPU, 2 trial_slot), "
         "up to 2 × worker (1 CPU)\n"
     )

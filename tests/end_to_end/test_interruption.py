@@ -119,7 +119,7 @@ def test_a_signal_ends_a_study_cleanly(course: Course, which: int) -> None:
     assert end.code == 130
     assert end.stderr == ""
     assert "Traceback" not in end.stdout
-    assert end.stdout.splitlines()[-2] == "Interrupted. To go on:"
+    assert end.stdout.splitlines()[-2] == "Interrupted. To resume:"
     assert end.seconds < 10
 
 

@@ -160,7 +160,7 @@ def test_an_interrupted_study_prints_the_command_that_goes_on(
     code, said, _ = place.run("--trials", "8", "--set", "final_seeds=2")
     assert code == 130
     lines = said.splitlines()
-    command = shlex.split(lines[lines.index("Interrupted. To go on:") + 1])
+    command = shlex.split(lines[lines.index("Interrupted. To resume:") + 1])
     assert command[1:3] == ["-m", "study.run"]
     tuner.limit = None
     place.capsys.readouterr()
@@ -273,7 +273,7 @@ def test_an_interrupted_task_goes_on_with_those_after_it(
     assert code == 130 and [folder.exists() for folder in folders] == [True, begun == 2]
     assert "mean ± std in %" not in said.partition("Interrupted")[0].rpartition("the full log")[2]
     lines = said.splitlines()
-    command = shlex.split(lines[lines.index("Interrupted. To go on:") + 1])
+    command = shlex.split(lines[lines.index("Interrupted. To resume:") + 1])
     assert main(command[3:]) == 0
     for folder, other in zip(folders, expected, strict=True):
         one, two = (read_records(each / "records.jsonl") for each in (folder, other))
@@ -297,7 +297,7 @@ def test_ctrl_c_between_tasks_can_go_on(
 
     monkeypatch.setattr(tuner, "own_ray", interrupt)
     code, said, _ = place.run("--trials", "4")
-    assert code == 130 and "Interrupted. To go on:" in said and "--name formula --resume" in said
+    assert code == 130 and "Interrupted. To resume:" in said and "--name formula --resume" in said
     assert [folder.exists() for folder in folders] == [True, False]
 
 

@@ -199,13 +199,13 @@ def test_no_space_at_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert (
         capsys.readouterr().err
-        == "--space NAME|FILE is required; --list shows the spaces that ship.\n"
+        == "--space NAME|FILE is required; --list shows the shipped spaces.\n"
     )
 
 
 # The machine
 
-REMEDY = "Lower workers, cpus_per_worker or gpus_per_worker, or take more or larger machines."
+REMEDY = "Lower workers, cpus_per_worker or gpus_per_worker, or use more or larger machines."
 
 
 def here(cpus: int) -> str:
@@ -217,7 +217,7 @@ def test_more_workers_than_cpus(place: Place) -> None:
     cpus = len(os.sched_getaffinity(0))
     place.change("schedule:", "batch_size: 5040\n  schedule:")
     assert place.fails("--workers", "5040") == (
-        f"resources: a trial needs 5040 workers of 1 CPU each, and there is room for {cpus}: "
+        f"resources: a trial needs 5040 workers of 1 CPU each, and there is room for only {cpus}: "
         f"{here(cpus)}. {REMEDY}"
     )
     assert place.fails("--set", f"fixed.resources.cpus_per_worker={cpus + 1}") == (

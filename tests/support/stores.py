@@ -86,7 +86,7 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.fixture
 def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A folder of the test's own."""
+    """A folder in the bucket for this test alone."""
     bucket.requests.clear()
     yield Store.open(f"s3://{BUCKET}/{request.node.name}")
     bucket.broken = False
@@ -94,7 +94,7 @@ def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that takes seconds takes hundredths."""
+    """Wait for hundredths of a second wherever seconds are meant."""
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(leases, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(stores, "PAUSES_SECONDS", (0.01,))

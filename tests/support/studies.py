@@ -146,7 +146,7 @@ def go_on(study: RunningStudy, finished: Finished) -> RunningStudy:
     """Runs the command that an interrupted study has printed, as it stands there."""
     lines = finished.stdout.splitlines()
     return RunningStudy(
-        shlex.split(lines[lines.index("Interrupted. To go on:") + 1]), study.folder
+        shlex.split(lines[lines.index("Interrupted. To resume:") + 1]), study.folder
     )
 
 

@@ -1,4 +1,4 @@
-"""From records to figures, against figures by hand."""
+"""Comparisons of records, checked against figures computed by hand."""
 
 from statistics import stdev
 

@@ -1,4 +1,4 @@
-"""Criterion against cost: the front by hand, and studies that minimise a second objective."""
+"""The Pareto front, computed by hand, and studies that minimise a cost as well."""
 
 import io
 import json

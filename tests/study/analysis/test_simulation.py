@@ -1,4 +1,4 @@
-"""Simulated searches, on curves whose best settings are known."""
+"""Simulated searches on curves whose best settings are known."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ def digits() -> tuple[StudyConfig, SearchSpace]:
 
 @pytest.fixture(scope="module")
 def curves(digits: tuple[StudyConfig, SearchSpace]) -> pd.DataFrame:
-    """200 trials: MCD is best, near a learning rate; half of the value is there at once."""
+    """Make 200 trials: MCD is best, near one learning rate; curves start near half their end."""
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     rows = []
     for number in range(200):

@@ -1,4 +1,4 @@
-"""Several studies in one table, against figures by hand."""
+"""Tables over several studies, checked against figures computed by hand."""
 
 from pathlib import Path
 

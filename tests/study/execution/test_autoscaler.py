@@ -15,7 +15,7 @@ from study.execution.autoscaler import joined_cluster, num_awaited
 from study.execution.placement import concurrency_of
 from tests.cluster.files import ROOT
 from tests.support.studies import TINY
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
 HEAD = {"CPU": 0.0, "head": 1.0, SLOT: 8.0, "node:__internal_head__": 1.0, "memory": 1e10}
 
@@ -47,9 +47,9 @@ def test_spot_workers_that_have_not_come(study: StudyConfig) -> None:
     with pytest.raises(ValueError) as caught:
         concurrency_of(study, five, cluster)
     assert str(caught.value) == (
-        "resources: a trial needs 5 workers of 1 CPU and 1 GPU each, and there is room for 4: "
-        f"{cluster}. Lower workers, cpus_per_worker or gpus_per_worker, or take more or larger "
-        "machines."
+        "resources: a trial needs 5 workers of 1 CPU and 1 GPU each, and there is room for "
+        f"only 4: {cluster}. Lower workers, cpus_per_worker or gpus_per_worker, or use more or "
+        "larger machines."
     )
     with pytest.raises(ValueError, match="needs 5 CPU, and no machine has that: 1 × head"):
         concurrency_of(study, ResourcesConfig(cpus_per_worker=5), cluster)
@@ -62,7 +62,7 @@ def test_workers_that_have_come_are_among_them() -> None:
 
 def test_the_cluster_s_own_limit_goes_before_that_of_a_type() -> None:
     config = {**aws(), "max_workers": 2}
-    assert joined_cluster(HEAD, [], config).places({"CPU": 1}) == 8
+    assert joined_cluster(HEAD, [], config).capacity({"CPU": 1}) == 8
 
 
 def test_machines_by_ssh_count_when_they_have_come() -> None:
@@ -86,7 +86,7 @@ def test_a_cluster_without_an_autoscaler_is_what_is_there() -> None:
     assert (
         str(cluster) == "1 × head (32 CPU, 8 trial_slot), 3 × node (32 CPU, 4 GPU, 8 trial_slot)"
     )
-    assert cluster.places({"CPU": 8, "GPU": 1}) == 12
+    assert cluster.capacity({"CPU": 8, "GPU": 1}) == 12
 
 
 def test_kubernetes_pods() -> None:

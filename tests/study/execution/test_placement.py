@@ -8,14 +8,14 @@ import pytest
 from study.config.reading import read_study
 from study.config.study_config import StudyConfig
 from study.execution.placement import (
-    MOST,
+    MAX_CONCURRENCY,
     Cluster,
     Machines,
     concurrency_of,
     this_machine,
 )
 from tests.support.studies import TINY
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def test_machines_to_come_count_as_far_as_they_may_come(limit: int | None) -> No
     cluster = Cluster((machines(1),), kinds, limit)
     for worker in ({"CPU": 1}, {"CPU": 2}, {"CPU": 1, "GPU": 1}):
         most = max(
-            sum(n * kind.places(worker) for n, kind in zip(counts, kinds, strict=True))
+            sum(n * kind.capacity(worker) for n, kind in zip(counts, kinds, strict=True))
             for counts in product(*(range(kind.count + 1) for kind in kinds))
             if limit is None or sum(counts) <= limit
         )
-        assert cluster.places(worker) == machines(1).places(worker) + most
+        assert cluster.capacity(worker) == machines(1).capacity(worker) + most
 
 
 @pytest.mark.parametrize("share, trials", [(0.5, 4), (0.25, 8), (0.4, 4), (0.1, 20), (1, 2)])
@@ -81,7 +81,7 @@ def test_the_study_may_ask_for_fewer(study: StudyConfig) -> None:
 
 def test_one_process_follows_so_many(study: StudyConfig) -> None:
     endless = Cluster((), (machines(4, count=2**31 - 1),))
-    assert concurrency_of(study, ResourcesConfig(), endless) == MOST
+    assert concurrency_of(study, ResourcesConfig(), endless) == MAX_CONCURRENCY
 
 
 def test_trials_of_several_workers_need_slots(study: StudyConfig) -> None:
@@ -94,14 +94,16 @@ def test_trials_of_several_workers_need_slots(study: StudyConfig) -> None:
         concurrency_of(study, two, Cluster((Machines("head", {}), nodes)))
     assert str(caught.value) == (
         "resources: a trial needs 2 workers of 1 CPU each and 1 trial_slot for the process that "
-        "waits for them, which no machine offers: 1 × head (0 CPU), 2 × node (8 CPU). Start Ray "
-        "on the head with --resources='{\"trial_slot\": 8}': at most so many trials of several "
-        "workers run at a time."
+        "waits for them, which no machine has: 1 × head (0 CPU), 2 × node (8 CPU). Start Ray "
+        "on the head with --resources='{\"trial_slot\": 8}', the maximum number of multi-worker "
+        "trials at a time."
     )
 
 
 def test_this_machine_limits_no_slots(study: StudyConfig) -> None:
     two = ResourcesConfig(workers=2)
-    if this_machine().places({"CPU": 1}) >= 2:
-        assert concurrency_of(study, two, this_machine()) == this_machine().places({"CPU": 1}) // 2
+    if this_machine().capacity({"CPU": 1}) >= 2:
+        assert (
+            concurrency_of(study, two, this_machine()) == this_machine().capacity({"CPU": 1}) // 2
+        )
     assert SLOT not in str(this_machine())

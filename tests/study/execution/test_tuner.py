@@ -23,7 +23,7 @@ def test_keys_are_not_sent_with_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_trials_without_a_place_are_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuner, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(tuner, "POLL_INTERVAL_SECONDS", 0.05)
     told: list[int] = []
     waiting = PendingMonitor(told.append)
 

@@ -118,8 +118,8 @@ async def until(what: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-LOST = "The connection was lost; the study goes on. Connecting again …"
-FOUND = "Connected again."
+LOST = "The connection was lost; the study keeps running. Reconnecting …"
+FOUND = "Reconnected."
 
 
 def test_each_line_comes_once_whatever_the_connections_hold() -> None:
@@ -159,14 +159,14 @@ def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
         return await following
 
     with pytest.raises(
-        JobRefusedError, match="no answer for an hour. If the cluster's head was lost"
+        JobRefusedError, match="no answer for an hour. If the head of the cluster is lost"
     ):
         finish(course())
     assert [text.split(".")[0] for text in jobs.said] == [
         LOST.split(".")[0],
         "No answer for five minutes",
     ]
-    assert "--resume. Trying on …" in jobs.said[-1]
+    assert "--resume. Still trying …" in jobs.said[-1]
 
 
 def test_a_quiet_log_keeps_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_a_job_that_the_server_does_not_know() -> None:
 
     with pytest.raises(
         JobRefusedError,
-        match="does not know job other; it may have been started anew. "
-        "Then the same command with --resume goes on",
+        match="does not know job other; it may have been restarted. "
+        "In that case resume the study with the same command and --resume.",
     ):
         finish(course())

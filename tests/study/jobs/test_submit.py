@@ -38,13 +38,12 @@ SETTINGS = overrides(
     [
         (
             ["--storage", "runs"],
-            "--storage: must be given with a cluster, as s3://BUCKET/PREFIX or the absolute "
-            "path of a "
+            "--storage: is required on a cluster, as s3://BUCKET/PREFIX or the absolute path of a "
             "folder that all its machines see, got runs.",
         ),
-        (["--address", "http://127.0.0.1:1"], "--cluster and --address: give one of them."),
+        (["--address", "http://127.0.0.1:1"], "--cluster and --address: give only one of them."),
         (["--trials", "0"], "--set: num_trials: must be greater than 0, got 0."),
-        ([], "--cluster nowhere.yaml: no such file; it is the one that `ray up` was given."),
+        ([], "--cluster nowhere.yaml: no such file. Give the one that `ray up` was given."),
     ],
 )
 def test_a_mistake_shows_before_anything_is_sent(
@@ -69,8 +68,8 @@ def test_nobody_answers(
     address = f"http://127.0.0.1:{free_port()}"
     assert main(["--space", str(TINY), "--storage", "/shared", "--address", address]) == 2
     assert capsys.readouterr().err == (
-        f"{address}: no job server answers there. Is the cluster up, and a tunnel open (ray "
-        "dashboard FILE)? --cluster FILE opens one.\n"
+        f"{address}: no job server answers. Check that the cluster is up and that a tunnel is "
+        "open (ray dashboard FILE), or let --cluster FILE open one.\n"
     )
 
 
@@ -192,7 +191,7 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Course]:
         proxy.cut()
         cut.wait_for(lambda: "The connection was lost" in cut.remarks)
         proxy.mend()
-        cut.wait_for(lambda: "Connected again" in cut.remarks)
+        cut.wait_for(lambda: "Reconnected" in cut.remarks)
         second = place.study()
         second.end()
         cut.process.send_signal(signal.SIGINT)
@@ -226,14 +225,14 @@ class TestCourse:
         assert course.refused.end() == 2
         assert course.refused.shown == ""
         assert course.refused.remarks == (
-            f"{course.place.proxy.address}: the cluster asks for a token, and the one here is "
-            "missing or not its own. It belongs into ~/.ray/auth_token.\n"
+            f"{course.place.proxy.address}: the cluster requires a token, and the one here is "
+            "missing or wrong. Put the token of the cluster into ~/.ray/auth_token.\n"
         )
 
     def test_trials_wait_for_machines_and_are_as_many_as_these_may_be(
         self, course: Course
     ) -> None:
-        assert "Waiting for machines that take a trial …\n" in course.first_log
+        assert "Waiting for machines for the first trial …\n" in course.first_log
         assert (
             "Trials: 2 at a time, each on 1 CPU: 1 × head (0 CPU, 2 trial_slot), "
             "up to 2 × worker (1 CPU)\n"
@@ -246,20 +245,20 @@ class TestCourse:
 
     def test_ctrl_c_leaves_the_study_running(self, course: Course) -> None:
         assert course.cut.end() == 130
-        assert "The study goes on." in course.cut.remarks
+        assert "The study keeps running." in course.cut.remarks
         assert "\n  ray job stop --address " in course.cut.remarks
         assert "Following job tiny-1" in course.followed.remarks
 
     def test_a_study_does_not_run_twice(self, course: Course) -> None:
         assert course.second.end() == 2
         assert course.second.remarks == (
-            "tiny: runs already on this cluster, as job tiny-1. Follow it with --resume, or "
+            "tiny: already running on this cluster as job tiny-1. Follow it with --resume, or "
             "choose another --name.\n"
         )
 
     def test_a_stopped_study_ends_cleanly_and_goes_on(self, course: Course) -> None:
         assert course.followed.end() == 130
-        assert "Interrupted. To go on, start it in the same way" in course.first_log
+        assert "Interrupted. To resume, start it in the same way" in course.first_log
         assert course.resumed.end() == 0
         assert course.resumed.shown == course.second_log
         records = read_records(course.place.out / "tiny" / "records.jsonl")

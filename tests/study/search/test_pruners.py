@@ -14,9 +14,14 @@ from tests.support.fake_trials import make_study
         (1, 0.1, [0.1], False),  # nobody to compare with
         (1, 0.1, [0.2, 0.1], True),
         (1, 0.2, [0.1, 0.2], False),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
+        (
+            1,
+            0.3,
+            [0.4, 0.1, 0.2, 0.3, 0.0, 0.0],
+            False,
+        ),  # the second best of 6, and 6 // 3 continue
         (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best goes on
+        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best continues
         (2, 0.1, [0.2, 0.1], False),  # between rungs 1 and 3
         (3, 0.1, [0.2, 0.1], True),
         (4, 0.1, [0.2, 0.1], False),

@@ -1,4 +1,4 @@
-"""Optuna's side of a study."""
+"""The search in Optuna's terms: draws, reports, outcomes, repairs."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from study.search.pruners import bracket
 from study.session.ask_tell import Search, Suggestion
 from study.trials.records import Outcome
 from tests.support.fake_trials import make_study, objective
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 RANDOM: dict[str, object] = {"sampler": "random"}
 
@@ -24,7 +24,7 @@ def open_search(folder: Path, **changes: object) -> Search:
 
 
 def as_optuna_sees_it(folder: Path) -> list[FrozenTrial]:
-    """The trials, read by Optuna alone."""
+    """Read the trials with Optuna alone."""
     storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     return optuna.load_study(study_name="study", storage=storage).get_trials()
 
@@ -121,7 +121,7 @@ def test_the_random_start_lasts_until_enough_trials_have_finished(
     name: str,
     outcomes: list[Outcome],
 ) -> None:
-    """Many that run at the same time do not use it up, nor do those that fail."""
+    """Neither concurrent trials nor failed ones use it up."""
     searches = []
     for count in (2, 1000):  # the second one stays random
         (tmp_path / str(count)).mkdir()

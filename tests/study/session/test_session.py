@@ -1,4 +1,4 @@
-"""The course of a study: what comes next, what is written down, and what a kill changes."""
+"""The course of a study: what runs next, what is recorded, and what a kill changes."""
 
 import os
 from collections import Counter
@@ -33,7 +33,7 @@ FIFO: dict[str, Any] = {"pruner": "none", "sampler": "random"}
 
 
 class Diary:
-    """An observer that remembers."""
+    """An observer that remembers what it was told."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -57,7 +57,7 @@ def start(session: Session) -> RunningTrial:
 
 
 def finish(session: Session, trial: RunningTrial, value: float) -> None:
-    """Reports one evaluation, the last."""
+    """Report one evaluation, the last."""
     session.on_report(
         trial.id, replace(training_report(trial.config, 1), objective=value, finished=True)
     )
@@ -80,7 +80,7 @@ def test_a_study_ends_with_all_its_trials_and_final_runs(tmp_path: Path) -> None
 
 
 def test_the_formula_gives_all_outcomes(tmp_path: Path) -> None:
-    """Else the tests below would test little."""
+    """Otherwise the tests below would test little."""
     outcomes = Counter(record.outcome for record in run_to_end(open_session(tmp_path)))
     assert set(outcomes) == {"complete", "pruned", "failed"}
 
@@ -308,7 +308,7 @@ def test_a_final_run_is_its_winner_on_a_fresh_seed_with_the_test_sets(tmp_path: 
 def test_a_method_s_final_runs_start_when_its_own_search_is_over(tmp_path: Path) -> None:
     session = open_session(tmp_path, num_trials=4, **FIFO)
     trials = [start(session) for _ in range(4)]
-    for trial in (trials[0], trials[2], trials[1]):  # one of dann's goes on
+    for trial in (trials[0], trials[2], trials[1]):  # one of dann's is still running
         finish(session, trial, 0.5)
     assert [start(session).id, start(session).id] == [
         "final-no_adaptation-seed4",
@@ -397,7 +397,7 @@ Course = list[tuple[str, str, object]]
 
 
 def course(records: list[TrialRecord]) -> Course:
-    """What a study did, whatever its trials were called: search first, in order of drawing."""
+    """Return what a study did, without trial names: search first, in order of drawing."""
     return [
         (record.identity, record.outcome, [e.model_dump() for e in record.evaluations])
         for record in sorted(records, key=lambda record: record.id)
@@ -420,11 +420,11 @@ def test_a_study_killed_between_any_two_calls_takes_the_same_course(
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class KillAtWrite:
-    """In place of ``os.fsync``: kills at one write, before, in the midst of or after it."""
+    """A replacement of ``os.fsync`` that kills before, during or after one write."""
 
     def __init__(self, number: int, moment: str) -> None:
         self.number = number
@@ -517,7 +517,7 @@ def test_the_reason_of_a_failure_survives(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_and_space_make_the_same_trials_and_numbers(tmp_path: Path) -> None:
-    """With one trial at a time; the trials themselves are another test's matter."""
+    """Trials run one at a time; whether they are reproducible is tested elsewhere."""
     first, second = (
         run_to_end(open_session(tmp_path / name, num_trials=20)) for name in ("first", "second")
     )

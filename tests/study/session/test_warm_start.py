@@ -1,4 +1,4 @@
-"""What a study takes from an earlier one."""
+"""Warm starts: configurations and results that a study takes from an earlier one."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def record(name: str, value: float, method: str, rate: float, **more: Any) -> Tr
 
 
 def real_study(folder: Path, **changes: Any) -> Path:
-    """One that was run, by formula."""
+    """Run a study whose objectives follow a formula."""
     study, space = make_study(**changes)
     folder.mkdir()
     StudyFolder(folder).space.write_text(yaml.safe_dump(study.model_dump(mode="json")))

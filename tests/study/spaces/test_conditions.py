@@ -1,4 +1,4 @@
-"""What a study compares."""
+"""Conditions: the combinations of options that a study compares."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Search spaces: trees of open values."""
+"""Search spaces: parsing, drawing, and the places that errors name."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from study.spaces.nodes import merge
 from study.spaces.search_space import SearchSpace
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
-from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError
 from trainables.methods import MCD, METHODS
+from trainables.trial_config import TrialConfig
 
 FIXED: dict[str, Any] = {"task": "digits", "backbone": "small_cnn"}
 TREE: dict[str, Any] = {
@@ -30,7 +30,7 @@ TREE: dict[str, Any] = {
 
 
 def draw(space: SearchSpace, seed: int, count: int = 1) -> list[tuple[TrialConfig, set[str]]]:
-    """Configurations, with the names of what was drawn for each."""
+    """Draw configurations, each with the names of its drawn values."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     drawn = []
     for _ in range(count):

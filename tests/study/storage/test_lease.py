@@ -20,7 +20,7 @@ def test_a_study_that_runs_cannot_be_run_again(
     first.acquire()
     with pytest.raises(ValueError, match="^s3://.*: this study is running already, perhaps on"):
         Lease(store).acquire()
-    assert first.trouble is None
+    assert first.failure is None
     first.release()
     assert store.files() == {}
     second = Lease(store)
@@ -29,27 +29,27 @@ def test_a_study_that_runs_cannot_be_run_again(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_driver_that_is_gone_is_followed_after_some_beats(store: Store) -> None:
+def test_a_driver_that_is_gone_is_replaced_after_some_beats(store: Store) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
-    follower = Lease(store)
-    follower.acquire()
-    assert json.loads(store.read(leases.NAME))["owner"] == follower.owner
-    follower.release()
+    successor = Lease(store)
+    successor.acquire()
+    assert json.loads(store.read(leases.NAME))["owner"] == successor.owner
+    successor.release()
 
 
-def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
+def test_a_driver_that_is_known_to_be_gone_is_replaced_without_waiting(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
     monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 1e6)
-    follower = Lease(store, former="gone")
-    follower.acquire()
-    follower.release()
+    successor = Lease(store, previous_owner="gone")
+    successor.acquire()
+    successor.release()
     assert store.files() == {}
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
+def test_a_driver_that_was_replaced_stops(store: Store, tmp_path: Path) -> None:
     lease = Lease(store)
     lease.acquire()
     sync = StorageSync(StudyFolder(tmp_path, store), store, lease)

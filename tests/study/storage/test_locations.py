@@ -11,7 +11,7 @@ from trainables.checkpointing.object_store import Store
 
 
 @pytest.mark.parametrize(
-    "place, message",
+    "location, message",
     [
         ("s3://", "s3://: must be a folder of an object store, such as s3://bucket/prefix."),
         (
@@ -28,15 +28,15 @@ from trainables.checkpointing.object_store import Store
         ),
     ],
 )
-def test_places_that_are_none(bucket: Bucket, place: str, message: str) -> None:
+def test_unusable_locations(bucket: Bucket, location: str, message: str) -> None:
     with pytest.raises(ValueError) as raised:
-        open_storage(place, None)
+        open_storage(location, None)
     assert str(raised.value) == message
 
 
 def test_a_folder_that_all_nodes_see_is_the_folder_of_studies(tmp_path: Path) -> None:
     assert open_storage(str(tmp_path), None) == Storage(tmp_path)
-    with pytest.raises(ValueError, match="Give one of them"):
+    with pytest.raises(ValueError, match="Give one of the two"):
         open_storage(str(tmp_path), tmp_path)
 
 

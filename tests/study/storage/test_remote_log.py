@@ -1,4 +1,4 @@
-"""Files that grow, in an object store."""
+"""Logs in parts in an object store."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from tests.support.stores import Bucket
 from trainables.checkpointing.object_store import Store
 
 
-class Growing:
-    """A file of lines whose copy in the store is looked at after each addition."""
+class GrowingLog:
+    """A log that is stored after each addition."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self.file = RemoteLog(path, store)
@@ -22,18 +22,18 @@ class Growing:
 
 
 @pytest.fixture
-def growing(tmp_path: Path, store: Store) -> Growing:
-    return Growing(tmp_path / "records.jsonl", store)
+def growing(tmp_path: Path, store: Store) -> GrowingLog:
+    return GrowingLog(tmp_path / "records.jsonl", store)
 
 
-def test_additions_arrive_as_whole_lines(growing: Growing) -> None:
+def test_additions_arrive_as_whole_lines(growing: GrowingLog) -> None:
     growing.add(b"one\ntw")
     assert read_parts(growing.file.store)[0] == b"one\n"
     growing.add(b"o\n")
     assert read_parts(growing.file.store)[0] == b"one\ntwo\n"
 
 
-def test_nothing_added_is_no_request(growing: Growing, bucket: Bucket) -> None:
+def test_nothing_added_is_no_request(growing: GrowingLog, bucket: Bucket) -> None:
     growing.add(b"one\n")
     before = len(bucket.requests)
     growing.add()
@@ -41,7 +41,7 @@ def test_nothing_added_is_no_request(growing: Growing, bucket: Bucket) -> None:
 
 
 def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
-    growing: Growing, bucket: Bucket
+    growing: GrowingLog, bucket: Bucket
 ) -> None:
     line = b"x" * (TAIL_BYTES // 4 - 1) + b"\n"
     for _ in range(64):
@@ -58,14 +58,14 @@ def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
     assert written == 64
 
 
-def test_parts_that_were_put_together_and_not_removed_do_not_count(
-    growing: Growing, tmp_path: Path
+def test_parts_that_were_merged_and_not_deleted_do_not_count(
+    growing: GrowingLog, tmp_path: Path
 ) -> None:
     store = growing.file.store
     store.write("000000000000", b"a\nb\nc\n")
     store.write("000000000002", b"b\n")
     assert read_parts(store) == (b"a\nb\nc\n", [(0, 6)])
-    again = Growing(tmp_path / "again", store)
+    again = GrowingLog(tmp_path / "again", store)
     again.file.pull()
     again.add(b"d\n")
     assert again.file.path.read_bytes() == read_parts(store)[0] == b"a\nb\nc\nd\n"

@@ -13,13 +13,13 @@ from trainables.checkpointing.trial_folder import TrialFolder
 def test_the_store_never_has_a_checkpoint_without_its_networks(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Versions that are replaced while an upload is under way are left out, not mixed up."""
+    """Versions that are replaced during an upload are left out, not mixed up."""
     uploaded: list[tuple[str, bytes]] = []
-    go_on, began = threading.Event(), threading.Event()
+    proceed, began = threading.Event(), threading.Event()
 
     def upload(self: Store, name: str, file: object) -> None:
         began.set()
-        assert go_on.wait(60)
+        assert proceed.wait(60)
         uploaded.append((name, file.read()))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(Store, "upload", upload)
@@ -38,7 +38,7 @@ def test_the_store_never_has_a_checkpoint_without_its_networks(
     save(files.best, "2")
     save(files.latest, "2")
     save(files.latest, "3")
-    go_on.set()
+    proceed.set()
     files.wait()
     assert uploaded == [("best.pt", b"1"), ("best.pt", b"2"), ("latest.pt", b"3")]
     files.close()
@@ -58,7 +58,9 @@ def test_a_trial_begins_with_what_is_in_the_store(store: Store, tmp_path: Path) 
     second.close()
 
 
-def test_what_one_machine_has_pretrained_another_one_obtains(store: Store, tmp_path: Path) -> None:
+def test_what_one_machine_has_pretrained_another_one_downloads(
+    store: Store, tmp_path: Path
+) -> None:
     first, second = (TrialFolder(tmp_path / name, store) for name in ("one", "two"))
     assert not second.obtain()
     first.save_latest({"step": 1})
