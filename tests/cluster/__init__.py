@@ -1,0 +1,1 @@
+"""Files and rules of clusters, and Ray on this machine."""

@@ -1,0 +1,1 @@
+"""Clusters from `ray up` to `ray down`; needs root."""

@@ -1,0 +1,1 @@
+"""Tests of studies: one folder for each package of study, and its commands."""

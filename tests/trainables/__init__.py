@@ -1,0 +1,1 @@
+"""Tests of trials: one folder for each package of trainables."""

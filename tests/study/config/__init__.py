@@ -1,0 +1,1 @@
+"""Tests of a study's configuration, its JSON schema and the reference."""

@@ -1,0 +1,1 @@
+"""Tests of jobs on a cluster: packing, tunnel, submission and log."""

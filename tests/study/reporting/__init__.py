@@ -1,0 +1,1 @@
+"""Tests of what people look at: tables, progress, TensorBoard, images and exports."""

@@ -1,0 +1,1 @@
+"""Tests of files that outlive a machine: lease, logs, sync and locations."""

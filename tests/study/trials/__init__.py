@@ -1,0 +1,1 @@
+"""Tests of records, their ranking and final runs."""

@@ -1,0 +1,1 @@
+"""Tests of backbones, and their contract for every entry of the table."""

@@ -1,0 +1,1 @@
+"""Tests of a trial's files, in its folder and in an object store."""

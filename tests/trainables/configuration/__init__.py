@@ -1,0 +1,1 @@
+"""Tests of configuration classes, former keys and the exit codes of commands."""

@@ -1,0 +1,1 @@
+"""Tests of the indexing and loading of images."""

@@ -1,0 +1,1 @@
+"""Tests of what methods share: weights, clustering and optimizers."""

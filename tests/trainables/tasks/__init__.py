@@ -1,0 +1,1 @@
+"""Tests of tasks, and their contract for every entry of the table."""

@@ -1,0 +1,1 @@
+"""Tests of a trial's course: training, accumulation, pretraining and evaluation."""

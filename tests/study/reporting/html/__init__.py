@@ -1,0 +1,1 @@
+"""Tests of the HTML page and its figures."""
