@@ -130,5 +130,5 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "resources"),
             f"must offer {SLOT}",
             parameters.get("resources"),
-            "Trials of several workers wait for it forever otherwise.",
+            "Without it, multi-worker trials wait forever.",
         )

@@ -195,8 +195,8 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             f"must offer the resource {SLOT}",
             start.text,
-            f"""Add --resources='{{"{SLOT}": 8}}': trials of several workers wait for """
-            "it forever otherwise.",
+            f"""Add --resources='{{"{SLOT}": 8}}': without it, multi-worker trials wait """
+            "forever.",
         )
     if tree["provider"]["type"] == "aws" and start.flags.get("--num-cpus") != "0":
         yield Finding(
