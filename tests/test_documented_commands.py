@@ -174,7 +174,9 @@ TABLE: dict[str, Entry] = {
     'make test ARGS="tests/study/session/test_session.py -k winners"': Make(
         "python -m pytest tests/study/session/test_session.py -k winners"
     ),
-    "make check": Make('.venv/bin/python -m pytest -n 2 -m "not slow and not cluster"'),
+    "make check": Make(
+        '.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"'
+    ),
     "make help": Make("sed "),
     "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
