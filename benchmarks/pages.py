@@ -44,12 +44,12 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 
 @contextmanager
 def server(command: Sequence[str], path: str, deadline_seconds: float = 60) -> Iterator[str]:
-    """A server on a free port of this machine; yields its address.
+    """Start a server on a free port of this machine; yield its address.
 
     Args:
-        command: Starts it; ``--port`` is added.
-        path: What it answers with something once it is ready.
-        deadline_seconds: How long that may take.
+        command: The server's command; ``--port`` is added.
+        path: A path that it answers once it is ready.
+        deadline_seconds: Seconds that this may take.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
