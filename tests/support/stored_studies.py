@@ -1,6 +1,6 @@
 """Folders of studies as they lie on disk, made in no time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -8,6 +8,9 @@ import yaml
 from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from tests.support.fake_trials import make_record, make_study, open_session, run_to_end
+
+Say = Callable[..., str]
+"""The command that compares studies: from its arguments to what it prints."""
 
 
 def describe(folder: Path, **changes: object) -> StudyFolder:
@@ -40,3 +43,15 @@ def final(method: str, seed: int, test: dict[str, float], **config: object) -> T
         f"final-{method}-seed{seed}", [0.5], method=method, stage="final", seed=seed, test=test
     )
     return record.model_copy(update={"config": {**record.config, **config}})
+
+
+def runs(method: str, *accuracies: float, **config: object) -> list[TrialRecord]:
+    return [
+        final(
+            method,
+            seed,
+            {"target_test/accuracy": accuracy, "target_test/mean_class_accuracy": accuracy / 2},
+            **config,
+        )
+        for seed, accuracy in enumerate(accuracies, start=1)
+    ]
