@@ -1,1 +1,1 @@
-"""Where studies run: files and checks for clusters."""
+"""Configuration files of Ray clusters, and checks of them."""

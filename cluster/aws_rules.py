@@ -1,4 +1,4 @@
-"""Rules for AWS: what Ray passes on unread, and what its defaults leave open."""
+"""Rules for AWS: values that Ray passes on unchecked, and insecure defaults of Ray."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,13 +10,14 @@ from cluster.findings import TO_FILL, Finding, Tree, at
 from trainables.configuration.schema import Place, nearest
 
 RAYS_OWN = ("SubnetIds",)
-"""Keys of a node_config that are Ray's and not AWS's."""
+"""Keys of a ``node_config`` that Ray reads itself and AWS does not know."""
 
 WORLD = ("0.0.0.0/0", "::/0")
+"""Address ranges that contain the whole internet."""
 
 
 def check_aws(tree: Tree) -> Iterator[Finding]:
-    """Everything about machines and their rights."""
+    """Check machines, their permissions and the network."""
     head = tree["head_node_type"]
     run_instances = (
         botocore.session.get_session()
@@ -38,7 +39,7 @@ def check_aws(tree: Tree) -> Iterator[Finding]:
     yield from _check_head_resources(tree, head)
 
 
-# What RunInstances would refuse, found in AWS's own description of it
+# Values that RunInstances would reject, according to botocore's description of its input
 
 
 def _check_shape(place: Place, value: object, shape: Shape) -> Iterator[Finding]:
@@ -86,10 +87,10 @@ def _check_structure(place: Place, value: object, shape: StructureShape) -> Iter
 
 
 def _wrong_type(place: Place, value: object, wanted: str) -> Finding:
-    return Finding(place, f"must be {wanted}", value, "RunInstances refuses it.")
+    return Finding(place, f"must be {wanted}", value, "RunInstances rejects it.")
 
 
-# What Ray's defaults leave open
+# Insecure defaults of Ray
 
 
 def _check_entrance(place: Place, config: Tree, tree: Tree) -> Iterator[Finding]:
@@ -119,7 +120,7 @@ def _check_entrance(place: Place, config: Tree, tree: Tree) -> Iterator[Finding]
             (*place, "KeyName"),
             "must name a key pair",
             None,
-            "Name that of auth/ssh_private_key, or Ray makes one in your ~/.ssh.",
+            "Name that of auth/ssh_private_key; otherwise Ray creates one in your ~/.ssh.",
         )
 
 
@@ -130,8 +131,8 @@ def _check_made_group(place: Place, tree: Tree) -> Iterator[Finding]:
             (*place, "SecurityGroupIds"),
             "must name a security group",
             None,
-            "Name that of aws_setup.sh, or Ray makes one that lets the whole internet "
-            "try to log in.",
+            "Name that of aws_setup.sh; otherwise Ray creates one that allows ssh from the "
+            "whole internet.",
         )
         return
     ranges = [
@@ -144,9 +145,9 @@ def _check_made_group(place: Place, tree: Tree) -> Iterator[Finding]:
         if block in WORLD:
             yield Finding(
                 ("provider", "security_group", "IpPermissions"),
-                "must not let the whole internet in",
+                "must not admit the whole internet",
                 block,
-                "Give the addresses that you come from.",
+                "Give the addresses that you connect from.",
             )
 
 
@@ -157,8 +158,8 @@ def _check_metadata(place: Place, config: Tree) -> Iterator[Finding]:
             (*place, "MetadataOptions", "HttpTokens"),
             "must be required",
             at(options, "HttpTokens"),
-            "Write HttpTokens: required (IMDSv2), or any program that can be made to "
-            "fetch a page hands out the node's rights.",
+            "Write HttpTokens: required (IMDSv2); otherwise any program that can be tricked "
+            "into fetching a URL exposes the node's credentials.",
         )
     hops = at(options, "HttpPutResponseHopLimit")
     if isinstance(hops, int) and hops > 1:
@@ -177,7 +178,7 @@ def _check_disks(place: Place, config: Tree) -> Iterator[Finding]:
             (*place, "BlockDeviceMappings"),
             "must describe the disk",
             disks,
-            "The image's own is small and not encrypted. Take that of the file that ships.",
+            "The image's own is small and not encrypted. Copy that of the shipped file.",
         )
     for index, disk in enumerate(disks):
         disk_place = (*place, "BlockDeviceMappings", index, "Ebs")
@@ -207,7 +208,7 @@ def _check_market(place: Place, config: Tree, is_head: bool) -> Iterator[Finding
             (*place, "InstanceMarketOptions"),
             "must be absent on the head",
             market,
-            "AWS may take a spot machine at any time, and the study with it.",
+            "AWS may reclaim a spot machine at any time, which would end the study.",
         )
     kind = at(market, "SpotOptions", "SpotInstanceType")
     if kind not in (None, "one-time"):
@@ -230,8 +231,8 @@ def _check_profiles(tree: Tree, head: str) -> Iterator[Finding]:
                 place,
                 "must name an instance profile",
                 None,
-                "Name one of aws_setup.sh. Ray gives the head all rights to EC2 and S3 "
-                "otherwise, and workers none, so that they can't store checkpoints.",
+                "Name one of aws_setup.sh. Otherwise Ray gives the head full access to EC2 and "
+                "S3, and workers none, so that they cannot store checkpoints.",
             )
     for name, profile in profiles.items():
         if name != head and profile and profile == profiles.get(head):
@@ -249,29 +250,29 @@ def _check_network(tree: Tree) -> Iterator[Finding]:
             ("provider", "use_internal_ips"),
             "must be true",
             at(tree, "provider", "use_internal_ips"),
-            "Reach the nodes through a VPN, or a bastion by auth/ssh_proxy_command.",
+            "Reach the nodes through a VPN, or a bastion with auth/ssh_proxy_command.",
         )
     if at(tree, "provider", "cache_stopped_nodes") is not False:
         yield Finding(
             ("provider", "cache_stopped_nodes"),
             "must be false",
             at(tree, "provider", "cache_stopped_nodes"),
-            "Stopped machines' disks cost money until somebody remembers them.",
+            "Disks of stopped machines cost money until they are deleted.",
         )
     if at(tree, "head_setup_commands") is None:
         yield Finding(
             ("head_setup_commands",),
             "must be given",
             None,
-            "Write head_setup_commands: [], or Ray installs whichever boto3 is the "
-            "latest; the image has one.",
+            "Write head_setup_commands: []; otherwise Ray installs the latest boto3 over "
+            "that of the image.",
         )
     if not at(tree, "auth", "ssh_private_key"):
         yield Finding(
             ("auth", "ssh_private_key"),
             "must name a key",
             None,
-            "Name the file that belongs to KeyName.",
+            "Name the private key of KeyName.",
         )
 
 
@@ -282,5 +283,5 @@ def _check_head_resources(tree: Tree, head: str) -> Iterator[Finding]:
             (*place, "CPU"),
             "must be 0",
             at(tree, *place, "CPU"),
-            "Ray counts the machine's own otherwise, whatever --num-cpus says.",
+            "Otherwise Ray counts the machine's own CPUs, whatever --num-cpus says.",
         )

@@ -1,7 +1,7 @@
-"""Checks a cluster's file before money is spent, offline: ``python -m cluster.check FILE``.
+"""Check the file of a cluster offline, before it costs money: ``python -m cluster.check FILE``.
 
-It reads files of ``ray up`` (AWS and machines by ssh) and a RayJob of KubeRay. Every finding is a
-line: place, rule, value, remedy.
+The file is one of ``ray up`` (for AWS, or machines reached by ssh) or a RayJob of KubeRay. Each
+finding is printed as a line: place, rule, value, remedy.
 """
 
 import argparse
@@ -16,10 +16,10 @@ USAGE = "python -m cluster.check"
 
 
 def findings_of(tree: Tree) -> list[Finding]:
-    """What is wrong with a file's content.
+    """Return the problems in the content of a file.
 
     Raises:
-        ValueError: It is nothing of which this knows.
+        ValueError: The file is of no kind that this command knows.
     """
     if tree.get("apiVersion") == "ray.io/v1" and tree.get("kind") == "RayJob":
         from cluster.kuberay_rules import check_kuberay
@@ -44,7 +44,7 @@ def findings_of(tree: Tree) -> list[Finding]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 nothing found, 1 something, 2 not such a file."""
+    """Run the command; return its exit code: 0 no findings, 1 findings, 2 no cluster's file."""
     parser = argparse.ArgumentParser(prog=USAGE, description=__doc__)
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""What is wrong with a cluster's file, and where."""
+"""Problems in the file of a cluster, and checks that are the same for every kind of file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from trainables.configuration.schema import Place, shorten
 
 Tree = dict[str, Any]
-"""A file's content."""
+"""Content of a file."""
 
 TO_FILL = "FILL_IN"
-"""What the shipped files have where only their user knows the value."""
+"""Placeholder in the shipped files for a value that only the user knows."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to change before money is spent."""
+    """A problem to fix before the cluster costs money."""
 
     place: Place
     rule: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 def at(tree: object, *place: str | int) -> Any:
-    """What stands at a place; ``None`` if nothing does."""
+    """Return the value at a place; ``None`` if there is none."""
     for key in place:
         if isinstance(tree, dict):
             tree = tree.get(key)
@@ -39,7 +39,7 @@ def at(tree: object, *place: str | int) -> Any:
 
 
 def texts(tree: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every text in a tree, keys of mappings included, and where it stands."""
+    """Yield every text in a tree with its place, including the keys of mappings."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield (*place, str(key)), str(key)
@@ -52,16 +52,16 @@ def texts(tree: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 def check_filled(tree: Tree) -> Iterator[Finding]:
-    """Nothing is left to fill in."""
+    """Check that no placeholder is left."""
     for place, text in texts(tree):
         if TO_FILL in text:
             yield Finding(
-                place, "must be filled in", text, "The comment beside it says with what."
+                place, "must be filled in", text, "The comment next to it says with what."
             )
 
 
 def check_pinned(place: Place, image: object) -> Iterator[Finding]:
-    """An image is one that can't change: named by its digest."""
+    """Check that an image is named by its digest, whose content cannot change."""
     if isinstance(image, str) and TO_FILL not in image and "@sha256:" not in image:
         yield Finding(
             place,

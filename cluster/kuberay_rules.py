@@ -1,4 +1,8 @@
-"""Rules for a RayJob of KubeRay. Its schema is the API server's: ``kubectl --dry-run=server``."""
+"""Rules for a RayJob of KubeRay.
+
+Its schema is not checked here: ``kubectl create --dry-run=server`` asks the API server, which
+knows the installed version.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,15 +12,14 @@ from trainables.config import SLOT
 from trainables.configuration.schema import Place
 
 CLUSTER: Place = ("spec", "rayClusterSpec")
+"""Place of the cluster in a RayJob."""
 
 
 def check_kuberay(tree: Tree) -> Iterator[Finding]:
-    """Doors, rights and what ends."""
+    """Check access, permissions, and that the cluster ends with its job."""
     yield from check_filled(tree)
     if at(tree, *CLUSTER) is None:
-        yield Finding(
-            CLUSTER, "must describe the cluster", None, "Take that of the file that ships."
-        )
+        yield Finding(CLUSTER, "must describe the cluster", None, "Copy that of the shipped file.")
         return
     yield from _check_job(tree)
     yield from _check_doors(tree)
@@ -31,7 +34,7 @@ def _check_job(tree: Tree) -> Iterator[Finding]:
             ("spec", "shutdownAfterJobFinishes"),
             "must be true",
             at(tree, "spec", "shutdownAfterJobFinishes"),
-            "GPUs would be paid for until somebody looks.",
+            "Otherwise GPUs cost money until the cluster is deleted.",
         )
 
 
@@ -42,7 +45,7 @@ def _check_doors(tree: Tree) -> Iterator[Finding]:
             (*CLUSTER, "authOptions", "mode"),
             "must be token",
             mode,
-            "Without it, whoever reaches a port runs commands in every pod.",
+            "Without it, anyone who reaches a port can run commands in every pod.",
         )
     if at(tree, *CLUSTER, "networkPolicy", "mode") not in ("DenyAll", "DenyAllIngress"):
         yield Finding(
@@ -57,14 +60,14 @@ def _check_doors(tree: Tree) -> Iterator[Finding]:
             (*CLUSTER, "headGroupSpec", "serviceType"),
             "must be ClusterIP",
             service,
-            "Reach the dashboard by kubectl port-forward.",
+            "Reach the dashboard with kubectl port-forward.",
         )
     if at(tree, *CLUSTER, "headGroupSpec", "enableIngress"):
         yield Finding(
             (*CLUSTER, "headGroupSpec", "enableIngress"),
             "must be absent",
             True,
-            "Reach the dashboard by kubectl port-forward.",
+            "Reach the dashboard with kubectl port-forward.",
         )
 
 
@@ -80,14 +83,14 @@ def _check_pod(tree: Tree, place: Place) -> Iterator[Finding]:
             (*place, "securityContext", "runAsNonRoot"),
             "must be true",
             at(tree, *place, "securityContext", "runAsNonRoot"),
-            "The image's user is 1000 and needs no more.",
+            "The image's user has ID 1000 and needs no root rights.",
         )
     if not at(tree, *place, "serviceAccountName"):
         yield Finding(
             (*place, "serviceAccountName"),
             "must name a service account",
             None,
-            "Make one that may write to the storage, and no more.",
+            "Create one that may write to the storage and nothing else.",
         )
     for index, container in enumerate(at(tree, *place, "containers") or []):
         inner = (*place, "containers", index)
@@ -106,7 +109,7 @@ def _check_pod(tree: Tree, place: Place) -> Iterator[Finding]:
                     (*inner, "env"),
                     "must hold no secret",
                     name,
-                    "Name it by valueFrom/secretKeyRef, or give the service account the right.",
+                    "Use valueFrom/secretKeyRef, or give the service account the permission.",
                 )
 
 
@@ -118,9 +121,9 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "num-cpus"),
             "must be the text 0",
             parameters.get("num-cpus"),
-            "Trials would starve the processes that lead the study.",
+            "Trials would starve the processes that run the study.",
         )
-    try:  # the shell in the pod takes the outer quotes off
+    try:  # the pod's shell removes the outer quotes
         resources = json.loads(json.loads(parameters.get("resources", '"{}"')))
     except (TypeError, ValueError):
         resources = None
@@ -129,5 +132,5 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "resources"),
             f"must offer {SLOT}",
             parameters.get("resources"),
-            "Trials of several workers wait for it otherwise, for ever.",
+            "Otherwise multi-worker trials wait for it forever.",
         )

@@ -1,4 +1,4 @@
-"""Rules for files of ``ray up``, whatever provides the machines."""
+"""Rules for files of ``ray up`` that hold for every provider of machines."""
 
 import contextlib
 import copy
@@ -24,16 +24,18 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECRET = re.compile(
     r"(?i)\b(?!RAY_AUTH_TOKEN_PATH)\w*(TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)\S"
 )
-"""A secret's value in a command; not one that a shell reads from elsewhere."""
+"""Matches a command that contains the value of a secret, but not one that reads a variable."""
 
 ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b")
+"""Matches the ID of an AWS access key."""
 
 STARTS = {"head": "head_start_ray_commands", "worker": "worker_start_ray_commands"}
+"""Keys of the commands that start Ray, by role."""
 
 
 @dataclass(frozen=True)
 class RayStart:
-    """A ``ray start`` among a role's commands."""
+    """A ``ray start`` in the commands of a role."""
 
     place: Place
     text: str
@@ -42,11 +44,11 @@ class RayStart:
 
 
 def check_launcher(tree: Tree) -> Iterator[Finding]:
-    """Everything that is independent of the provider."""
+    """Check everything that does not depend on the provider."""
     problems = list(_check_schema(tree))
     yield from problems
     yield from check_filled(tree)
-    if problems:  # what follows relies on it
+    if problems:  # the other checks need a valid file
         return
     for role, key in STARTS.items():
         yield from _check_starts(tree, role, key)
@@ -62,7 +64,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     tree = copy.deepcopy(tree)
     for node_type in (at(tree, "available_node_types") or {}).values():
-        if isinstance(node_type, dict):  # Ray asks AWS what a machine has
+        if isinstance(node_type, dict):  # Ray fills them in from AWS
             node_type.setdefault("resources", {})
     validator = jsonschema.Draft7Validator(schema)
     errors = sorted(validator.iter_errors(tree), key=lambda error: list(map(str, error.path)))
@@ -71,7 +73,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
             tuple(error.absolute_path),
             f"against Ray's schema: {error.message}",
             error.instance,
-            "Compare with the file that ships.",
+            "Compare with the shipped file.",
         )
     if tree["provider"]["type"] == "local":
         for key in ("head_ip", "worker_ips"):
@@ -80,7 +82,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
                     ("provider", key),
                     "must name the machines",
                     None,
-                    "Give the head's address, and a list of the others'.",
+                    "Give the address of the head, and a list of those of the others.",
                 )
                 return
     if errors:
@@ -90,22 +92,22 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
             validate_config(prepare_config(tree))
         except jsonschema.ValidationError as error:
             problem: str | None = error.message
-        except Exception as error:  # of many kinds, by Ray's own hand
+        except Exception as error:  # Ray raises many types
             problem = str(error) or type(error).__name__
         else:
             problem = None
     if problem is not None:
         yield Finding(
             (),
-            f"Ray refuses it: {problem}",
+            f"Ray rejects it: {problem}",
             tree.get("cluster_name"),
-            "Compare with the file that ships.",
+            "Compare with the shipped file.",
         )
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps Ray from telling what it does to the file."""
+    """Suppress Ray's messages about how it completes the file."""
     logger = logging.getLogger("ray.autoscaler")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -120,7 +122,7 @@ def _silence() -> Iterator[None]:
 
 
 def _starts(tree: Tree, key: str) -> list[RayStart]:
-    """A role's ``ray start`` commands with what they are given."""
+    """Return the ``ray start`` commands of a role with their environment and flags."""
     found = []
     exported: dict[str, str] = {}
     for index, text in enumerate(at(tree, key) or []):
@@ -139,6 +141,7 @@ def _starts(tree: Tree, key: str) -> list[RayStart]:
 
 
 def _simple_commands(text: str) -> list[list[str]]:
+    """Split a shell command into simple commands, each a list of words."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|")
     lexer.whitespace_split = True
     commands: list[list[str]] = [[]]
@@ -148,7 +151,7 @@ def _simple_commands(text: str) -> list[list[str]]:
                 commands.append([])
             else:
                 commands[-1].append(word)
-    except ValueError:  # a quotation that doesn't end
+    except ValueError:  # an unclosed quotation mark
         return []
     return commands
 
@@ -169,7 +172,7 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             (key,),
             f"must start Ray on a {role} once",
             at(tree, key),
-            "Take the commands of the file that ships.",
+            "Copy the commands of the shipped file.",
         )
         return
     start = starts[0]
@@ -178,7 +181,7 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             "must turn token authentication on",
             start.text,
-            "Begin with RAY_AUTH_MODE=token: without it, whoever reaches a port runs "
+            "Begin with RAY_AUTH_MODE=token: without it, anyone who reaches a port can run "
             "commands on every node.",
         )
     if role == "worker":
@@ -188,22 +191,22 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             "must keep the dashboard on loopback",
             start.text,
-            "Add --dashboard-host=127.0.0.1 and look at it through a tunnel.",
+            "Add --dashboard-host=127.0.0.1 and open it through a tunnel.",
         )
     if not at(_resources(start), SLOT):
         yield Finding(
             start.place,
             f"must offer the resource {SLOT}",
             start.text,
-            f"""Add --resources='{{"{SLOT}": 8}}': trials of several workers wait for """
-            "it otherwise, for ever.",
+            f"""Add --resources='{{"{SLOT}": 8}}': otherwise multi-worker trials """
+            "wait for it forever.",
         )
     if tree["provider"]["type"] == "aws" and start.flags.get("--num-cpus") != "0":
         yield Finding(
             start.place,
             "must offer no CPU on the head",
             start.text,
-            "Add --num-cpus=0: trials would starve the processes that lead the study.",
+            "Add --num-cpus=0: trials would starve the processes that run the study.",
         )
 
 
@@ -220,9 +223,9 @@ def _check_token(tree: Tree) -> Iterator[Finding]:
     if not any(target.endswith(("/.ray", "/.ray/auth_token")) for target in shipped):
         yield Finding(
             ("file_mounts",),
-            "must bring the token to the nodes",
+            "must copy the token to the nodes",
             mounts,
-            "Add ~/.ray: ~/.ray; without it Ray refuses to start there.",
+            "Add ~/.ray: ~/.ray; without it Ray does not start there.",
         )
     commands = [
         text
@@ -245,7 +248,7 @@ def _check_secrets(tree: Tree) -> Iterator[Finding]:
                 place,
                 "must hold no secret",
                 "a text with one",
-                "It would be in logs and process lists. Machines get their rights from "
+                "It would appear in logs and process lists. Machines get their permissions from "
                 "instance profiles, and the token from file_mounts.",
             )
     if at(tree, "provider", "aws_credentials") is not None:
@@ -253,14 +256,14 @@ def _check_secrets(tree: Tree) -> Iterator[Finding]:
             ("provider", "aws_credentials"),
             "must be absent",
             "keys",
-            "Ray copies this file to the head. Use AWS's own configuration here and an "
-            "instance profile there.",
+            "Ray copies this file to the head. Use AWS's own configuration on this machine "
+            "and an instance profile on the head.",
         )
     for target, source in (at(tree, "file_mounts") or {}).items():
         if re.search(r"/\.(aws|ssh|kube)(/|$)", str(source)):
             yield Finding(
                 ("file_mounts", target),
-                "must bring no keys to the nodes",
+                "must copy no keys to the nodes",
                 source,
-                "Remove it; nodes get their rights from instance profiles.",
+                "Remove it; nodes get their permissions from instance profiles.",
             )
