@@ -24,8 +24,9 @@ from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.data.evaluation import OracleEvaluation
 from trainables.inference.trained_method import load_trained
+from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator
-from trainables.training.trial import open_domains, run_trial
+from trainables.training.trial import run_trial
 
 
 def trial(method: str) -> TrialConfig:

@@ -21,11 +21,10 @@ from scipy.stats import bootstrap, rankdata, spearmanr
 
 from benchmarks.record_curves import TABLE
 from study.analysis.learning_curves import read_curves
+from trainables.training.report import CRITERION_PREFIX, ORACLE_ACCURACY, SOURCE_ACCURACY
 
 Floats = NDArray[np.float64]
 
-PREFIX = "criterion/"
-ORACLE = "criterion/oracle"
 SOURCE_FLOOR = 0.5
 """As the space has it."""
 NUM_DRAWS = 100
@@ -37,8 +36,10 @@ NUM_SHOWN = 3
 
 def scores_of(seed: pd.DataFrame) -> dict[str, Floats]:
     """Values of all candidates at the evaluations of one seed, larger is better."""
-    names = sorted(name for name in seed if name.startswith(PREFIX) and name != ORACLE)
-    single = {name.removeprefix(PREFIX): seed[name].to_numpy() for name in names}
+    names = sorted(
+        name for name in seed if name.startswith(CRITERION_PREFIX) and name != ORACLE_ACCURACY
+    )
+    single = {name.removeprefix(CRITERION_PREFIX): seed[name].to_numpy() for name in names}
     ranks = {name: rankdata(values) for name, values in single.items()}
     averages = {
         " + ".join(group): np.mean([ranks[name] for name in group], axis=0)
@@ -50,8 +51,8 @@ def scores_of(seed: pd.DataFrame) -> dict[str, Floats]:
 
 def regrets_of(seed: pd.DataFrame) -> dict[str, float]:
     """Mean loss of target-val accuracy to the oracle's choice, by candidate."""
-    scores, oracle = scores_of(seed), seed[ORACLE].to_numpy()
-    eligible = (seed["source_val/accuracy"] >= SOURCE_FLOOR).to_numpy()
+    scores, oracle = scores_of(seed), seed[ORACLE_ACCURACY].to_numpy()
+    eligible = (seed[SOURCE_ACCURACY] >= SOURCE_FLOOR).to_numpy()
     trials, rng = seed["trial"].unique(), np.random.default_rng(0)
     losses = dict.fromkeys(scores, 0.0)
     for _ in range(NUM_DRAWS):
@@ -67,7 +68,7 @@ def regrets_of(seed: pd.DataFrame) -> dict[str, float]:
 def correlations_of(seed: pd.DataFrame) -> dict[str, float]:
     """Spearman's with the oracle over all evaluations, by candidate."""
     return {
-        name: float(spearmanr(values, seed[ORACLE]).statistic)
+        name: float(spearmanr(values, seed[ORACLE_ACCURACY]).statistic)
         for name, values in scores_of(seed).items()
     }
 

@@ -30,7 +30,8 @@ import yaml
 from rich.console import Console
 
 import study.execution.tuner
-from study.config.study_config import StudyConfig, read_studies
+from study.config.reading import read_studies
+from study.config.study_config import StudyConfig
 from study.execution.interruption import GracefulShutdown
 from study.execution.local_ray import own_ray
 from study.reporting.progress import Display, LogBook
@@ -43,7 +44,7 @@ from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.ray_trainable import TrialSpec, TrialTrainable
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 SPACE = """
 task: digits

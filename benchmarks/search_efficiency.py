@@ -13,8 +13,9 @@ from rich.console import Console
 
 from benchmarks.record_curves import TABLE
 from study.analysis.learning_curves import read_curves
-from study.analysis.simulation import Surrogate, efficiencies, efficiency_table
-from study.config.study_config import read_study
+from study.analysis.simulation import Surrogate, efficiencies
+from study.config.reading import read_study
+from study.reporting.simulation import efficiency_table
 from study.search.pruners import PRUNERS
 from study.search.samplers import SAMPLERS, TPEConfig
 from trainables.configuration.schema import Choice, default_choice

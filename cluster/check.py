@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from cluster.findings import Finding, Tree
+from trainables.configuration.command import command
 from trainables.configuration.schema import join
 from trainables.configuration.yaml_file import YamlFile, read_yaml
 
@@ -43,24 +44,21 @@ def findings_of(tree: Tree) -> list[Finding]:
     return findings
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 no findings, 1 findings, 2 no cluster's file."""
     parser = argparse.ArgumentParser(prog=USAGE, description=__doc__)
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
+    file = read_yaml(options.file)
     try:
-        file = read_yaml(options.file)
         findings = findings_of(file.content)
     except ValueError as error:
-        text = str(error)
-        print(
-            text if text.startswith(str(options.file)) else f"{options.file}: {text}",
-            file=sys.stderr,
-        )
-        return 2
+        raise ValueError(f"{options.file}: {error}") from error
     except ModuleNotFoundError as error:
-        print(f"{error.name} is missing: pip install 'syn2real-study[cluster]'.", file=sys.stderr)
-        return 2
+        raise ValueError(
+            f"{error.name} is missing: pip install 'syn2real-study[cluster]'."
+        ) from error
     for line in dict.fromkeys(_line(file, finding) for finding in findings):
         print(line)
     if not findings:

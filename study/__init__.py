@@ -1,4 +1,8 @@
-"""Hyperparameter studies: search for configurations, run trials on Ray, compare the results.
+"""Hyperparameter studies: choose trials, run them on Ray and compare them.
+
+Packages, from the top: ``jobs``, ``execution``, ``reporting``, ``analysis``, ``session``,
+``trials``, ``config``, ``search``, ``spaces``, ``storage``. Each imports only those after it, and
+:mod:`trainables`. Modules directly in this folder are commands.
 
 >>> from study import run_study
 >>> result = run_study("digits")

@@ -1,7 +1,6 @@
 """Compares studies, finished or running: ``python -m study.compare STUDY…``."""
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -9,30 +8,33 @@ from rich.console import Console
 
 from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy, read_all
-from study.reporting.exports import WIDTH, as_csv, as_json_text, as_latex, terminal
+from study.reporting.exports import (
+    WIDTH,
+    as_csv,
+    as_json_text,
+    as_latex,
+    as_terminal_text,
+    terminal,
+)
 from study.storage.locations import local_copies
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import StoreError
-from trainables.checkpointing.trial_folder import write_atomically
+from trainables.configuration.command import command
 
 FORMATS = ("table", "csv", "latex", "html", "json")
 HTML = "comparison.html"
-"""Where HTML goes unless a file is named."""
+"""The file that HTML is written to by default."""
 
 
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 2 bad input."""
+    """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.format not in FORMATS:
-            raise ValueError(
-                f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'."
-            )
-        published = Published.read() if options.published else None
-        with local_copies(options.studies) as folders:
-            _write(read_all(folders), published, options.format, options.out)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    if options.format not in FORMATS:
+        raise ValueError(f"--format: must be one of {', '.join(FORMATS)}, got '{options.format}'.")
+    published = Published.read() if options.published else None
+    with local_copies(options.studies) as folders:
+        _write(read_all(folders), published, options.format, options.out)
     return 0
 
 
@@ -44,41 +46,38 @@ def _parser() -> argparse.ArgumentParser:
         "studies",
         nargs="+",
         metavar="STUDY",
-        help="a study's folder, such as runs/digits, or its URI in a store, such "
+        help="a study's folder, such as runs/digits, or its URI in an object store, such "
         "as s3://bucket/prefix/digits",
     )
     parser.add_argument(
         "--format",
         default="table",
         metavar="|".join(FORMATS),
-        help="html is one file that opens offline (default: %(default)s)",
+        help="output format; html is a single file that opens offline (default: %(default)s)",
     )
     parser.add_argument(
         "--published",
         action="store_true",
-        help="show the paper's figures, selected by oracle, beside ours",
+        help="also show the paper's results, which were selected by oracle",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help=f"a file instead of the terminal (of html: {HTML} if not given)",
+        help=f"file to write instead of the terminal (default for html: {HTML})",
     )
     return parser
 
 
 def _text(studies: list[StoredStudy], published: Published | None, form: str) -> str:
-    """The comparison in one of the formats but HTML."""
+    """Return the comparison in any format but HTML."""
     if form == "csv":
         return as_csv(studies, published)
     if form == "latex":
         return as_latex(studies, published)
     if form == "json":
         return as_json_text(studies, published)
-    console = Console(width=WIDTH, file=io.StringIO())
-    with console.capture() as capture:
-        console.print(terminal(studies, published))
-    return capture.get()
+    return as_terminal_text(studies, published)
 
 
 def _write(

@@ -1,198 +1,33 @@
-"""Features of a study's winners in the plane: ``python -m study.embed STUDY``.
+"""Draws the features of a study's winners in the plane: ``python -m study.embed STUDY``.
 
-For the first final run of each condition: pooled features of held-out source images and of
-labelled target images, as a t-SNE picture (``embedding-<condition>.png``, also among TensorBoard's
-images) and for TensorBoard's projector. The labels of target images (the oracle's) only colour the
-dots; where the target has none, predicted classes do.
+The features are the pooled ones of held-out source images and labelled target images, by the first
+final run of each condition. They are drawn by t-SNE (``embedding-<condition>.png``, also among
+TensorBoard's images) and written for TensorBoard's projector. Target labels, which only the oracle
+may read, merely colour the dots; if the target has none, predicted classes do.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
-
-from study.analysis.stored_study import read_finals
-from study.spaces.conditions import file_name
+from study.reporting.embedding import embed_winners
 from study.storage.locations import local_copies
 from study.storage.study_folder import StudyFolder
-from study.trials.records import TrialRecord, by_task
 from trainables.checkpointing.object_store import StoreError
-from trainables.config import TrialConfig
-from trainables.configuration.schema import validate
-from trainables.data.images import Images, ImageSubset
-from trainables.inference.trained_method import load_trained
-from trainables.runtime.randomness import generator
-from trainables.training.evaluator import Evaluator
-from trainables.training.trial import open_domains
-
-MAX_IMAGES = 1000
-"""Of each domain, drawn at random with the seed of the trial: t-SNE's time grows fast."""
+from trainables.configuration.command import command
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """Features of both domains."""
-
-    features: Tensor
-    """Shape ``(N, D)``."""
-    labels: Tensor
-    """int64, shape ``(N,)``."""
-    is_target: Tensor
-    """bool, shape ``(N,)``."""
-    classes: tuple[str, ...]
-    predicted: bool
-    """Target labels are the network's own."""
-
-
-def embed(record: TrialRecord, study_folder: StudyFolder, cache: Path) -> Embedding:
-    """Computes the features of a final run's selected checkpoint.
-
-    Raises:
-        ValueError: The run left no checkpoint, or its task has no target.
-    """
-    config = validate(TrialConfig, record.config)
-    domains = open_domains(config, cache)
-    if domains.target_train is None:
-        raise ValueError(f"{record.id}: its task has no target to draw.")
-    files = study_folder.files(record.id)
-    files.fetch(files.best)
-    meter = load_trained(config, files.path, domains)
-    source = domains.source_val
-    chosen = _sample(len(source), record.seed)
-    features, labels = [_features(meter, source.images, chosen)[0]], [source.labels[chosen]]
-    target = domains.target_val
-    images = domains.target_train.images if target is None else target.images
-    chosen = _sample(len(images), record.seed)
-    target_features, predicted = _features(meter, images, chosen)
-    features.append(target_features)
-    labels.append(predicted if target is None else target.labels[chosen])
-    return Embedding(
-        torch.cat(features),
-        torch.cat(labels),
-        torch.arange(sum(map(len, labels))) >= len(labels[0]),
-        domains.classes,
-        target is None,
-    )
-
-
-def _sample(num_images: int, seed: int) -> Tensor:
-    return torch.randperm(num_images, generator=generator(seed, "embedding"))[:MAX_IMAGES]
-
-
-def _features(meter: Evaluator, images: Images, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    predictions, _ = meter.predict(ImageSubset(images, chosen))
-    return predictions.features, predictions.logits.argmax(dim=1)
-
-
-def draw(embedding: Embedding, title: str, path: Path, seed: int) -> None:
-    """Draws the features by t-SNE (van der Maaten & Hinton, JMLR 2008): colour is the class.
-
-    Args:
-        embedding: The features.
-        title: Above the picture.
-        path: The PNG file.
-        seed: Of t-SNE.
-    """
-    from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
-
-    perplexity = min(30.0, (len(embedding.features) - 1) / 3)
-    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
-        embedding.features.numpy()
-    )
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    axes = figure.add_subplot()
-    target, labels = embedding.is_target.numpy(), embedding.labels.numpy()
-    colours = "tab10" if len(embedding.classes) <= 10 else "nipy_spectral"
-    for domain, marker, size, alpha in (("source", ".", 50, 0.5), ("target", "^", 26, 0.9)):
-        chosen = target if domain == "target" else ~target
-        axes.scatter(
-            plane[chosen, 0],
-            plane[chosen, 1],
-            c=labels[chosen],
-            cmap=colours,
-            vmin=0,
-            vmax=max(len(embedding.classes) - 1, 9),
-            marker=marker,
-            s=size,
-            alpha=alpha,
-            linewidths=0,
-            label=f"{domain} ({int(np.sum(chosen))})",
-        )
-    if len(embedding.classes) <= 20:
-        for label, name in enumerate(embedding.classes):
-            members = plane[target & (labels == label)]
-            if len(members):
-                axes.annotate(name, np.median(members, axis=0), weight="bold", fontsize=13)
-    axes.set(title=title, xticks=[], yticks=[])
-    meaning = "predicted classes" if embedding.predicted else "true classes"
-    axes.legend(title=f"colours: {meaning}", loc="best")
-    figure.savefig(path, dpi=110)
-
-
+@command(bad_input=(ValueError, StoreError))
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 2 bad input."""
+    """Run the command; return its exit code: 0 for success, 2 for invalid input."""
     parser = argparse.ArgumentParser(
         prog="python -m study.embed", description="Draw the features of a study's winners."
     )
-    parser.add_argument("study", help="a study's folder, or its URI in a store")
+    parser.add_argument("study", help="a study's folder, or its URI in an object store")
     options = parser.parse_args(arguments)
-    try:
-        with local_copies([options.study]) as (folder,):
-            _embed_winners(StudyFolder.at(folder))
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    with local_copies([options.study]) as (folder,):
+        for picture in embed_winners(StudyFolder.at(folder)):
+            print(picture)
     return 0
-
-
-def _embed_winners(study_folder: StudyFolder) -> None:
-    """The first final run of each condition on each task."""
-    finals = read_finals(study_folder)
-    several = len(by_task(finals)) > 1
-    for record in {(r.condition, r.task): r for r in reversed(finals)}.values():
-        _write(
-            record,
-            study_folder,
-            f"{record.condition}-{record.task}" if several else record.condition,
-        )
-
-
-def _write(record: TrialRecord, study_folder: StudyFolder, name: str) -> None:
-    embedding = embed(record, study_folder, study_folder.root.parent / "cache")
-    path = study_folder.root / f"embedding-{file_name(name)}.png"
-    draw(embedding, f"{name}, seed {record.seed}: t-SNE of pooled features", path, record.seed)
-    rows = [
-        [embedding.classes[label], "target" if is_target else "source"]
-        for label, is_target in zip(
-            embedding.labels.tolist(), embedding.is_target.tolist(), strict=True
-        )
-    ]
-    events = study_folder.tensorboard / record.id
-    before = set(events.rglob("*"))
-    with SummaryWriter(str(events)) as writer:
-        writer.add_embedding(
-            embedding.features, rows, metadata_header=["class", "domain"], tag="features"
-        )
-        writer.add_image(
-            "embedding",
-            np.asarray(Image.open(path).convert("RGB")),
-            record.best_evaluation,
-            dataformats="HWC",
-        )
-    if study_folder.store is not None:
-        for made in (path, *set(events.rglob("*")) - before):
-            if made.is_file():
-                study_folder.store.write(
-                    made.relative_to(study_folder.root).as_posix(), made.read_bytes()
-                )
-    print(f"{study_folder.place}/{path.name}")
 
 
 if __name__ == "__main__":

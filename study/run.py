@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from study.analysis.stored_study import read_all
-from study.analysis.study_tables import across
-from study.config.study_config import read_studies, read_study
+from study.analysis.study_tables import study_table
+from study.config.reading import read_studies, read_study
 from study.execution.launch import StudyError, StudyResult, run_study
 from study.reporting.dry_run import print_plan, print_spaces
 from study.reporting.exports import side_by_side
@@ -18,11 +18,22 @@ from study.storage.locations import OUT
 from study.storage.study_folder import StudyFolder
 from study.storage.sync import StorageError
 from trainables.checkpointing.object_store import StoreError, is_uri
+from trainables.configuration.command import command
 
 CLUSTER = Path("cluster/cluster.yaml")
 """Default of ``--cluster``."""
 
 
+@command(
+    bad_input=(ValueError, StoreError),
+    failures={
+        StudyError: "The study failed: {error}",
+        StorageError: (
+            "Study stopped, because results can no longer be saved: {error} Resume with the same "
+            "command and --resume."
+        ),
+    },
+)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
@@ -34,43 +45,26 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     console = Console(stderr=False)
-    try:
-        if options.list:
-            print_spaces(console)
-            return 0
-        if options.space is None:
-            raise ValueError("--space NAME|FILE is required; --list shows the shipped spaces.")
-        overrides = _overrides(options)
-        if options.dry_run:
-            print_plan(options.space, overrides, console)
-            return 0
-        if options.simulate is not None:
-            # Imported here because it is slow to import and rarely used.
-            from study.analysis.simulation import print_simulation
+    if options.list:
+        print_spaces(console)
+        return 0
+    if options.space is None:
+        raise ValueError("--space NAME|FILE is required; --list shows the shipped spaces.")
+    overrides = _overrides(options)
+    if options.dry_run:
+        print_plan(options.space, overrides, console)
+        return 0
+    if options.simulate is not None:
+        # Imported here because it is slow to import and rarely used.
+        from study.reporting.simulation import print_simulation
 
-            print_simulation(*read_study(options.space, overrides), options.simulate, console)
-            return 0
-        if options.cluster or options.address:
-            _check_storage(options.storage)
-        if options.cluster or "://" in (options.address or ""):
-            return _submit(options, overrides)
-        return _run(options, overrides, console)
-    except (ValueError, StoreError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except StudyError as error:
-        print(f"The study failed: {error}", file=sys.stderr)
-        return 1
-    except StorageError as error:
-        print(
-            f"Study stopped: results can no longer be saved ({str(error).rstrip('.')}). Resume "
-            "with the same command and --resume.",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+        print_simulation(*read_study(options.space, overrides), options.simulate, console)
+        return 0
+    if options.cluster or options.address:
+        _check_storage(options.storage)
+    if options.cluster or "://" in (options.address or ""):
+        return _submit(options, overrides)
+    return _run(options, overrides, console)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -290,7 +284,7 @@ def _print_results(result: StudyResult, console: Console) -> None:
             soft_wrap=True,
         )
     if result.others and not result.interrupted:
-        console.print(side_by_side(across(read_all(folders))))
+        console.print(side_by_side(study_table(read_all(folders))))
 
 
 def _how_to_resume(options: argparse.Namespace, overrides: list[str], name: str) -> str:

@@ -22,7 +22,7 @@ import pytest
 import torch
 import yaml
 
-from study.config.study_config import parse_studies
+from study.config.reading import parse_studies
 from tests.support.image_files import write_image, write_tree
 from tests.support.studies import overrides, run_without_ray
 from trainables.configuration.yaml_file import read_yaml
@@ -89,6 +89,11 @@ class Ray(Run):
 @dataclass(frozen=True)
 class Trials(Run):
     """A study whose trials run one after another in this process, without Ray."""
+
+
+@dataclass(frozen=True)
+class Shell(Run):
+    """A command that is typed into a shell, with the project's environment active."""
 
 
 @dataclass(frozen=True)
@@ -213,10 +218,16 @@ TABLE: dict[str, Entry] = {
         "", needs=(PHOTO_MODEL,)
     ),
     # docs/howto-own-method.md
+    "pip install pytest": Elsewhere("`make test` installs it"),
+    'PYTHONPATH="$VIRTUAL_ENV/.." python -m pytest mypackage': Shell(" passed"),
     "python -m trainables.run --config own.yaml --out runs/own": Run("loss/entropy"),
     "python -m study.run --space own-study.yaml --dry-run": Run("EntropyMinimization"),
     "python -m study.run --space own-study.yaml": Trials(
         "final-mypackage.mymethod.EntropyMinimization-seed1", more=SMALL
+    ),
+    # docs/howto-own-task.md
+    "python -m trainables.run --config own-entries.yaml --out runs/own-entries": Run(
+        "training epoch 2/2"
     ),
     # docs/howto-storage.md
     **{
@@ -379,6 +390,16 @@ class Workspace:
             ("own-study.yaml", "docs/howto-own-method.md", "yaml", "# own-study.yaml"),
             ("mypackage/__init__.py", "CONTRIBUTING.md", "", ""),
             ("mypackage/mymethod.py", "CONTRIBUTING.md", "python", "# mypackage/mymethod.py"),
+            *(
+                (name, page, "python", f"# {name}")
+                for page, names in (
+                    ("docs/howto-own-method.md", ["test_mymethod"]),
+                    ("docs/howto-own-task.md", ["bars", "noise", "patches", "test_entries"]),
+                    ("docs/criteria.md", ["mycriterion", "test_mycriterion"]),
+                )
+                for name in (f"mypackage/{module}.py" for module in names)
+            ),
+            ("own-entries.yaml", "docs/howto-own-task.md", "yaml", "# own-entries.yaml"),
             ("scans.py", "docs/tutorial.md", "python", "from pathlib"),
         ):
             (folder / name).write_text(block(page, language, beginning) if language else "")
@@ -400,11 +421,22 @@ class Workspace:
                 self.output(earlier)
             words = [*shlex.split(entry.instead or command), *entry.more]
             with contextlib.chdir(self.folder):
-                self.outputs[command] = _run(entry, words)
+                self.outputs[command] = _run(entry, command, words)
         return self.outputs[command]
 
 
-def _run(entry: Run, words: list[str]) -> str:
+def _run(entry: Run, command: str, words: list[str]) -> str:
+    if isinstance(entry, Shell):
+        # any folder of the copy stands for its .venv, which need not be inside where tests run
+        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        done = subprocess.run(
+            ["bash", "-c", entry.instead or command],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "VIRTUAL_ENV": str(ROOT / "tests"), "PATH": path},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
     if isinstance(entry, Ray):
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")

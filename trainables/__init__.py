@@ -1,4 +1,11 @@
-"""Runs one trial; knows nothing of searching and works without Ray.
+"""Training and evaluation of one trial, without Ray and without knowledge of searches.
+
+Packages, from the top: ``inference``, ``training``, the module ``config``, the tables
+(``methods``, ``backbones``, ``augmentations``, ``criteria``, ``tasks``), ``nn``, ``data``,
+``checkpointing``, ``runtime``, ``configuration``. Each imports only those after it; none imports
+``study``.
+Modules directly in this folder are commands, the trainable for Ray (the only one that imports
+Ray), ``config`` and ``former_names``.
 
 >>> from pathlib import Path
 >>> from trainables import run_trial, read_trial_config
@@ -12,7 +19,8 @@ from trainables.config import TrialConfig, read_trial_config
 from trainables.former_names import find_former_names
 from trainables.inference.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.runtime.distributed import Runtime
-from trainables.training.trial import Report, TrialError, run_trial
+from trainables.training.report import Report, TrialError
+from trainables.training.trial import run_trial
 
 find_former_names()
 
@@ -31,7 +39,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Gives the error of a trial by its former name, too."""
+    """Return the error of a trial by its former name, with a warning."""
     if name != "TrialFailed":
         raise AttributeError(f"module 'trainables' has no attribute '{name}'")
     warnings.warn(

@@ -17,43 +17,47 @@ from pydantic import (
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig
 from trainables.backbones import BACKBONES, BackboneConfig
+from trainables.configuration.former_keys import (
+    with_former_keys,
+    with_present_keys,
+)
 from trainables.configuration.paths import PathText
 from trainables.configuration.schema import (
     BaseConfig,
     Choice,
     OneOf,
+    Settings,
+    Table,
     default_choice,
-    look_up,
     validate,
 )
+from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import CRITERIA, SELECTORS, RankAverage
-from trainables.methods import METHODS, MethodConfig
+from trainables.methods import METHODS, NO_ADAPTATION, MethodConfig
 from trainables.nn.optimization import OptimizerConfig, ScheduleConfig
 from trainables.tasks import TASKS, TaskConfig
 
-TaskChoice = Annotated[Choice[TaskConfig], OneOf("task", TASKS)]
-MethodChoice = Annotated[Choice[MethodConfig], OneOf("method", METHODS)]
-BackboneChoice = Annotated[Choice[BackboneConfig], OneOf("backbone", BACKBONES)]
-AugmentationChoice = Annotated[Choice[AugmentationConfig], OneOf("augmentation", AUGMENTATIONS)]
+TaskChoice = Annotated[Choice[TaskConfig], OneOf(TASKS)]
+MethodChoice = Annotated[Choice[MethodConfig], OneOf(METHODS)]
+BackboneChoice = Annotated[Choice[BackboneConfig], OneOf(BACKBONES)]
+AugmentationChoice = Annotated[Choice[AugmentationConfig], OneOf(AUGMENTATIONS)]
 
 
 def _check_criterion(choice: Choice[BaseConfig]) -> Choice[BaseConfig]:
-    """Looks up the parts of an average, which cannot know the table that they are in."""
+    """Check the parts of an average, whose own class cannot import the table they are in."""
     for name in criteria_of(choice):
-        if look_up(CRITERIA, name, "criterion").reads_target_labels and name != choice.name:
+        if CRITERIA.look_up(name).reads_target_labels and name != choice.name:
             raise ValueError(f"must not average '{name}', which reads target labels, with others.")
     return choice
 
 
 def criteria_of(choice: Choice[BaseConfig]) -> list[str]:
-    """Names of the criteria that a selection depends on: one, or those of an average."""
+    """Return the names of the criteria that a selection depends on: one, or an average's."""
     config = choice.config
     return config.criteria if isinstance(config, RankAverage.Config) else [choice.name]
 
 
-CriterionChoice = Annotated[
-    Choice[BaseConfig], OneOf("criterion", SELECTORS), AfterValidator(_check_criterion)
-]
+CriterionChoice = Annotated[Choice[BaseConfig], OneOf(SELECTORS), AfterValidator(_check_criterion)]
 Statistics = Literal["imagenet", "subset_visda", "subset_syn"]
 
 WEAK: Choice[AugmentationConfig] = default_choice(AUGMENTATIONS, "weak")
@@ -64,7 +68,7 @@ class NothingConfig(BaseConfig):
 
 
 class CheckpointConfig(BaseConfig):
-    """Weights from a file."""
+    """Initial weights from a file."""
 
     path: PathText
     """A checkpoint of this project or a state dictionary saved with torch."""
@@ -79,72 +83,72 @@ class PretrainingConfig(BaseConfig):
     task: TaskChoice | None = None
     """The task whose source is trained on; the trial's own if null."""
     augmentation: AugmentationChoice = WEAK
-    """Of the source images."""
+    """Augmentation of the source images."""
     batch_size: PositiveInt = 64
     """Images of a step, over all workers."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """How parameters move."""
+    """Optimizer and its learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """How long, and the learning rate's course."""
+    """Length of pre-training and course of the learning rate."""
 
 
-class _Initialization:
-    """An entry of :data:`INITIALIZATIONS`."""
-
-    def __init__(self, config: type[BaseConfig]) -> None:
-        self.Config = config
-
-
-INITIALIZATIONS = {
-    "none": _Initialization(NothingConfig),
-    "imagenet": _Initialization(NothingConfig),
-    "checkpoint": _Initialization(CheckpointConfig),
-    "pretraining": _Initialization(PretrainingConfig),
-}
-InitializationChoice = Annotated[Choice[BaseConfig], OneOf("initialization", INITIALIZATIONS)]
+INITIALIZATIONS = Table(
+    "initialization",
+    Settings,
+    {
+        "none": Settings(NothingConfig),
+        "imagenet": Settings(NothingConfig),
+        "checkpoint": Settings(CheckpointConfig),
+        "pretraining": Settings(PretrainingConfig),
+    },
+)
+InitializationChoice = Annotated[Choice[BaseConfig], OneOf(INITIALIZATIONS)]
 
 
 class SelectionConfig(BaseConfig):
-    """Which checkpoint of a trial, and which trial of a study, is best."""
+    """How the best checkpoint of a trial, and the best trial of a study, are chosen."""
 
     criterion: CriterionChoice = default_choice(CRITERIA, "bnm")
-    """What is maximised: one criterion, or ``{rank_average: {criteria: [bnm, snd]}}``. All are
-    computed and stored; this one decides."""
+    """Criterion that is maximised: one, or an average of ranks such as
+    ``{rank_average: {criteria: [bnm, snd]}}``. All criteria are computed and stored; this one
+    decides."""
     source_accuracy_floor: float = Field(0.5, ge=0, le=1)
-    """A checkpoint whose accuracy on held-out source images is below this ranks below all others:
-    guards against collapsed networks, which some criteria like."""
+    """Smallest accuracy on held-out source images, as a fraction. Checkpoints below it rank below
+    all others: some criteria like collapsed networks."""
 
 
 class EvaluationConfig(BaseConfig):
-    """When and on how much a trial is evaluated."""
+    """When a trial is evaluated, and on how many images."""
 
     interval_steps: PositiveInt | None = None
-    """Steps between evaluations; null: once an epoch. The last step is always followed by one."""
+    """Steps between evaluations; null evaluates once an epoch. The last step is always
+    evaluated."""
     max_images: PositiveInt = 2000
-    """Images of a fixed sample of each domain that criteria see."""
+    """Largest number of images of each domain that criteria see; a fixed sample of a larger
+    domain."""
     batch_size: PositiveInt = 256
-    """Images of a forward pass over all workers; changes speed and memory, not results."""
+    """Images of a forward pass, over all workers; changes speed and memory, not results."""
     test: bool = False
-    """Evaluate the selected checkpoint on the task's test sets at the end. Study searches leave
-    this off; final runs turn it on."""
+    """Whether the selected checkpoint is evaluated on the task's test sets at the end. Searches
+    leave this off; final runs turn it on."""
 
 
 SLOT = "trial_slot"
-"""The resource, as Ray names it, of a process that waits for a trial's workers."""
+"""Name of the Ray resource that a process takes while it waits for the workers of its trial."""
 
 
 class ResourcesConfig(BaseConfig):
-    """What one trial occupies."""
+    """The processes, CPUs and GPUs of a trial."""
 
     workers: PositiveInt = 1
-    """Processes that share the batch by distributed data parallelism."""
+    """Processes that share each batch by distributed data parallelism."""
     cpus_per_worker: PositiveInt = 1
-    """CPU cores of a worker, and its torch threads."""
+    """CPU cores of a worker, and as many torch threads."""
     gpus_per_worker: NonNegativeFloat = 0
-    """GPUs of a worker; a fraction lets one-worker trials share one."""
-
+    """GPUs of a worker; a fraction lets trials of one worker share a GPU."""
     sync_batchnorm: bool = False
-    """Take BatchNorm's statistics over all workers and not over each one's share; on GPUs only."""
+    """Whether BatchNorm's statistics are over all workers instead of each worker's share; on GPUs
+    only."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -162,43 +166,49 @@ class ResourcesConfig(BaseConfig):
 
 
 class TrialConfig(BaseConfig):
-    """One trial."""
+    """The complete configuration of a trial."""
 
     task: TaskChoice
-    """The data."""
-    method: MethodChoice = default_choice(METHODS, "no_adaptation")
-    """The training algorithm."""
+    """Data to train and evaluate on."""
+    method: MethodChoice = default_choice(METHODS, NO_ADAPTATION)
+    """Training algorithm."""
     backbone: BackboneChoice = default_choice(BACKBONES, "resnet50")
-    """The feature extractor."""
+    """Feature extractor."""
     initialization: InitializationChoice = default_choice(INITIALIZATIONS, "none")
-    """Where the backbone's weights come from: ``none`` (random), ``imagenet``,
+    """Initial weights of the backbone: ``none`` (random), ``imagenet``,
     ``{checkpoint: {path: …}}`` or ``{pretraining: {…}}``."""
     augmentation: AugmentationChoice = WEAK
-    """Of the source images."""
+    """Augmentation of the source images."""
     target_augmentation: AugmentationChoice | None = None
-    """Of the target images; null: as the source."""
+    """Augmentation of the target images; null takes that of the source."""
     normalization: Statistics = "imagenet"
-    """Channel statistics that images are normalised with."""
+    """Data set whose channel statistics images are normalised with."""
     batch_size: PositiveInt = 64
     """Images of a step from each domain, over all workers."""
-    accumulation: PositiveInt = 1
-    """Parts in which each worker computes its share of a batch, one after another, where memory is
-    short. Only for methods whose losses are means over samples (``supervised``,
-    ``no_adaptation``, ``dann``) and networks without BatchNorm: there the step is the same."""
+    gradient_accumulation_steps: PositiveInt = 1
+    """Parts in which each worker computes its share of a batch, one after another, to save memory.
+    The step is that on the whole batch; so this is only for methods whose losses are means over
+    samples (``supervised``, ``no_adaptation``, ``dann``) and networks without BatchNorm."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """How parameters move."""
+    """Optimizer and its learning rate."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """How long training lasts, and its courses of learning rate and adaptation weight."""
+    """Length of the training and courses of learning rate and adaptation weight."""
     selection: SelectionConfig = SelectionConfig()
-    """Which checkpoint is best."""
+    """How the best checkpoint is chosen."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """When to measure."""
+    """When and how the trial is evaluated."""
     resources: ResourcesConfig = ResourcesConfig()
-    """What the trial occupies."""
+    """Processes, CPUs and GPUs of the trial."""
     loader_workers: NonNegativeInt = 0
-    """Processes that read and augment images, for each worker; 0 for images in memory."""
+    """Processes of each worker that read and augment images; 0 does both in the worker itself,
+    which is best for images in memory."""
     seed: int = 0
-    """Decides initial weights, order and augmentation of images, and dropout."""
+    """Seed of initial weights, order and augmentation of images, and dropout."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, values: object) -> object:
+        return with_present_keys(values)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -207,28 +217,32 @@ class TrialConfig(BaseConfig):
                 f"batch_size {self.batch_size} must be a multiple of the "
                 f"{self.resources.workers} workers that share it."
             )
-        if self.batch_size // self.resources.workers % self.accumulation:
+        if self.batch_size // self.resources.workers % self.gradient_accumulation_steps:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of workers × "
-                f"accumulation, {self.resources.workers} × {self.accumulation}."
+                f"gradient_accumulation_steps, {self.resources.workers} × "
+                f"{self.gradient_accumulation_steps}."
             )
         return self
 
     def identity(self) -> str:
-        """A digest that equal configurations share, however they were written."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Return a digest that is the same for equal configurations, however they were written.
+
+        Settings go by their former names: a new name trains no other network.
+        """
+        text = json.dumps(with_former_keys(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
-        """The configuration as a file that ``python -m trainables.run --config`` reads."""
+        """Return the configuration as YAML that ``python -m trainables.run --config`` reads."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def pretraining_trial(config: TrialConfig) -> TrialConfig:
-    """The supervised trial that makes the backbone ``config`` starts from.
+    """Return the supervised trial that pre-trains the backbone of ``config``.
 
-    It depends on nothing of the trial beyond backbone, source, normalisation and seed, so that
-    trials that differ in anything else share it.
+    It depends only on the trial's backbone, source, normalisation and seed, so that trials that
+    differ in anything else share it.
     """
     settings = config.initialization.config
     assert isinstance(settings, PretrainingConfig)
@@ -239,7 +253,7 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
         augmentation=settings.augmentation,
         normalization=config.normalization,
         batch_size=settings.batch_size,
-        accumulation=config.accumulation,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
         optimizer=settings.optimizer,
         schedule=settings.schedule,
         selection=SelectionConfig(
@@ -253,17 +267,12 @@ def pretraining_trial(config: TrialConfig) -> TrialConfig:
 
 
 def read_trial_config(path: Path) -> TrialConfig:
-    """Reads a trial's YAML file.
+    """Read the YAML file of a trial.
 
     Raises:
-        ValueError: The file is not YAML or not a trial; one line a problem.
+        ValueError: The file cannot be read, is not YAML or not a trial; one line for each problem.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
+    content = load_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: must hold a trial's settings, `task: …` and so on.")
     try:

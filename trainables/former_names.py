@@ -1,7 +1,7 @@
-"""Modules under the names that they had in version 0.1, for code that imports them.
+"""Import of modules by the names that they had in version 0.1.
 
-They are gone with version 0.3. Plugins import from the table that they add to, for instance
-``from trainables.methods import Method``, which no move of a module breaks.
+Former names go with version 0.3. Plugins should import from the package of their table, as in
+``from trainables.methods import Method``, which later moves of modules do not break.
 """
 
 import sys
@@ -42,7 +42,16 @@ FORMER_NAMES = {
     "trainables.uploads": "trainables.checkpointing.uploads",
     "trainables.weights": "trainables.nn.weights",
 }
-"""Present name by the former one."""
+"""Present name of each module by its former name."""
+
+SPLIT = {
+    "trainables.checkpoint": (
+        "trainables.checkpointing.files",
+        "trainables.checkpointing.tensors",
+    ),
+    "trainables.trial": ("trainables.training.domains", "trainables.training.report"),
+}
+"""Modules that were split, by their former names: the modules that hold the other parts."""
 
 FORMER_CLASSES = {
     "InvalidConfig": "ConfigError",
@@ -50,34 +59,35 @@ FORMER_CLASSES = {
     "StoreFailed": "StoreError",
     "TrialFailed": "TrialError",
 }
-"""Classes of those modules that were renamed, too: present name by the former one."""
+"""Present name of each renamed class of these modules by its former name."""
 
 
 class FormerNames(MetaPathFinder, Loader):
-    """Imports a module by its former name: a module of the same contents, and a warning."""
+    """Importer that finds modules by their former names and warns."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a specification for former names, and ``None`` for all others."""
+        """Return a specification for a former name, and ``None`` for others."""
         return ModuleSpec(fullname, self) if fullname in FORMER_NAMES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module with what the present one holds."""
+        """Fill the module with the contents of the present one."""
         present = FORMER_NAMES[module.__name__]
         warnings.warn(
             f"module {module.__name__} is now {present}; its former name goes with version 0.3.",
             DeprecationWarning,
             stacklevel=2,
         )
-        contents = vars(import_module(present))
-        vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
+        for part in (*SPLIT.get(module.__name__, ()), present):
+            contents = vars(import_module(part))
+            vars(module).update({name: contents[name] for name in contents if name[:2] != "__"})
         for former, name in FORMER_CLASSES.items():
-            if name in contents:
-                setattr(module, former, contents[name])
+            if name in vars(module):
+                setattr(module, former, vars(module)[name])
 
 
 def find_former_names() -> None:
-    """Make former names importable, after everything that is found by its present name."""
+    """Make former names importable; present names are looked up first."""
     if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
         sys.meta_path.append(FormerNames())

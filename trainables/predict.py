@@ -1,7 +1,7 @@
-"""Classifies images: ``python -m trainables.predict MODEL IMAGES… [--csv FILE]``.
+"""Classify images: ``python -m trainables.predict MODEL IMAGES… [--csv FILE]``.
 
 MODEL is a folder that ``python -m study.export`` has written; IMAGES are files, or folders that
-are searched for images. Needs neither Ray nor the study nor its data. From Python:
+are searched for images. Neither Ray nor the study nor its data are needed. From Python, use
 :func:`trainables.load_model`.
 """
 
@@ -16,23 +16,18 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from trainables.configuration.command import command
 from trainables.inference.classifier import Classified, Classifier, load_model
 from trainables.tasks import find_images
 
 
+@command()
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 1 no image could be read, 2 bad input."""
+    """Run the command; return 0 if done, 1 if no image could be read, 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        images = _images(options.images)
-        model = load_model(options.model, _device(options.device))
-        return _predict(model, images, options.batch_size, options.csv)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+    images = _images(options.images)
+    model = load_model(options.model, _device(options.device))
+    return _predict(model, images, options.batch_size, options.csv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,10 +70,10 @@ def _positive(text: str) -> int:
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name.
+    """Return the device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such device, or it cannot be used.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -92,7 +87,7 @@ def _device(name: str) -> torch.device:
 
 
 def _images(paths: Iterable[Path]) -> list[str]:
-    """Every image that is meant, once.
+    """Return the path of every image in files and folders, once each.
 
     Raises:
         ValueError: A path does not exist, or a folder holds no image.
@@ -112,7 +107,10 @@ def _images(paths: Iterable[Path]) -> list[str]:
 
 
 def _predict(model: Classifier, images: list[str], batch_size: int, table: Path | None) -> int:
-    """Classifies and writes; results that are printed come after the progress bar."""
+    """Classify images, then print the results or write them; return the exit code.
+
+    Results are printed after the progress bar is gone, since both go to the terminal.
+    """
     skipped = 0
     lines = []
     with ExitStack() as stack:

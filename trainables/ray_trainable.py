@@ -1,9 +1,9 @@
-"""``run_trial`` as Ray trainables: in the Tune process, or in the workers of a TorchTrainer.
+"""``run_trial`` as Ray trainables: in Tune's actor, or in the workers of a TorchTrainer.
 
-A one-worker trial runs inside Tune's own actor, which the next trial then uses again: Ray Train
-would start nine processes for each (some 20 s of processor time). Trials of several workers go
-through :class:`ray.train.torch.TorchTrainer`. Both take an :class:`TrialSpec` and give the same
-results: a report, or that the trial failed, or that a worker of it was lost.
+A trial of one worker runs inside Tune's actor, which is reused for the next trial: Ray Train would
+start nine processes for each, some 20 s of processor time. A trial of several workers runs in
+those of a :class:`ray.train.torch.TorchTrainer`. Both trainables take a :class:`TrialSpec` and
+return the same results: a report, or that the trial failed, or that one of its workers was lost.
 """
 
 import json
@@ -31,63 +31,64 @@ from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import SLOT, TrialConfig
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime, is_lost_connection
-from trainables.training.trial import Report, run_trial
+from trainables.training.report import Report
+from trainables.training.trial import run_trial
 
 log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-"""Of a trial's process; what it prints is kept in the study's log."""
+"""Format of log lines in a trial's process; Ray forwards them to the study's log."""
 
 POLL_SECONDS = 0.5
-"""Between the looks that Ray Train takes at a trial's workers."""
+"""Interval at which Ray Train polls the workers of a trial."""
 
 END_SECONDS = 60.0
-"""That workers are given to end after they were told to."""
+"""Time that workers are given to end after the order to do so."""
 
-CONTINUE = "go on"
-"""The order to workers that is not another trial or the end."""
+CONTINUE = "continue"
+"""The order to continue; another is the next :class:`TrialSpec`, or ``None`` to end."""
 
 
 class TrialSpec(TypedDict):
-    """What a study hands to a trainable."""
+    """What a study passes to a trainable."""
 
     id: str
-    """The trial's."""
+    """Id of the trial."""
     attempt: int
-    """0, or how many workers the trial has lost."""
+    """Number of workers that the trial has lost so far."""
     trial: dict[str, Any]
-    """Its configuration."""
+    """Configuration of the trial."""
     folder: str
-    """Its own folder: where every node sees it, or a node's own beside a store."""
+    """The trial's folder, which all nodes share or, with a store, is on one node only."""
     cache: str
-    """The folder that trials share, likewise."""
+    """The folder that trials share, likewise on all nodes or on one."""
     store: str | None
-    """The URI of the trial's folder in a store, which is then the one that lasts."""
+    """URI of the trial's folder in an object store, which then is the one that lasts."""
     shared_store: str | None
-    """Of what trials share there."""
+    """URI of the folder in the store that trials share."""
     scratch: str
-    """Where Ray Train may write what nobody reads; it makes no checkpoints, which all nodes would
-    have to see."""
+    """A folder for Ray Train's own files, which nothing reads. Trials save their checkpoints
+    themselves: for those of Ray Train, all nodes would have to share a folder."""
 
 
 class TrialTrainable(tune.Trainable):
-    """One trial at a time in this process."""
+    """A trainable that runs one trial at a time in its own process."""
 
     reports: Generator[Report, None, None]
 
     def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
-        """Starts, or goes on with, a trial."""
+        """Start or resume a trial."""
         self.files = _files(config)
         self.reports = _reports(config)
 
     def reset_config(self, new_config: TrialSpec) -> bool:  # type: ignore[override]
-        """Takes on the next trial."""
+        """Replace the trial by the next one; Tune then reuses this actor."""
         self.reports.close()
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Runs to the next report."""
+        """Run to the next report and return it as a result."""
         try:
             return as_result(next(self.reports))
         except StoreError as error:
@@ -96,67 +97,61 @@ class TrialTrainable(tune.Trainable):
             return as_failure(_reason(error, self.files))
 
     def cleanup(self) -> None:
-        """Lets go of the trial's data and networks."""
+        """Release the trial's data and networks."""
         self.reports.close()
 
 
-def _files(assignment: TrialSpec) -> TrialFolder:
-    store = assignment["store"]
-    return TrialFolder(Path(assignment["folder"]), Store.open(store) if store else None)
+def _files(spec: TrialSpec) -> TrialFolder:
+    store = spec["store"]
+    return TrialFolder(Path(spec["folder"]), Store.open(store) if store else None)
 
 
-def _stores(assignment: TrialSpec) -> Stores | None:
-    own, shared = assignment["store"], assignment["shared_store"]
+def _stores(spec: TrialSpec) -> Stores | None:
+    own, shared = spec["store"], spec["shared_store"]
     return Stores(Store.open(own), Store.open(shared)) if own and shared else None
 
 
-def _reports(
-    assignment: TrialSpec, runtime: Runtime | None = None
-) -> Generator[Report, None, None]:
-    """Runs a trial. A node's own folder is removed afterwards: the store has what lasts."""
+def _reports(spec: TrialSpec, runtime: Runtime | None = None) -> Generator[Report, None, None]:
+    """Yield the reports of a trial; with a store, remove the local folder afterwards."""
     logging.basicConfig(format=LOG_FORMAT)
     logging.getLogger("trainables").setLevel(logging.INFO)
-    config = validate(TrialConfig, assignment["trial"])
+    config = validate(TrialConfig, spec["trial"])
     torch.set_num_threads(config.resources.cpus_per_worker)
-    if runtime is None:  # Ray shows an actor no other GPU than its own
+    if runtime is None:  # plain "cuda": Ray hides other actors' GPUs from this process
         runtime = Runtime(torch.device("cuda" if config.resources.gpus_per_worker else "cpu"))
-    folder, stores = Path(assignment["folder"]), _stores(assignment)
+    folder, stores = Path(spec["folder"]), _stores(spec)
     try:
-        yield from run_trial(config, folder, Path(assignment["cache"]), runtime, stores)
+        yield from run_trial(config, folder, Path(spec["cache"]), runtime, stores)
     finally:
         if stores is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-# Results as Tune carries them: a report as text, since Tune flattens dictionaries
+# Results in the form that Tune takes. A report is text, since Tune flattens dictionaries.
 
 
 def as_result(report: Report) -> dict[str, Any]:
-    """A result that is a report."""
+    """Return the result of an evaluation."""
     return {"report": json.dumps(asdict(report)), "done": report.finished}
 
 
 def as_failure(reason: str) -> dict[str, Any]:
-    """The result of a trial that trying again would not help."""
+    """Return the result of a trial that failed for a reason of its own; it is not tried again."""
     return {"failed": reason, "done": True}
 
 
 def as_loss(cause: str) -> dict[str, Any]:
-    """The result of a trial that can go on with new workers."""
+    """Return the result of a trial that lost a worker; it can be resumed with new ones."""
     return {"lost": cause, "done": True}
 
 
 def report_of(result: dict[str, Any]) -> Report | None:
-    """The report in a result of Tune's, if it is one."""
+    """Return the report in a result from Tune, or ``None`` if the result is another one."""
     return Report(**json.loads(result["report"])) if "report" in result else None
 
 
 def _reason(error: Exception, files: TrialFolder) -> str:
-    """Why a trial raised, in a line; the whole of it goes into the trial's folder.
-
-    An error that leaves the GPU unusable ends the process instead: the trial is then tried again
-    in a new one, and later trials are not drawn in.
-    """
+    """Return in one line why a trial failed, and write the traceback to the trial's folder."""
     text = "".join(traceback.format_exception(error))
     log.warning("%s", text)
     files.write_error(text)
@@ -164,6 +159,8 @@ def _reason(error: Exception, files: TrialFolder) -> str:
         try:
             torch.cuda.synchronize()
         except RuntimeError:
+            # The GPU's context is unusable, and every later trial of this process would fail. If
+            # the process ends instead, Ray starts a new one, in which this trial is tried again.
             os._exit(1)
     return f"{type(error).__name__}: {error}"
 
@@ -172,27 +169,27 @@ def _reason(error: Exception, files: TrialFolder) -> str:
 
 
 class WorkersTrainable(tune.Trainable):
-    """One trial at a time by the workers of a TorchTrainer; this process waits for them.
+    """A trainable that runs one trial at a time in the workers of a TorchTrainer.
 
-    After each report the workers wait for an order: to go on, to take on the next trial, or to
-    end. So they serve many trials, as the process of a one-worker trial does, and end by
-    themselves. (To end this process instead, as one does with a function that reports through
-    ``TuneReportCallback``, leaves the workers' CPUs and GPUs reserved: what should free them
-    needs Ray's dashboard.)
+    After each report the workers wait for an order: to continue, to begin the next trial, or to
+    end. So they are reused like the process of a one-worker trial, and end by themselves. The
+    usual way, a function trainable that reports through ``TuneReportCallback``, is ended by
+    killing its process, which leaves the workers' CPUs and GPUs reserved: Ray frees those only
+    with its dashboard.
     """
 
     def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
-        """Starts workers for a trial."""
+        """Start workers for a trial."""
         self.orders = Queue(actor_options={"num_cpus": 0})
         self.results = Queue(actor_options={"num_cpus": 0})
-        self.is_under_way = False
+        self.has_begun = False
         self.trainer = Thread(target=_train, args=(config, self.orders, self.results), daemon=True)
         self.trainer.start()
 
     def reset_config(self, new_config: TrialSpec) -> bool:  # type: ignore[override]
-        """Gives the next trial to the workers, or to new ones if the last trial ended them."""
+        """Pass the next trial to the workers, or to new ones if the last trial ended them."""
         if self.trainer.is_alive():
-            self.is_under_way = False
+            self.has_begun = False
             self.orders.put(new_config)
         else:
             self.cleanup()
@@ -200,17 +197,17 @@ class WorkersTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Waits for the next report."""
-        if self.is_under_way:
+        """Wait for the next result of the workers."""
+        if self.has_begun:
             self.orders.put(CONTINUE)
-        self.is_under_way = True
+        self.has_begun = True
         result: dict[str, Any] = self.results.get()
         if report_of(result) is None:
             self.trainer.join()
         return result
 
     def cleanup(self) -> None:
-        """Ends the workers."""
+        """End the workers."""
         self.orders.put(None)
         self.trainer.join(END_SECONDS)
         for queue in (self.orders, self.results):
@@ -218,23 +215,23 @@ class WorkersTrainable(tune.Trainable):
 
 
 class _TrialRaised(Exception):  # noqa: N818 - names what happened
-    """An error of the trial's own, as text: not every error survives the way between processes."""
+    """An error of the trial itself, as text: not every error can be sent between processes."""
 
 
 class _ConnectionLost(Exception):  # noqa: N818 - names what happened
-    """Another worker cannot be reached, which says nothing against the trial."""
+    """Another worker cannot be reached, for which the trial is not to blame."""
 
 
-def _train(assignment: TrialSpec, orders: Queue, results: Queue) -> None:
-    """Runs workers until they are told to end, a trial of theirs fails, or one of them is lost."""
-    resources = validate(TrialConfig, assignment["trial"]).resources
+def _train(spec: TrialSpec, orders: Queue, results: Queue) -> None:
+    """Run workers until they are ordered to end, a trial fails, or one of them is lost."""
+    resources = validate(TrialConfig, spec["trial"]).resources
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         per_worker["GPU"] = resources.gpus_per_worker
     try:
         ray.train.torch.TorchTrainer(
             _worker,
-            train_loop_config={"assignment": assignment, "orders": orders, "results": results},
+            train_loop_config={"spec": spec, "orders": orders, "results": results},
             torch_config=ray.train.torch.TorchConfig(
                 backend="nccl" if resources.gpus_per_worker else "gloo"
             ),
@@ -244,9 +241,9 @@ def _train(assignment: TrialSpec, orders: Queue, results: Queue) -> None:
                 resources_per_worker=per_worker,
             ),
             run_config=ray.train.RunConfig(
-                # A name that was used before would go on with that run.
-                name=f"{assignment['id']}-{assignment['attempt']}",
-                storage_path=assignment["scratch"],
+                # Under a name that was used before, Ray Train would resume that run.
+                name=f"{spec['id']}-{spec['attempt']}",
+                storage_path=spec["scratch"],
                 failure_config=ray.train.FailureConfig(  # type: ignore[call-arg]
                     controller_failure_limit=0
                 ),
@@ -256,16 +253,21 @@ def _train(assignment: TrialSpec, orders: Queue, results: Queue) -> None:
         results.put(_ending(list(error.worker_failures.values()), str(error)))
     except ray.train.TrainingFailedError as error:
         results.put(as_loss(str(error)))
-    except Exception as error:  # the process that Ray Train controls them from is gone
+    except Exception as error:  # Ray Train's controller, which would free the workers, is lost
         free_workers()
         results.put(as_loss(str(error)))
 
 
 def _ending(errors: Sequence[Exception], text: str) -> dict[str, Any]:
-    """The result of a trial whose workers ended with errors.
+    """Return the result of a trial whose workers ended with errors.
 
-    The trial has failed if one of them met an error of its own and no worker is gone. Survivors of
-    one that is gone mostly notice before Ray does, and then theirs are all the errors there are.
+    The trial failed if a worker raised an error of the trial's own and none is lost. When one is
+    lost, the others usually notice before Ray does, so that their lost connections may be all the
+    errors there are.
+
+    Args:
+        errors: The errors of the workers, as far as Ray knows.
+        text: Ray's message.
     """
     raised = [error for error in errors if isinstance(error, _TrialRaised)]
     are_all_alive = all(isinstance(error, (_TrialRaised, _ConnectionLost)) for error in errors)
@@ -273,26 +275,27 @@ def _ending(errors: Sequence[Exception], text: str) -> dict[str, Any]:
 
 
 def free_workers() -> None:
-    """Frees what workers occupy after a process that was to do so is gone.
+    """Remove this study's placement groups, after the process that should have is lost.
 
-    The workers of other trials go with them, and start again where they were: it is rare.
+    This ends the workers of other trials, too, which then resume from their checkpoints. It is
+    rare, and nothing tells which group belongs to which trial.
     """
-    own = ray.get_runtime_context().get_job_id()  # of a cluster that others use too
+    own = ray.get_runtime_context().get_job_id()  # other jobs may use the same cluster
     for key, group in placement_group_table().items():
         if key.endswith(own) and not any(SLOT in each for each in group["bundles"].values()):
             remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(key))))
 
 
 def _worker(given: dict[str, Any]) -> None:
-    """What each worker does: one trial after another."""
-    assignment: TrialSpec | None = given["assignment"]
-    resources = validate(TrialConfig, given["assignment"]["trial"]).resources
+    """Run one trial after another; the function that each worker executes."""
+    spec: TrialSpec | None = given["spec"]
+    resources = validate(TrialConfig, given["spec"]["trial"]).resources
     runtime = current_runtime(ray.train.torch.get_device(), resources.sync_batchnorm)
-    while assignment is not None:
-        files = _files(assignment)
+    while spec is not None:
+        files = _files(spec)
         try:
-            assignment = _run(assignment, given["orders"], given["results"], runtime)
-        except StoreError:  # another worker may do better
+            spec = _run(spec, given["orders"], given["results"], runtime)
+        except StoreError:  # counts as a lost worker: the store may be reachable from another node
             raise
         except Exception as error:
             if is_lost_connection(error):
@@ -300,13 +303,11 @@ def _worker(given: dict[str, Any]) -> None:
             raise _TrialRaised(_reason(error, files)) from None
 
 
-def _run(
-    assignment: TrialSpec, orders: Queue, results: Queue, runtime: Runtime
-) -> TrialSpec | None:
-    """Runs a trial for as long as it is to go on; returns what is to be done next."""
-    for report in _reports(assignment, runtime):
+def _run(spec: TrialSpec, orders: Queue, results: Queue, runtime: Runtime) -> TrialSpec | None:
+    """Run a trial until the order is not to continue, and return that order."""
+    for report in _reports(spec, runtime):
         order = None
-        if runtime.is_main:  # metrics are over all workers already
+        if runtime.is_main:  # its metrics are those of all workers
             results.put(as_result(report))
             order = orders.get()
         order = runtime.broadcast_object(order)

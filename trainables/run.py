@@ -1,18 +1,17 @@
-"""Runs one trial without Ray: ``python -m trainables.run --config trial.yaml``.
+"""Run one trial without Ray: ``python -m trainables.run --config trial.yaml``.
 
-For debugging, under torchrun, and to reproduce a trial of a study from its record::
+Use it to debug a trial, to run one under torchrun, or to reproduce one from a study's records::
 
     python -m trainables.run --config runs/digits/trials/0007/trial.yaml
     python -m trainables.run --record runs/digits/records.jsonl --trial 0007
     torchrun --nproc-per-node 2 -m trainables.run --config trial.yaml
 
-A reproduced trial has the numbers of its record bit for bit on the same kind of processor or GPU
-with the same versions, worker count and ``cpus_per_worker``; elsewhere sums round differently, and
-losses of the first epoch agree to about 1e-4.
+A reproduced trial equals its record bit for bit on the same kind of processor or GPU, with the
+same versions, worker count and ``cpus_per_worker``. Elsewhere sums are rounded differently, and
+the losses of the first epoch agree to about 1e-4.
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -20,36 +19,35 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pydantic import BaseModel, ValidationError
 
-from trainables.checkpointing.trial_folder import make_writable
+from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig, read_trial_config
+from trainables.configuration.command import command
+from trainables.configuration.former_keys import former_places, warn_of_former_name
 from trainables.configuration.schema import validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.runtime.distributed import Runtime, current_runtime
 from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
-from trainables.training.trial import Report, TrialError, run_trial
+from trainables.training.report import Report, TrialError
+from trainables.training.trial import run_trial
 
 
+@command(
+    failures={TrialError: "The trial failed: {error}"},
+    interrupted="Interrupted; the same command continues from the last evaluation.",
+)
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command; return 0 if done, 1 if failed, 2 for bad input, 130 if interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        config, expected = _trial(options)
-        out = options.out or Path("runs/trials") / config.identity()
-        for folder in (out, options.cache):
-            make_writable(folder)
-        with using_data_folder(options.data), _Workers(config) as runtime:
-            check_trials([config], options.cache)
-            return _run(config, out, options.cache, runtime, expected)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except TrialError as error:
-        print(f"The trial failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last evaluation.", file=sys.stderr)
-        return 130
+    config, expected = _trial(options)
+    out = options.out or Path("runs/trials") / config.identity()
+    for folder in (out, options.cache):
+        make_writable(folder)
+    with using_data_folder(options.data), _Workers(config) as runtime:
+        check_trials([config], options.cache)
+        return _run(config, out, options.cache, runtime, expected)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="DIR",
-        help="the trial's folder; runs/trials/<digest of the configuration> if "
-        "not given. An unfinished trial there goes on.",
+        help="the trial's folder (default: runs/trials/<digest of the configuration>); an "
+        "unfinished trial in it continues",
     )
     parser.add_argument(
         "--cache",
@@ -90,9 +88,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, float]]]:
-    """The configuration and, of a record, the metrics that its reports should give."""
+    """Return the configuration and, for a record, the metrics that the reports should have."""
     if options.config is not None:
-        return read_trial_config(options.config), []
+        config = read_trial_config(options.config)
+        for place in former_places(load_yaml(options.config)):
+            warn_of_former_name(str(options.config), str(place[-1]))
+        return config, []
     if options.trial is None:
         raise ValueError("--record needs --trial ID.")
     records = _read_records(options.record)
@@ -100,35 +101,47 @@ def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, flo
         raise ValueError(
             f"{options.record}: no trial '{options.trial}'. It has: {', '.join(sorted(records))}."
         )
-    config, expected = records[options.trial]
-    return validate(TrialConfig, config), expected
+    record = records[options.trial]
+    return validate(TrialConfig, record.config), record.expected()
 
 
-def _read_records(path: Path) -> dict[str, tuple[Any, list[dict[str, float]]]]:
-    """Configuration and metrics of a study's trials; a line without its end is being written."""
+class _RecordedEvaluation(BaseModel):
+    """What this command reads of a recorded evaluation."""
+
+    metrics: dict[str, float]
+
+
+class _RecordedTrial(BaseModel):
+    """What this command reads of a study's record, which ``study.trials.records`` writes."""
+
+    id: str
+    config: dict[str, Any]
+    evaluations: list[_RecordedEvaluation]
+    test: dict[str, float] = {}
+
+    def expected(self) -> list[dict[str, float]]:
+        """Return the metrics that the reports of the trial should have, in order."""
+        metrics = [evaluation.metrics for evaluation in self.evaluations]
+        return [*metrics, self.test] if self.test else metrics
+
+
+def _read_records(path: Path) -> dict[str, _RecordedTrial]:
+    """Read a study's records by id; a last line without its end is still being written."""
     try:
         whole, _, _ = path.read_bytes().rpartition(b"\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-        return {
-            record["id"]: (
-                record["config"],
-                [
-                    *(evaluation["metrics"] for evaluation in record["evaluations"]),
-                    *([record["test"]] if record["test"] else []),
-                ],
-            )
-            for record in lines
-        }
+        records = [_RecordedTrial.model_validate_json(line) for line in whole.splitlines()]
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}.") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except ValidationError as error:
+        reason = error.errors(include_url=False)[0]["msg"]
         raise ValueError(
-            f"{path}: must be a study's records.jsonl, and is not ({error})."
+            f"{path}: must be a study's records.jsonl, and is not ({reason})."
         ) from error
+    return {record.id: record for record in records}
 
 
 class _Workers:
-    """This process's place: alone, or one of torchrun's."""
+    """This process as a worker: the only one, or one of torchrun's."""
 
     def __init__(self, config: TrialConfig) -> None:
         self.config = config
@@ -137,16 +150,16 @@ class _Workers:
     def __enter__(self) -> Runtime:
         if self.workers != self.config.resources.workers:
             raise ValueError(
-                f"the trial has resources/workers: {self.config.resources.workers}, and there "
-                f"are {self.workers}. Start it as: torchrun --nproc-per-node "
+                f"resources/workers: must be the number of processes, {self.workers}, got "
+                f"{self.config.resources.workers}. Start the trial by: torchrun --nproc-per-node "
                 f"{self.config.resources.workers} -m trainables.run …"
             )
         torch.set_num_threads(self.config.resources.cpus_per_worker)
         gpu = self.config.resources.gpus_per_worker > 0
         if gpu and not torch.cuda.is_available():
             raise ValueError(
-                "the trial has resources/gpus_per_worker: "
-                f"{self.config.resources.gpus_per_worker}, and there is no GPU."
+                "resources/gpus_per_worker: must be 0 on a machine without a GPU, got "
+                f"{self.config.resources.gpus_per_worker:g}."
             )
         device = (
             torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -189,7 +202,7 @@ def _line(report: Report) -> str:
 
 
 def _comparison(reports: list[Report], expected: list[dict[str, float]]) -> str:
-    """Says whether the numbers are the record's."""
+    """Return a line that says how much the reports differ from the record."""
     differences = {
         f"{report.phase} evaluation {report.evaluation}, {name}": abs(report.metrics[name] - value)
         for report, metrics in zip(reports, expected, strict=False)

@@ -1,6 +1,6 @@
-"""From records to figures: means, spreads, regrets.
+"""Comparison of a study's conditions: means, spreads, regrets, gains.
 
-Pure; drawing is :mod:`study.reporting.summary`'s.
+Pure; :mod:`study.reporting.summary` draws it.
 """
 
 from collections import Counter
@@ -16,18 +16,18 @@ from study.config.study_config import Cost, Joint, StudyConfig
 from study.trials.final_runs import finals_of
 from study.trials.ranking import Rank, rank_trials, winners
 from study.trials.records import TrialRecord, by_task
-from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
+from trainables.methods import NO_ADAPTATION
+from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import ORACLE_ACCURACY
 
-TARGET = "target_test"
-"""The test set of real images, by convention of all tasks that have one."""
 BATCHNORM = "target_batchnorm/"
-"""Prefix of metrics with batch statistics re-estimated on the target."""
+"""Prefix of metrics with BatchNorm statistics re-estimated on the target."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds."""
+    """A metric over seeds."""
 
     values: tuple[float, ...]
 
@@ -44,97 +44,97 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """One condition of a study."""
+    """A condition of a study, a row of its table."""
 
     name: str
     metrics: dict[str, Spread]
-    """The winner's final runs: ``<test set>/accuracy`` and so on, ``source_val/accuracy``;
-    fractions. Where it has none, its own, if the search has measured on test sets."""
+    """Metrics of the winner's final runs, ``<test set>/accuracy``, ``source_val/accuracy`` and so
+    on; fractions. Without final runs, the winner's own metrics if it was tested."""
     num_seeds: int
-    """Its final runs that are complete."""
+    """Number of complete final runs."""
     outcomes: dict[str, int]
-    """Trials of the search by outcome."""
+    """Number of search trials by outcome."""
     cpu_seconds: float
-    """Of search and final runs, those of earlier winners too."""
+    """Processor time of search and final runs, including those of earlier winners."""
     params: dict[str, str | int | float | bool | None]
-    """The winner's searched settings."""
+    """The winner's searched values by path."""
     winner: str | None
-    """Its id."""
+    """The winner's id."""
     method: str = ""
 
 
 @dataclass(frozen=True)
 class Regret:
-    """What the criterion's choice lost to the oracle's, on the oracle's labelled images.
+    """The loss of the criterion's choice against the oracle's, on the oracle's labelled images.
 
-    Both figures come from the search, one seed each, and are better than on fresh images: the
-    oracle's because it chose by them.
+    Both figures come from the search, with one seed each, and are optimistic; the oracle's above
+    all, because the choice was made by it.
     """
 
     name: str
-    """The condition, ``all methods`` or ``all conditions``."""
+    """A condition, ``all methods`` or ``all conditions``."""
     chosen: float
-    """The oracle's figure at the checkpoint that the criterion chose."""
+    """Oracle accuracy of the checkpoint that the criterion chose."""
     oracle: float
-    """The best of all checkpoints of all trials."""
+    """Best oracle accuracy of all checkpoints of all trials."""
     oracle_trial: str
-    """Whose that is."""
+    """The trial of that checkpoint."""
 
     @property
     def regret(self) -> float:
-        """What the choice lost; at least 0."""
+        """The difference, at least 0."""
         return self.oracle - self.chosen
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A study's result."""
+    """The result of a study on one task."""
 
     criterion: str
-    """What selected checkpoints and winners."""
+    """The criterion that selected checkpoints and winners."""
     selected_by_target_labels: bool
     rows: tuple[Row, ...]
     baseline: Row | None
-    """No Adaptation's final runs with the target's batch statistics."""
+    """No Adaptation's final runs with the target's BatchNorm statistics."""
     regrets: tuple[Regret, ...]
     """Empty where the target has no labels."""
     agreement: Agreement | None = None
-    """How the search's criteria agree with the oracle, or with each other."""
+    """Agreement of the search's criteria with the oracle, or with each other."""
     gains: tuple[Gain, ...] = ()
-    """Final runs' differences from No Adaptation's."""
+    """Differences of final runs from No Adaptation's."""
     front: Front | None = None
-    """Of criterion and cost, where the study minimises one."""
+    """Pareto front of criterion and cost, if the study minimises a cost."""
     joint: Joint | None = None
-    """How winners were chosen for this and other tasks at once."""
+    """How winners were chosen over several tasks; ``None``: on this task alone."""
 
     @property
     def names_differ(self) -> bool:
-        """Whether conditions are other things than methods."""
+        """Whether conditions are something other than methods."""
         return any(row.name != row.method for row in self.rows)
 
     def best(self, metric: str) -> Row | None:
-        """The row with the highest mean of a metric."""
+        """Return the row with the highest mean of a metric."""
         rows = [row for row in self.rows if metric in row.metrics]
         return max(rows, key=lambda row: row.metrics[metric].mean, default=None)
 
 
 def compare_tasks(records: Sequence[TrialRecord], study: StudyConfig) -> dict[str, Comparison]:
-    """Summarises a study, finished or not, on each of its tasks.
+    """Summarise a study, finished or not, on each of its tasks.
 
     Args:
-        records: Of all trials that have ended.
-        study: What they are of.
+        records: The records of all ended trials.
+        study: Their study.
     """
     name = study.criterion.name
-    reads_target_labels = look_up(SELECTORS, name, "criterion").reads_target_labels
+    reads_target_labels = SELECTORS.look_up(name).reads_target_labels
     tasks = by_task(records)
-    standing = None
+    ranks = None
     if study.joint is not None:
-        standing = rank_trials(records, study.joint, len(study.task_names))
+        ranks = rank_trials(records, study.joint, len(study.task_names))
     if study.joint is not None or not tasks:
         tasks = {task: tasks.get(task, []) for task in study.task_names}
     return {
-        task: compare(own, name, reads_target_labels, study.cost, study.joint, standing)
+        task: compare(own, name, reads_target_labels, study.cost, study.joint, ranks)
         for task, own in tasks.items()
     }
 
@@ -145,20 +145,20 @@ def compare(
     reads_target_labels: bool,
     cost: Cost | None = None,
     joint: Joint | None = None,
-    standing: Mapping[str, Rank] | None = None,
+    ranks: Mapping[str, Rank] | None = None,
 ) -> Comparison:
-    """Summarises a study on one task, finished or not.
+    """Summarise a study on one task, finished or not.
 
     Args:
-        records: Of all trials that have ended, on this task.
+        records: The records of all ended trials on this task.
         criterion: The name of the selecting criterion.
         reads_target_labels: Whether it is an oracle.
-        cost: What the study minimises beside it.
-        joint: How it puts several tasks together.
-        standing: Of its trials among all tasks; by these records if ``None``.
+        cost: The cost that the study minimises as well.
+        joint: How scores are combined over tasks.
+        ranks: The ranks of the study's trials over all tasks; ``None``: their ranks on this one.
     """
-    standing = rank_trials(records) if standing is None else standing
-    best = winners(records, standing)
+    ranks = rank_trials(records) if ranks is None else ranks
+    best = winners(records, ranks)
     finals = finals_of(best.values(), records)
     rows = tuple(
         _row(
@@ -172,19 +172,19 @@ def compare(
         criterion,
         reads_target_labels,
         rows,
-        _baseline([r for r in finals if r.condition == "no_adaptation"]),
-        _regrets(records, best, standing),
+        _baseline([r for r in finals if r.condition == NO_ADAPTATION]),
+        _regrets(records, best, ranks),
         agreement(records),
-        gains(finals, f"{TARGET}/accuracy"),
+        gains(finals, f"{TARGET_TEST}/accuracy"),
         pareto_front(records, cost) if cost else None,
         joint,
     )
 
 
 def condition_names(records: Sequence[TrialRecord]) -> list[str]:
-    """Every condition once: No Adaptation first, the others in the order of their first trial."""
+    """Return every condition once: No Adaptation, then the others by their first trial."""
     ordered = sorted(
-        records, key=lambda r: (r.condition != "no_adaptation", r.stage == "final", r.id)
+        records, key=lambda r: (r.condition != NO_ADAPTATION, r.stage == "final", r.id)
     )
     return list(dict.fromkeys(record.condition for record in ordered))
 
@@ -207,7 +207,7 @@ def _row(
 
 
 def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Each metric over the runs that have it, losses left out."""
+    """Collect each metric over the runs that have it, except losses."""
     names = dict.fromkeys(name for run in runs for name in run if not name.startswith("loss/"))
     return {name: Spread(tuple(run[name] for run in runs if name in run)) for name in names}
 
@@ -224,13 +224,13 @@ def _baseline(finals: Sequence[TrialRecord]) -> Row | None:
     runs = [run for run in runs if run]
     if not runs:
         return None
-    return Row("no_adaptation + target BatchNorm", _spreads(runs), len(runs), {}, 0.0, {}, None)
+    return Row(f"{NO_ADAPTATION} + target BatchNorm", _spreads(runs), len(runs), {}, 0.0, {}, None)
 
 
 def _regrets(
     records: Sequence[TrialRecord],
     best: Mapping[str, TrialRecord],
-    standing: Mapping[str, Rank],
+    ranks: Mapping[str, Rank],
 ) -> tuple[Regret, ...]:
     search = [r for r in records if r.stage == "search" and r.evaluations]
     groups = {name: [r for r in search if r.condition == name] for name in best}
@@ -238,16 +238,16 @@ def _regrets(
     if len(best) > 1:
         everything = "all methods" if set(best) == {r.method for r in search} else "all conditions"
         groups[everything] = search
-        chosen[everything] = max(best.values(), key=lambda r: standing[r.id])
+        chosen[everything] = max(best.values(), key=lambda r: ranks[r.id])
     regrets = []
     for name, group in groups.items():
         scores = [
-            (e.metrics["criterion/oracle"], r.id)
+            (e.metrics[ORACLE_ACCURACY], r.id)
             for r in group
             for e in r.evaluations
-            if "criterion/oracle" in e.metrics
+            if ORACLE_ACCURACY in e.metrics
         ]
-        selected = chosen[name].selected().get("criterion/oracle")
+        selected = chosen[name].selected().get(ORACLE_ACCURACY)
         if scores and selected is not None:
             top, trial = max(scores)
             regrets.append(Regret(name, selected, top, trial))

@@ -1,9 +1,10 @@
-"""How far the criteria of a search agree with the oracle, and with each other. Pure.
+"""Agreement of a search's criteria with the oracle and with each other. Pure.
 
-Every evaluation of every trial of the search counts, whether the trial was stopped or failed
-later. Evaluations of one trial are alike, so their number says more than there is.
+Every evaluation of every search trial counts, even if the trial was pruned or failed later.
+Evaluations of one trial resemble each other, so their number overstates the evidence.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,126 +12,126 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.trials.records import EvaluationRecord, TrialRecord
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 from trainables.training.selection import average_ranks, is_average
 
-PREFIX = "criterion/"
 ORACLE = "oracle"
 AVERAGE = "rank_average"
 
 
 @dataclass(frozen=True)
 class CriterionAgreement:
-    """One criterion."""
+    """The agreement of one criterion."""
 
     name: str
     with_oracle: float | None
-    """Spearman's correlation with the oracle over all evaluations; absent without labels, and
-    where either is constant."""
+    """Spearman correlation with the oracle over all evaluations; ``None`` without labels, or if
+    either is constant."""
     with_others: float | None
-    """Mean of Spearman's correlations with the other criteria, the oracle left out."""
+    """Mean Spearman correlation with the other criteria, without the oracle."""
     chosen: str
-    """Id of the trial that it would have chosen."""
+    """Id of the trial that the criterion would have chosen."""
     chosen_oracle: float | None
-    """The oracle's figure of that choice; absent without labels."""
+    """Oracle accuracy of that choice; ``None`` without labels."""
     regret: float | None
-    """What the choice loses to the oracle's best, in accuracy; at least 0."""
+    """Loss of the choice against the oracle's best, in accuracy; at least 0."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """All criteria of a search."""
+    """The agreement of all criteria of a search."""
 
     num_evaluations: int
     num_trials: int
     has_oracle: bool
-    """Whether the target has labels to compare with."""
+    """Whether the target has labels for the oracle."""
     criteria: tuple[CriterionAgreement, ...]
-    """Best correlation first; without labels, best agreement with the others first."""
+    """The criteria by correlation with the oracle or, without labels, with each other."""
     correlations: dict[str, dict[str, float | None]]
-    """Spearman's between every two criteria, the oracle among them where there is one."""
+    """Spearman correlations of every two criteria, including the oracle if there is one."""
 
 
 @dataclass(frozen=True)
-class _Looked:
-    """An evaluation, and the trial that it is of."""
+class _TrialEvaluation:
+    """An evaluation and its trial."""
 
     trial: TrialRecord
     evaluation: EvaluationRecord
 
     @property
     def is_eligible(self) -> bool:
-        """Whether it reaches the source floor."""
+        """Whether the evaluation reaches the source floor."""
         floor = self.trial.selection.source_accuracy_floor
-        return self.evaluation.metrics["source_val/accuracy"] >= floor
+        return self.evaluation.metrics[SOURCE_ACCURACY] >= floor
 
 
 def agreement(records: Sequence[TrialRecord]) -> Agreement | None:
-    """Compares the criteria of a search.
+    """Compare the criteria of a search.
 
     Args:
-        records: Of all trials that have ended.
+        records: The records of all ended trials.
 
     Returns:
-        ``None`` if fewer than two criteria were computed at every evaluation, or none has ended.
+        The agreement; ``None`` if fewer than two criteria were computed at every evaluation.
     """
     search = sorted((r for r in records if r.stage == "search"), key=lambda r: r.id)
-    looks = [_Looked(record, e) for record in search for e in record.evaluations]
-    scores = _scores(looks)
+    evaluations = [_TrialEvaluation(record, e) for record in search for e in record.evaluations]
+    scores = _scores(evaluations)
     if len(scores.keys() - {ORACLE}) < 2:
         return None
     correlations = spearman(scores)
     oracle = scores.get(ORACLE)
     criteria = [
-        _agreement_of(name, looks, scores, correlations) for name in scores if name != ORACLE
+        _agreement_of(name, evaluations, scores, correlations) for name in scores if name != ORACLE
     ]
     criteria.sort(key=lambda c: -_known(c.with_others if oracle is None else c.with_oracle))
     return Agreement(
-        len(looks),
-        len({look.trial.id for look in looks}),
+        len(evaluations),
+        len({evaluation.trial.id for evaluation in evaluations}),
         oracle is not None,
         tuple(criteria),
         correlations,
     )
 
 
-def _scores(looks: Sequence[_Looked]) -> dict[str, NDArray[np.float64]]:
-    """Each criterion's values, one an evaluation; an average of ranks that selects is one."""
-    if not looks:
+def _scores(evaluations: Sequence[_TrialEvaluation]) -> dict[str, NDArray[np.float64]]:
+    """Return each criterion's value at every evaluation, and the selecting average of ranks."""
+    if not evaluations:
         return {}
-    metrics = [look.evaluation.metrics for look in looks]
+    metrics = [evaluation.evaluation.metrics for evaluation in evaluations]
     names = sorted(
-        set.intersection(*({name for name in each if name.startswith(PREFIX)} for each in metrics))
+        set.intersection(
+            *({name for name in each if name.startswith(CRITERION_PREFIX)} for each in metrics)
+        )
     )
     scores = {
-        name.removeprefix(PREFIX): np.array([each[name] for each in metrics]) for name in names
+        name.removeprefix(CRITERION_PREFIX): np.array([each[name] for each in metrics])
+        for name in names
     }
-    selection = looks[0].trial.selection
+    selection = evaluations[0].trial.selection
     if is_average(selection):
         scores[AVERAGE] = np.array(average_ranks(selection, metrics, metrics))
     return scores
 
 
 def spearman(scores: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float | None]]:
-    """Spearman's rank correlation of every two columns; ``None`` where one is constant."""
-    # Here, because it takes a second that a command without this table need not wait for.
-    from scipy.stats import rankdata
+    """Return Spearman's rank correlation of every two columns; ``None`` if one is constant."""
+    # Imported here because importing pandas takes most of a second, and only this table needs it.
+    import pandas as pd
 
-    ranks = {name: rankdata(values) - (len(values) + 1) / 2 for name, values in scores.items()}
-    norms = {name: float(np.linalg.norm(values)) for name, values in ranks.items()}
+    # A constant column has no ranks to correlate, so that pandas gives NaN, also with itself.
+    table = pd.DataFrame(scores).corr("spearman")
     return {
         one: {
-            other: float(np.clip(ranks[one] @ ranks[other] / (norms[one] * norms[other]), -1, 1))
-            if norms[one] > 0 and norms[other] > 0
-            else None
-            for other in scores
+            other: None if math.isnan(value) else float(value) for other, value in column.items()
         }
-        for one in scores
+        for one, column in table.to_dict().items()
     }
 
 
 def _agreement_of(
     name: str,
-    looks: Sequence[_Looked],
+    evaluations: Sequence[_TrialEvaluation],
     scores: dict[str, NDArray[np.float64]],
     correlations: dict[str, dict[str, float | None]],
 ) -> CriterionAgreement:
@@ -139,29 +140,35 @@ def _agreement_of(
         for other, value in correlations[name].items()
         if other not in (name, ORACLE, AVERAGE) and value is not None
     ]
-    chosen = _choice(looks, scores[name])
+    chosen = _choice(evaluations, scores[name])
     oracle = scores.get(ORACLE)
     figure = None if oracle is None else float(oracle[chosen])
     return CriterionAgreement(
         name=name,
         with_oracle=correlations[name].get(ORACLE),
         with_others=float(np.mean(others)) if others else None,
-        chosen=looks[chosen].trial.id,
+        chosen=evaluations[chosen].trial.id,
         chosen_oracle=figure,
         regret=None if oracle is None else float(oracle.max() - oracle[chosen]),
     )
 
 
-def _choice(looks: Sequence[_Looked], scores: NDArray[np.float64]) -> int:
-    """The evaluation that a criterion would have chosen, as winners of a search are chosen.
+def _choice(evaluations: Sequence[_TrialEvaluation], scores: NDArray[np.float64]) -> int:
+    """Return the index of the evaluation that a criterion would have chosen.
 
-    Evaluations above the source floor go before those below; complete trials before stopped
-    ones, these before failed ones; at equal scores the earlier one.
+    The order is that of a search's winners: evaluations above the source floor before those below;
+    complete trials before pruned ones, and these before failed ones; then by score; then the
+    earlier one.
     """
-    order = ("failed", "stopped", "complete")
+    order = ("failed", "pruned", "complete")
     return max(
-        range(len(looks)),
-        key=lambda i: (looks[i].is_eligible, order.index(looks[i].trial.outcome), scores[i], -i),
+        range(len(evaluations)),
+        key=lambda i: (
+            evaluations[i].is_eligible,
+            order.index(evaluations[i].trial.outcome),
+            scores[i],
+            -i,
+        ),
     )
 
 

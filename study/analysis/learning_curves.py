@@ -1,18 +1,20 @@
-"""Learning curves of trials as one table: of studies' records, or of a file that ships."""
+"""Learning curves of trials as a table, from a study's records or from a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task, read_records
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 
-FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", "source_val/accuracy")
-"""Those that are neither searched values nor criteria."""
+FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", SOURCE_ACCURACY)
+"""Columns other than searched values and criteria."""
 
 
 def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
-    """One row an evaluation of the trials of searches.
+    """Return a table with a row per evaluation of each search trial.
 
     Columns: ``seed``, ``trial``, ``evaluation``, ``objective`` (of the best checkpoint so far),
     ``source_val/accuracy``, the searched values by path, and ``criterion/<name>``.
@@ -24,12 +26,12 @@ def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
                 "trial": record.id,
                 "evaluation": evaluation.evaluation,
                 "objective": evaluation.objective,
-                "source_val/accuracy": evaluation.metrics["source_val/accuracy"],
+                SOURCE_ACCURACY: evaluation.metrics[SOURCE_ACCURACY],
                 **record.params,
                 **{
                     name: value
                     for name, value in evaluation.metrics.items()
-                    if name.startswith("criterion/")
+                    if name.startswith(CRITERION_PREFIX)
                 },
             }
             for record in records
@@ -40,13 +42,13 @@ def curves_of(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def read_curves(path: Path) -> pd.DataFrame:
-    """The curves of a study's folder, or of a CSV file (compressed or not) made of such.
+    """Read the curves of a study's folder, or of a CSV file that holds such a table.
 
     Raises:
-        ValueError: There is no such thing, or it holds no trial.
+        ValueError: The path is neither, or holds no trial.
     """
     if path.is_dir():
-        records = read_records(path / "records.jsonl")
+        records = read_records(StudyFolder(path).records)
         tasks = list(by_task(records))
         if len(tasks) > 1:
             raise ValueError(

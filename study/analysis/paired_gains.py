@@ -1,4 +1,4 @@
-"""What methods gain over No Adaptation, seed by seed."""
+"""Gains of methods over No Adaptation, paired by seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,43 +6,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.trials.records import TrialRecord
+from trainables.methods import NO_ADAPTATION
 
-REFERENCE = "no_adaptation"
 SEPARATOR = " · "
-"""Between the parts of a condition's name."""
+"""Separator of the parts of a condition's name."""
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Differences of final runs from No Adaptation's on the same seeds.
+    """Differences of final runs from No Adaptation's with the same seeds.
 
-    A seed decides pre-training, order and augmentation of images, so that what it does to both
-    cancels out.
+    A seed decides pre-training, order and augmentation of images, so its effect on both runs
+    cancels.
     """
 
     name: str
     """The condition."""
     reference: str
-    """The condition that differs from it in having No Adaptation."""
+    """The condition that differs in its method only, which is No Adaptation."""
     differences: tuple[float, ...]
-    """One for each seed that both have; fractions."""
+    """One difference per seed that both have; fractions."""
     interval: tuple[float, float] | None
-    """Percentile bootstrap of their mean, 95 %; absent for a single seed. Of few seeds it is too
-    narrow: of three it is the least and the largest difference."""
+    """95 % percentile bootstrap interval of the mean; ``None`` for a single seed. For few seeds it
+    is too narrow: for three it spans the smallest and the largest difference."""
 
     @property
     def mean(self) -> float:
-        """Their mean."""
+        """The mean difference."""
         return float(np.mean(self.differences))
 
 
 def gains(finals: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
-    """The gain of each condition that has a counterpart with No Adaptation.
+    """Return the gain of each condition that has a counterpart with No Adaptation.
 
     Args:
-        finals: The winners' final runs, as of :func:`study.trials.final_runs.finals_of`.
-        metric: Of the test sets.
+        finals: The winners' final runs, from :func:`study.trials.final_runs.finals_of`.
+        metric: A metric of a test set.
     """
     runs: dict[str, dict[int, float]] = {}
     references: dict[str, str] = {}
@@ -51,7 +51,7 @@ def gains(finals: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
             runs.setdefault(record.condition, {})[record.seed] = record.test[metric]
             parts = record.condition.split(SEPARATOR)
             references[record.condition] = SEPARATOR.join(
-                REFERENCE if part == record.method else part for part in parts
+                NO_ADAPTATION if part == record.method else part for part in parts
             )
     found = []
     for name, reference in references.items():
@@ -65,7 +65,7 @@ def gains(finals: Sequence[TrialRecord], metric: str) -> tuple[Gain, ...]:
 def _interval(differences: Sequence[float]) -> tuple[float, float] | None:
     if len(differences) < 2:
         return None
-    # Here, because it takes half a second that the start of a study need not wait for.
+    # Imported here, because it takes half a second that the start of a study need not wait for.
     from scipy.stats import bootstrap
 
     result = bootstrap(

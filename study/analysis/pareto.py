@@ -1,4 +1,4 @@
-"""The front of criterion against cost: trials that no other one beats in both. Pure."""
+"""The Pareto front of criterion and cost. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,44 +6,45 @@ from dataclasses import dataclass
 from study.config.study_config import Cost
 from study.trials.ranking import rank_trials
 from study.trials.records import TrialRecord
+from trainables.training.report import ORACLE_ACCURACY, SOURCE_ACCURACY
 
 
 @dataclass(frozen=True)
 class FrontTrial:
-    """A trial on the front; its figures are of the search, on one seed."""
+    """A trial on the front; its figures come from the search, with one seed."""
 
     trial: str
-    """Its id."""
+    """The trial's id."""
     name: str
     """The condition."""
     method: str
     criterion: float
-    """At the selected checkpoint."""
+    """The criterion at the selected checkpoint."""
     cost: float
-    """Seconds of the whole trial."""
+    """Seconds of the whole trial: processor or wall-clock time, as the study says."""
     source_accuracy: float | None
     """Accuracy on source-val at the selected checkpoint."""
     oracle: float | None
-    """The oracle's figure there, which nobody without target labels can see."""
+    """Accuracy by the oracle there; nobody without target labels can see it."""
     params: dict[str, str | int | float | bool | None]
-    """The searched settings."""
+    """The searched values by path."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """Trials of a study, the best by the criterion first and the cheapest last."""
+    """The trials on the front, from the best by the criterion to the cheapest."""
 
     cost: Cost
     trials: tuple[FrontTrial, ...]
 
 
 def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
-    """Complete trials of the search beside which none is better in one and no worse in the other.
+    """Return the complete search trials that no other one dominates.
 
-    Equal trials are all on it; those that took over the figures of another one did not run and
-    are left out.
+    Equal trials are all on the front. Trials that took over the figures of another one did not run
+    and are left out.
     """
-    objectives = {name: standing.value for name, standing in rank_trials(records).items()}
+    objectives = {name: rank.value for name, rank in rank_trials(records).items()}
     ran = [
         r for r in records if r.id in objectives and r.outcome == "complete" and r.same_as is None
     ]
@@ -60,8 +61,8 @@ def pareto_front(records: Sequence[TrialRecord], cost: Cost) -> Front:
                     record.condition,
                     record.method,
                     *point,
-                    selected.get("source_val/accuracy"),
-                    selected.get("criterion/oracle"),
+                    selected.get(SOURCE_ACCURACY),
+                    selected.get(ORACLE_ACCURACY),
                     dict(record.params),
                 )
             )

@@ -1,4 +1,4 @@
-"""The figures of Tang & Jia, CVPR 2023, for columns beside ours; not measured by this project.
+"""The figures of Tang & Jia, CVPR 2023, for columns next to ours; not measured by this project.
 
 They were obtained by the paper's protocol: the checkpoint with the best *target label* accuracy
 was kept. That is selection by an oracle, and wherever the figures are shown, that word is.
@@ -7,9 +7,8 @@ was kept. That is selection by an oracle, and wherever the figures are shown, th
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from study.trials.records import TrialRecord
+from trainables.configuration.yaml_file import parse_yaml
 from trainables.tasks.published.synsl import SynSL
 
 HEADING = "paper (oracle)"
@@ -52,7 +51,7 @@ class Published:
     def read(cls) -> "Published":
         """Read the tables that ship with the project."""
         text = resources.files("study.analysis").joinpath("published_results.yaml").read_text()
-        return cls(yaml.safe_load(text))
+        return cls(parse_yaml(text))
 
     def figure(self, run: TrialRecord, metric: str) -> float | None:
         """Return the paper's figure of the same experiment, as a fraction, or ``None``.

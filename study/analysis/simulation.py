@@ -1,29 +1,24 @@
-"""Searches over a model of trials that were run before: chooses samplers and pruners.
+"""Simulated searches on a model of earlier trials, to choose samplers and pruners.
 
-``python -m study.run --space NAME|FILE --simulate CURVES`` replays the space's search, through the
-code that real studies use, on learning curves that a random forest predicts from the searched
-values. No cluster is needed. Evaluations are the cost: a trial that is stopped early costs those
-that it had.
+``python -m study.run --space NAME|FILE --simulate CURVES`` replays the space's search, with the
+code of real studies, on learning curves that a random forest predicts from the searched values. No
+cluster is needed. The cost is counted in evaluations: a pruned trial costs those that it had.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import spearmanr
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from study.analysis.learning_curves import read_curves
 from study.config.study_config import StudyConfig
 from study.search.pruners import PRUNERS
 from study.search.samplers import SAMPLERS
@@ -36,27 +31,27 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well curves of trials are predicted that the model has not seen."""
+    """Accuracy of predicted curves on trials that the model has not seen."""
 
     r2: float
-    """Share of the variance of the last objective that is explained."""
+    """Explained share of the variance of the last objective."""
     spearman: float
-    """Rank correlation of predicted and real last objectives."""
+    """Rank correlation of predicted and actual last objectives."""
     mean_absolute_error: float
-    """Of the objective, over all evaluations."""
+    """Mean absolute error of the objective over all evaluations."""
 
 
 class Surrogate:
-    """Objectives after each evaluation, as a function of the searched values.
+    """A model of learning curves as a function of the searched values.
 
-    A random forest of scikit-learn with one output an evaluation.
+    It is a random forest with one output per evaluation.
 
     Args:
-        table: Curves as of :mod:`study.analysis.learning_curves`.
-        space: Whose values they are.
+        table: Curves from :mod:`study.analysis.learning_curves`.
+        space: The space that the searched values come from.
 
     Raises:
-        ValueError: The trials have other values than the space searches, or are too few.
+        ValueError: The trials lack values that the space searches, or are too few.
     """
 
     def __init__(self, table: pd.DataFrame, space: SearchSpace) -> None:
@@ -79,12 +74,12 @@ class Surrogate:
         self.model = _model().fit(self.features, self.curves)
 
     def curve(self, params: Mapping[str, Value]) -> list[float]:
-        """The objective after each evaluation; never falls."""
+        """Return the objective after each evaluation, which never falls."""
         predicted = self.model.predict([_features(params, self.parameters)])[0]
         return [float(value) for value in np.maximum.accumulate(predicted)]
 
     def held_out(self) -> HeldOut:
-        """The error on trials left out of the fit, fold by fold."""
+        """Return the error on trials that were left out of the fit, by cross-validation."""
         folds = KFold(NUM_FOLDS, shuffle=True, random_state=0)
         predicted = cross_val_predict(_model(), self.features, self.curves, cv=folds)
         last, real = predicted[:, -1], self.curves[:, -1]
@@ -96,7 +91,7 @@ class Surrogate:
 
 
 NUM_FOLDS = 5
-"""Of the held-out error."""
+"""Number of cross-validation folds of the held-out error."""
 
 
 def _model() -> Pipeline:
@@ -109,7 +104,7 @@ def _model() -> Pipeline:
 def _features(
     values: Mapping[str, Value], parameters: Mapping[str, BaseDistribution]
 ) -> dict[str, str | float]:
-    """Numbers on the scale on which they are drawn; what a trial does not have is left out."""
+    """Return the values on the scales on which they are drawn; absent ones are left out."""
     features: dict[str, str | float] = {}
     for name, distribution in parameters.items():
         value = values.get(name)
@@ -131,14 +126,14 @@ def simulate(
     num_evaluations: int,
     concurrency: int = 2,
 ) -> NDArray[np.float64]:
-    """One search over the surrogate.
+    """Simulate one search.
 
     Args:
-        study: Sampler, pruner, seed, and what is compared.
-        space: What is searched.
-        surrogate: Answers instead of trials.
+        study: Sampler, pruner, seed and conditions.
+        space: The search space.
+        surrogate: The model that replaces trials.
         num_evaluations: The budget.
-        concurrency: Trials at a time; each evaluation takes as long as any other.
+        concurrency: Trials at a time; all evaluations take equally long.
 
     Returns:
         The best objective of all trials after each evaluation, shape ``(num_evaluations,)``.
@@ -157,7 +152,7 @@ def simulate(
         if done + 1 == len(curve):
             search.finish(suggestion.number, "complete", objective, None)
         elif stops:
-            search.finish(suggestion.number, "stopped", objective, None)
+            search.finish(suggestion.number, "pruned", objective, None)
         else:
             running.append((suggestion, curve, done + 1))
     return np.maximum.accumulate(best)
@@ -165,22 +160,22 @@ def simulate(
 
 @dataclass(frozen=True)
 class Efficiency:
-    """What a search costs to be as good as random search at full length."""
+    """The cost at which a search becomes as good as random search without pruning."""
 
     name: str
     needed: tuple[float, ...]
-    """Evaluations of each seed until the reference was reached; infinite where it was not."""
+    """Evaluations until the reference was reached, one per seed; infinite if it was not."""
     reference: int
-    """Evaluations of the random search."""
+    """Number of evaluations of the random search."""
 
     @property
     def median(self) -> float:
-        """Over the seeds."""
+        """The median over seeds."""
         return float(np.median(self.needed))
 
     @property
     def reached(self) -> float:
-        """The share of the seeds that reached it within the budget."""
+        """The share of seeds that reached the reference within the budget."""
         return float(np.isfinite(self.needed).mean())
 
 
@@ -192,18 +187,18 @@ def efficiencies(
     num_seeds: int,
     num_trials: int,
 ) -> list[Efficiency]:
-    """Evaluations that searches need to reach what random search reaches.
+    """Return how many evaluations searches need to reach the result of random search.
 
-    The reference is the median, over the seeds, of the best objective of ``num_trials`` random
-    trials of full length. Each search may spend as many evaluations as they.
+    The reference is the median over seeds of the best objective of ``num_trials`` random trials
+    without pruning. Each search may spend as many evaluations as these.
 
     Args:
-        study: The study whose space it is.
-        space: What is searched.
-        surrogate: Answers instead of trials.
+        study: The study of the space.
+        space: The search space.
+        surrogate: The model that replaces trials.
         searches: Studies with other samplers and pruners, by name.
-        num_seeds: Simulations of each.
-        num_trials: Of the random search.
+        num_seeds: Number of simulations of each search.
+        num_trials: Number of trials of the random search.
     """
     budget = num_trials * surrogate.curves.shape[1]
     random = study.model_copy(
@@ -227,7 +222,7 @@ def efficiencies(
 def _courses(
     study: StudyConfig, space: SearchSpace, surrogate: Surrogate, budget: int, num_seeds: int
 ) -> NDArray[np.float64]:
-    """The courses of one search on several seeds, shape ``(num_seeds, budget)``."""
+    """Return the courses of a search on several seeds, shape ``(num_seeds, budget)``."""
     seeds: Sequence[StudyConfig] = [
         study.model_copy(update={"seed": study.seed + i}) for i in range(num_seeds)
     ]
@@ -239,65 +234,3 @@ def _courses(
 def _needed(course: NDArray[np.float64], target: float) -> float:
     reached = np.flatnonzero(course >= target)
     return float(reached[0] + 1) if len(reached) else float("inf")
-
-
-def efficiency_table(found: Sequence[Efficiency], held_out: HeldOut) -> Table:
-    """The figures for a terminal of 80 columns."""
-    table = Table(
-        title=f"Evaluations until random search's result of {found[0].reference}",
-        title_justify="left",
-        header_style="bold",
-        caption_justify="left",
-        caption="Median and quartiles over seeds that need not all have reached it. "
-        f"The model of trials, on trials it has not seen: R² "
-        f"{held_out.r2:.2f}, rank correlation {held_out.spearman:.2f}, mean "
-        f"absolute error {held_out.mean_absolute_error:.2g}.",
-    )
-    table.add_column("search")
-    for heading in ("median", "quartiles", "share of reference", "reached"):
-        table.add_column(heading, justify="right")
-    for one in found:
-        low, high = np.quantile(one.needed, [0.25, 0.75], method="nearest")
-        table.add_row(
-            one.name,
-            f"{one.median:.0f}",
-            f"{low:.0f} – {high:.0f}",
-            f"{one.median / one.reference:.2f}",
-            f"{100 * one.reached:.0f} %",
-        )
-    return table
-
-
-SEEDS = 20
-"""Simulations of each search by the command."""
-
-
-def print_simulation(
-    study: StudyConfig, space: SearchSpace, curves: Path, console: Console
-) -> None:
-    """Prints what a study's sampler and pruner save, beside random search of as many trials.
-
-    Args:
-        study: The study.
-        space: What it searches.
-        curves: A study's folder or a table of learning curves.
-        console: Where to.
-
-    Raises:
-        ValueError: The curves are not there or not of this space.
-    """
-    if study.joint is not None:
-        raise ValueError(
-            f"{curves}: learning curves are of a single task. Choose one by --set "
-            f"joint=null --set tasks=[{study.task_names[0]}]."
-        )
-    if study.cost is not None:
-        raise ValueError(f"{curves}: learning curves say nothing about cost. Add --set cost=null.")
-    try:
-        surrogate = Surrogate(read_curves(curves), space)
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(curves)) else f"{curves}: {text}") from error
-    name = f"{study.sampler.name}, {study.pruner.name}"
-    found = efficiencies(study, space, surrogate, {name: study}, SEEDS, study.num_trials)
-    console.print(efficiency_table(found, surrogate.held_out()))

@@ -1,4 +1,4 @@
-"""A study's folder as others read it, while it runs or afterwards. Nothing is locked or mended."""
+"""Reading a study's folder, while it runs or afterwards; nothing is locked or repaired."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,50 +6,50 @@ from functools import cached_property
 from pathlib import Path
 
 from study.analysis.comparison import Comparison, Row, compare_tasks
-from study.config.study_config import StudyConfig, read_config
+from study.config.reading import read_config
+from study.config.study_config import StudyConfig
 from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, finals_of, present_winners
 from study.trials.ranking import Rank, rank_trials
 from study.trials.records import TrialRecord, read_records
-from trainables.configuration.schema import look_up
 from trainables.criteria import SELECTORS
 
 
 @dataclass(frozen=True)
 class StoredStudy:
-    """What a study has left so far."""
+    """The configuration, records and result of a study so far."""
 
     name: str
     study_folder: StudyFolder
     config: StudyConfig
     records: tuple[TrialRecord, ...]
-    """At least one."""
+    """The records of ended runs, at least one."""
     selected_by_target_labels: bool
-    """Whether the criterion is an oracle."""
+    """Whether the criterion is an oracle, which reads target labels."""
     comparisons: dict[str, Comparison]
-    """The study's result on each of its tasks."""
+    """The result on each task."""
 
     @property
     def criterion(self) -> str:
-        """The name of what selected checkpoints and winners."""
+        """The name of the criterion that selected checkpoints and winners."""
         return self.config.criterion.name
 
-    def standing(self) -> dict[str, Rank]:
-        """Of the trials of its search."""
+    def ranks(self) -> dict[str, Rank]:
+        """Return the ranks of the search's trials."""
         return rank_trials(self.records, self.config.joint, len(self.config.task_names))
 
     @cached_property
     def winners(self) -> list[TrialRecord]:
-        """Of each condition, on each task."""
+        """The winner of each condition on each task."""
         return present_winners(self.records, self.config)
 
     @cached_property
     def finals(self) -> list[TrialRecord]:
-        """The winners' final runs that are complete."""
+        """The complete final runs of the winners."""
         return finals_of(self.winners, self.records)
 
     def run_of(self, row: Row, task: str) -> TrialRecord | None:
-        """A run that a row's figures are of: final, or the winner where there is none."""
+        """Return a run whose figures a row shows: a final run, or the winner without any."""
         return next(
             (
                 run
@@ -60,7 +60,7 @@ class StoredStudy:
         )
 
     def progress(self) -> str:
-        """How much of the study there is, in a line."""
+        """Return a line on how much of the study has ended."""
         search = [record for record in self.records if record.stage == "search"]
         trials = len({record.trial for record in search})
         finals = len(ended_finals(self.winners, self.records))
@@ -72,10 +72,10 @@ class StoredStudy:
 
 
 def read_stored(folder: Path) -> StoredStudy:
-    """Reads a study's folder.
+    """Read a study's folder.
 
     Raises:
-        ValueError: It is not one, or no trial has ended; in one line.
+        ValueError: It is no study's folder, or no trial has ended; one line.
     """
     study_folder = StudyFolder.at(folder)
     config = read_config(study_folder)
@@ -84,7 +84,7 @@ def read_stored(folder: Path) -> StoredStudy:
         raise ValueError(
             f"{study_folder.place}: no trial of this study has ended yet. Try again later."
         )
-    reads_labels = look_up(SELECTORS, config.criterion.name, "criterion").reads_target_labels
+    reads_labels = SELECTORS.look_up(config.criterion.name).reads_target_labels
     return StoredStudy(
         folder.resolve().name,
         study_folder,
@@ -96,13 +96,13 @@ def read_stored(folder: Path) -> StoredStudy:
 
 
 def read_finals(study_folder: StudyFolder) -> list[TrialRecord]:
-    """The final runs of a study's winners that are complete, whose weights are kept.
+    """Read the complete final runs of a study's winners, which keep their weights.
 
     Raises:
-        ValueError: There are none; in one line.
+        ValueError: There are none; one line.
     """
     records = read_records(study_folder.records)
-    if not any(record.stage == "final" and record.outcome == "complete" for record in records):
+    if not any(record.is_complete_final for record in records):
         raise ValueError(
             f"{study_folder.place}: no final run of a study has ended here. Only final "
             "runs keep their weights (final_seeds must be above 0)."
@@ -111,16 +111,16 @@ def read_finals(study_folder: StudyFolder) -> list[TrialRecord]:
     if not finals:
         raise ValueError(
             f"{study_folder.place}: its final runs are of earlier winners. Wait for those "
-            "of the present ones, or go on with the study by --resume."
+            "of the present ones, or continue the study by --resume."
         )
     return finals
 
 
 def read_all(folders: Sequence[Path]) -> list[StoredStudy]:
-    """Reads several studies, which are told apart by their folders' names.
+    """Read several studies, which are distinguished by their folders' names.
 
     Raises:
-        ValueError: One is not a study, or two have the same name.
+        ValueError: A folder holds no study, or two have the same name.
     """
     studies: dict[str, StoredStudy] = {}
     for folder in folders:

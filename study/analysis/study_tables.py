@@ -1,81 +1,82 @@
-"""Several studies in one table: methods × tasks.
+"""Tables of methods × tasks over several studies.
 
-Pure; writing it is :mod:`study.reporting.exports`'s.
+Pure; :mod:`study.reporting.exports` writes them.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from study.analysis.comparison import TARGET, Comparison, Spread
+from study.analysis.comparison import Comparison, Spread
 from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy
+from trainables.methods import NO_ADAPTATION
+from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import SOURCE_ACCURACY
 
 METRICS = {"accuracy": "accuracy", "mean_class_accuracy": "mean class"}
-"""Of each test set, and their headings."""
+"""Metrics of each test set, and their headings."""
 MEAN = "mean"
-"""In the place of a task, where a figure is the mean over all of a joint search."""
-FIRST = "no_adaptation"
-"""What others are compared with stands above them."""
+"""The task's name in columns that average over all tasks of a joint search."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of a study on a task."""
+    """A metric of a study on a task, a column of the table."""
 
     study: str
     task: str
     test_set: str
     metric: str
-    """One of :data:`METRICS`."""
+    """A key of :data:`METRICS`."""
     title: str
-    """The task, with the study's name where several studies have it."""
+    """The task, followed by the study's name if several studies have it."""
 
     @property
     def tag(self) -> str:
-        """The metric's name in records."""
+        """The name of the metric in records."""
         return f"{self.test_set}/{self.metric}"
 
     @property
     def heading(self) -> str:
-        """What is measured on what, in few letters."""
-        where = "" if self.test_set == TARGET else f"{self.test_set.removeprefix('test_')} "
+        """A short heading: test set and metric."""
+        where = "" if self.test_set == TARGET_TEST else f"{self.test_set.removeprefix('test_')} "
         return f"{where}{METRICS[self.metric]}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure of a condition."""
+    """A cell of the table: a condition's figure in a column."""
 
     spread: Spread | None = None
-    """Over final seeds; ``None`` where the study has no such figure."""
+    """The figure over final seeds; ``None`` if the study has none."""
     is_best: bool = False
-    """Whether it is the column's best; re-estimated statistics don't compete."""
+    """Whether it is the best of the column; figures with the target's BatchNorm do not compete."""
     published: float | None = None
-    """The paper's, selected by an oracle; a fraction."""
+    """The paper's figure, selected by an oracle; a fraction."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods, or other conditions, × tasks."""
+    """A table of methods, or other conditions, × tasks."""
 
     columns: tuple[Column, ...]
     rows: dict[str, tuple[Cell, ...]]
-    """One cell a column, by condition."""
+    """The cells of each condition, one per column."""
     heading: str = "method"
-    """What the rows are."""
+    """The heading of the rows' names."""
 
     def has_published(self, index: int) -> bool:
-        """Whether the paper has figures for a column."""
+        """Return whether the paper has figures for a column."""
         return any(cells[index].published is not None for cells in self.rows.values())
 
 
-def across(studies: Sequence[StoredStudy], published: Published | None = None) -> Table:
-    """Puts studies side by side.
+def study_table(studies: Sequence[StoredStudy], published: Published | None = None) -> Table:
+    """Build the table of several studies.
 
     Args:
-        studies: Of different names.
-        published: The paper's tables, to stand beside.
+        studies: Studies with different names.
+        published: The paper's tables, to be shown next to our figures.
     """
     parts = [
         (study, task, comparison)
@@ -110,7 +111,7 @@ def across(studies: Sequence[StoredStudy], published: Published | None = None) -
 
 
 def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
-    """The means over the tasks of a joint search, of each condition: one a seed."""
+    """Yield the columns that average over the tasks of a joint search, one figure a seed."""
     if study.config.joint is None:
         return
     tags = [
@@ -138,31 +139,31 @@ def _means(study: StoredStudy) -> Iterator[tuple[Column, dict[str, Spread]]]:
 
 
 def heading_of(comparisons: Sequence[Comparison]) -> str:
-    """What is compared: methods, or other conditions."""
+    """Return the heading of the compared things: methods, or other conditions."""
     return "condition" if any(c.names_differ for c in comparisons) else "method"
 
 
 def main_sets(comparison: Comparison) -> list[str]:
-    """The test sets of a table: the target's, or all where nothing is adapted."""
+    """Return the test sets that a table shows: the target's, or all if nothing is adapted."""
     metrics = dict.fromkeys(name for row in comparison.rows for name in row.metrics)
     suffix = "/accuracy"
     sets = [
         name.removesuffix(suffix)
         for name in metrics
-        if name.endswith(suffix) and name.count("/") == 1 and name != "source_val/accuracy"
+        if name.endswith(suffix) and name.count("/") == 1 and name != SOURCE_ACCURACY
     ]
-    if TARGET in sets and any(row.method != "supervised" for row in comparison.rows):
-        return [TARGET]
-    # photographs, which the question is about, first
-    return sorted(sets, key=lambda name: not name.startswith((TARGET, "test_OOD")))
+    if TARGET_TEST in sets and any(row.method != "supervised" for row in comparison.rows):
+        return [TARGET_TEST]
+    # Photographs first: they are what the study is about.
+    return sorted(sets, key=lambda name: not name.startswith((TARGET_TEST, "test_OOD")))
 
 
 def _names(comparisons: Sequence[Comparison]) -> list[str]:
-    """Rows of all studies, each name once, the baseline below its method."""
+    """Return the names of all rows, the baseline right below No Adaptation."""
     names = list(dict.fromkeys(row.name for c in comparisons for row in c.rows))
-    names.sort(key=lambda name: name != FIRST)
+    names.sort(key=lambda name: name != NO_ADAPTATION)
     for baseline in {c.baseline.name for c in comparisons if c.baseline is not None}:
-        names.insert(names.index(FIRST) + 1, baseline)
+        names.insert(names.index(NO_ADAPTATION) + 1, baseline)
     return names
 
 

@@ -1,11 +1,12 @@
-"""Writes the JSON schema of a space: ``python -m study.schema > search_spaces/space.schema.json``.
+"""The JSON schema of a space, with which editors complete and check space files.
 
-Editors complete and check a space that names it in a comment::
+A space file names it in a comment::
 
     # yaml-language-server: $schema=./space.schema.json
 
-It is made from the configuration classes, which know more: that a range's ends are in order, that
-nothing is given twice, or that data exist, ``python -m study.run --dry-run`` says.
+It is derived from the configuration classes but checks less than they do: whether the ends of a
+range are in order, a value is given twice or data exist, only ``python -m study.run --dry-run``
+reports.
 """
 
 import json
@@ -19,12 +20,12 @@ from trainables.config import TrialConfig
 Schema = dict[str, Any]
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""What editors' YAML servers understand."""
+"""The draft of JSON schema that YAML language servers support."""
 _SCALARS = ("boolean", "integer", "null", "number", "string")
 
 
 def space_schema() -> Schema:
-    """The schema of a space file, in JSON's types."""
+    """Return the schema of a space file as JSON values."""
     shared = _Definitions()
     trial, study = TrialConfig.model_json_schema(), StudyConfig.model_json_schema()
     without_criterion = _without(_without(trial, "seed"), "selection", "criterion")
@@ -59,41 +60,41 @@ def space_schema() -> Schema:
 
 
 def _without(schema: Schema, key: str, *below: str) -> Schema:
-    """A model's schema without a key, or without one below it."""
+    """Return a model's schema without ``key``, or without the key ``below`` it."""
     rest = {name: inner for name, inner in schema["properties"].items() if name != key}
     if below:
-        inner = _resolved(schema["properties"][key], schema["$defs"])
+        inner = resolved(schema["properties"][key], schema["$defs"])
         rest[key] = _without({**inner, "$defs": schema["$defs"]}, *below)
     return {**schema, "properties": rest}
 
 
-def _resolved(schema: Schema, models: Mapping[str, Schema]) -> Schema:
-    """The schema that a reference names, with what stands beside the reference."""
+def resolved(schema: Schema, models: Mapping[str, Schema]) -> Schema:
+    """Return the schema that a reference names, updated with the reference's other keywords."""
     if "$ref" not in schema:
         return schema
-    beside = {key: value for key, value in schema.items() if key != "$ref"}
-    return {**models[schema["$ref"].rpartition("/")[2]], **beside}
+    others = {key: value for key, value in schema.items() if key != "$ref"}
+    return {**models[schema["$ref"].rpartition("/")[2]], **others}
 
 
 def _described(made: Schema, original: Schema) -> Schema:
-    """The same with the original's description, on one line."""
+    """Return ``made`` with the original's description on one line."""
     if "description" not in original:
         return made
     text = " ".join(original["description"].split()).replace("``", "`")
-    if "$ref" in made:  # what stands beside a reference does not count
+    if "$ref" in made:  # in draft 7, keywords next to a reference are ignored
         made = {"allOf": [made]}
     return {"description": text, **{k: v for k, v in made.items() if k != "description"}}
 
 
 class _Definitions:
-    """Schemas that are referred to, each content once."""
+    """Schemas for ``$defs``; equal ones are stored once."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, Schema] = {}
         self._names: dict[str, str] = {}
 
     def refer(self, wish: str, schema: Schema) -> Schema:
-        """A reference to this content, under the wished name or a numbered one."""
+        """Store a schema under the wished name, or a numbered one; return a reference to it."""
         content = json.dumps(schema, sort_keys=True)
         if content not in self._names:
             name, number = wish, 2
@@ -105,15 +106,15 @@ class _Definitions:
 
 
 class _Part:
-    """Turns pydantic's schema of a whole trial into that of a part of one.
+    """The schema of a part of a space, such as ``search``, derived from pydantic's of a trial.
 
-    Nothing is required, for another part may give it.
+    No key is required, since another part may give it.
 
     Args:
-        name: The part's, which begins its definitions' names.
+        name: The part's name, which prefixes the names of its definitions.
         models: Pydantic's definitions.
-        shared: Receives what is referred to.
-        is_open: Whether open values may stand for values.
+        shared: The store for schemas that are referred to.
+        is_open: Whether open values may replace values.
     """
 
     def __init__(
@@ -125,16 +126,16 @@ class _Part:
         self.is_open = is_open
 
     def value(self, schema: Schema) -> Schema:
-        """Of a key's value, or of an item in a list."""
+        """Return the schema of a key's value or of a list item."""
         literal = self._literal(schema)
         notation = self._notation(schema, literal) if self.is_open else None
         if notation is not None:
             literal = {"anyOf": [literal, self.shared.refer("open", notation)]}
-        return _described(literal, _resolved(schema, self.models))
+        return _described(literal, resolved(schema, self.models))
 
     def _literal(self, schema: Schema) -> Schema:
-        """Of a value as it stands; values inside it may still be open."""
-        schema = _resolved(schema, self.models)
+        """Return the schema of a value that is not open; values inside it may still be."""
+        schema = resolved(schema, self.models)
         if "oneOf" in schema:
             return self._table(schema)
         if "properties" in schema:
@@ -142,8 +143,8 @@ class _Part:
         made: Schema = {}
         for keyword, content in schema.items():
             match keyword:
-                case "title" | "default" | "description":
-                    pass
+                case "title" | "default" | "description" | "format":
+                    pass  # for the reference; no editor checks the format of a path
                 case "anyOf":
                     made["anyOf"] = [self._literal(inner) for inner in content]
                 case "prefixItems":
@@ -155,7 +156,7 @@ class _Part:
         return made
 
     def _settings(self, schema: Schema) -> Schema:
-        """Several keys; beside them, or alone, cases where values may be open."""
+        """Return the schema of several keys and, where values may be open, of ``cases``."""
         made: Schema = {
             "type": "object",
             "additionalProperties": False,
@@ -171,7 +172,7 @@ class _Part:
         return self.shared.refer(f"{name}.open", {**made, "properties": properties})
 
     def _table(self, schema: Schema) -> Schema:
-        """An entry of a table: its name, or its name with settings."""
+        """Return the schema of a table's entry: its name, or its name with settings."""
         *names, _ = schema["oneOf"]
         return self.shared.refer(
             f"{self.name}.{schema['title']}",
@@ -179,7 +180,7 @@ class _Part:
         )
 
     def _entries(self, schema: Schema) -> Schema:
-        """Entries of a table with their settings, any number of them."""
+        """Return the schema of any number of a table's entries with their settings."""
         mapping = {
             key: value for key, value in schema["oneOf"][-1].items() if key != "maxProperties"
         }
@@ -193,7 +194,7 @@ class _Part:
         )
 
     def _notation(self, schema: Schema, literal: Schema) -> Schema | None:
-        """Of what may stand for a value: a mapping with one word of the notation."""
+        """Return the schema of an open value, a mapping with one word; ``None`` if none fits."""
         leaves = list(self._leaves(schema))
         tables = [leaf for leaf in leaves if "oneOf" in leaf]
         scalars = [name for table in tables for name in table["oneOf"][:-1]]
@@ -214,8 +215,8 @@ class _Part:
         return _one_word({**words, "cases": _labelled(literal, inner)})
 
     def _leaves(self, schema: Schema) -> Iterator[Schema]:
-        """The alternatives of a value."""
-        schema = _resolved(schema, self.models)
+        """Yield the alternatives of a value."""
+        schema = resolved(schema, self.models)
         if "anyOf" not in schema:
             yield schema
         for inner in schema.get("anyOf", ()):
@@ -223,7 +224,7 @@ class _Part:
 
 
 def _ranges(scalars: Sequence[Schema]) -> Iterator[tuple[str, Schema]]:
-    """Of ranges, if a number is among the scalars; both ends are such numbers."""
+    """Yield the schemas of ranges, whose ends are numbers among the scalars, by word."""
     numbers = [scalar for scalar in scalars if scalar.get("type") in ("integer", "number")]
     kinds = {number["type"] for number in numbers}
     for word in RANGES:
@@ -248,7 +249,7 @@ def _one_word(words: Mapping[str, Schema]) -> Schema:
 
 
 def _labelled(*values: Schema) -> Schema:
-    """Cases: values by labels of the user's."""
+    """Return the schema of ``cases``: values by labels that the user chooses."""
     return {
         "type": "object",
         "minProperties": 1,

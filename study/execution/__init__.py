@@ -1,4 +1,5 @@
 """Run a study on Ray: hosts, data checks, Tune, interruption.
 
-In ``study``, only this package and ``jobs`` import Ray.
+In ``study``, only this package and ``jobs`` import Ray. Modules here may import every other
+package of ``study`` but ``jobs``.
 """

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import yaml
 from ray.autoscaler._private.util import prepare_config
 
 from study.execution.placement import RESOURCES, Cluster, Machines
+from trainables.configuration.yaml_file import load_yaml
 
 HEAD = "node:__internal_head__"
 """Resource by which Ray marks the head."""
@@ -75,7 +75,7 @@ def _autoscaling() -> dict[str, Any] | None:
             for argument in arguments:
                 name, _, value = argument.partition("=")
                 if name == "--autoscaling-config":
-                    config = yaml.safe_load(Path(value).expanduser().read_text())
+                    config = load_yaml(Path(value).expanduser())
                     return dict(prepare_config(config))
     return None
 

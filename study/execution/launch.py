@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import Tensor
 
 from study.analysis.comparison import Comparison, compare_tasks
-from study.config.study_config import StudyConfig, read_studies
+from study.config.reading import read_studies
+from study.config.study_config import StudyConfig
 from study.execution.environment import environment
 from study.execution.hosts import Host, open_host
 from study.execution.interruption import GracefulShutdown
@@ -29,11 +30,11 @@ from study.reporting.summary import as_json
 from study.session.session import Observer, Session
 from study.session.warm_start import WarmStart, best_params, known_trials
 from study.spaces.search_space import SearchSpace
-from study.storage.locations import check_copy, keeping, local_copies, open_storage
+from study.storage.locations import check_copy, local_copies, open_storage, persisted
 from study.storage.persistence import Persistence
 from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
-from trainables.checkpointing.trial_folder import make_writable, write_atomically
+from trainables.checkpointing.files import make_writable, write_atomically
 from trainables.config import ResourcesConfig, TrialConfig
 from trainables.tasks import using_data_folder
 
@@ -229,7 +230,7 @@ def _run_plan(
             make_writable(study_folder.root)
             make_writable(cache)
             stack.enter_context(lock_study(study_folder))
-            persistence = stack.enter_context(keeping(study_folder))
+            persistence = stack.enter_context(persisted(study_folder))
             stack.enter_context(_logging_to(study_folder.log))
             with console.status("Opening data and starting Ray …"):
                 wait_for_ray = stack.enter_context(host.running(plan.concurrency))

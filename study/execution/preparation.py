@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-from study.config.study_config import StudyConfig
+from study.config.study_config import StudyConfig, with_present_names
 from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
-from trainables.checkpointing.trial_folder import make_writable
+from trainables.checkpointing.files import make_writable
 from trainables.config import TrialConfig
+from trainables.configuration.yaml_file import parse_yaml
 from trainables.training.checks import check_trials, fetch_weights
 
 
@@ -72,7 +72,7 @@ def choose_folders(
 
 def check_same_study(study_folder: StudyFolder, study: StudyConfig) -> None:
     """Raise a ``ValueError`` if the folder holds a different study."""
-    stored = yaml.safe_load(study_folder.description() or "")
+    stored = with_present_names(parse_yaml(study_folder.description() or ""))
     given = study.model_dump(mode="json")
     # Keys that a resumed study may change: they decide how long it runs, not what a trial is.
     free: tuple[str, ...] = (

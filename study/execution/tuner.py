@@ -121,7 +121,7 @@ class SessionSearcher(_NotInSnapshots, Searcher):
             id=trial.id,
             attempt=trial.restarts,
             trial=trial.config.model_dump(mode="json"),
-            folder=str(study_folder.workplace(trial.id).absolute()),
+            folder=str(study_folder.working_folder(trial.id).absolute()),
             cache=str(self.cache.absolute()),
             scratch=str(self.scratch.absolute()),
             store=str(study_folder.store / "trials" / trial.id) if study_folder.store else None,

@@ -1,1 +1,4 @@
-"""Run a study as a job on a remote Ray cluster: packing, submission, tunnel, log."""
+"""A study as a job on a remote cluster: packing, tunnel, submission, log.
+
+Modules here may import Ray's job client and every other package of :mod:`study`.
+"""

@@ -5,7 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.config.study_config import StudyConfig, shipped_spaces
+from study.config.reading import shipped_spaces
+from study.config.study_config import StudyConfig
 from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
 from trainables.configuration.paths import is_relative

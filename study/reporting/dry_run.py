@@ -1,4 +1,4 @@
-"""What ``--dry-run`` and ``--list`` show."""
+"""The output of ``--dry-run`` and ``--list``."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,13 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from study.config.study_config import StudyConfig, question_of, read_studies, shipped_spaces
+from study.config.reading import question_of, read_studies, shipped_spaces
+from study.config.study_config import StudyConfig
 from trainables.config import TrialConfig
 
 
 def print_spaces(console: Console) -> None:
-    """The spaces that ship and the questions that they ask."""
+    """Print the spaces that ship with the project and their questions."""
     table = Table(box=None, header_style="bold")
     table.add_column("space", no_wrap=True)
     table.add_column("question")
@@ -21,7 +22,7 @@ def print_spaces(console: Console) -> None:
 
 
 def print_plan(space: str, overrides: list[str], console: Console) -> None:
-    """What is searched, three trials of it, and what the study costs at most."""
+    """Print the searched values, three example trials and the study's maximum cost."""
     studies = read_studies(space, overrides)
     study, search_space = studies[0]
     parameters = search_space.tree.parameters()

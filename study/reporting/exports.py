@@ -13,13 +13,13 @@ from rich.text import Text
 from study.analysis.comparison import Comparison, Row
 from study.analysis.published import HEADING, NOTE, Published
 from study.analysis.stored_study import StoredStudy
-from study.analysis.study_tables import Cell, Table, across
+from study.analysis.study_tables import Cell, Table, study_table
 from study.reporting.summary import as_json, percent, selection_sentence, summary
 
 JSON_VERSION = 1
-"""Of the JSON format; grows when a key changes its meaning or goes."""
+"""Version of the JSON format; it increases when a key changes its meaning or is removed."""
 WIDTH = 80
-"""Of a terminal, in characters."""
+"""Width of the terminal in characters."""
 CSV_COLUMNS = (
     "study",
     "task",
@@ -37,7 +37,7 @@ CSV_COLUMNS = (
 
 
 def shown_seeds(cell: Cell) -> int:
-    """Seeds of a figure."""
+    """Return the number of seeds of a figure."""
     return len(cell.spread.values) if cell.spread else 0
 
 
@@ -45,9 +45,9 @@ def shown_seeds(cell: Cell) -> int:
 
 
 def terminal(studies: Sequence[StoredStudy], published: Published | None) -> RenderableType:
-    """For a terminal of 80 columns: methods × tasks, then each study for itself."""
+    """Return methods × tasks, then each study by itself, for a terminal of 80 columns."""
     parts: list[RenderableType] = []
-    table = across(studies, published)
+    table = study_table(studies, published)
     has_published = any(table.has_published(index) for index in range(len(table.columns)))
     if has_published or len({column.title for column in table.columns}) > 1:
         parts.append(side_by_side(table))
@@ -62,13 +62,21 @@ def terminal(studies: Sequence[StoredStudy], published: Published | None) -> Ren
     return Group(*parts)
 
 
+def as_terminal_text(studies: Sequence[StoredStudy], published: Published | None) -> str:
+    """Return what :func:`terminal` shows, as plain text."""
+    console = Console(width=WIDTH, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(terminal(studies, published))
+    return capture.get()
+
+
 def side_by_side(table: Table) -> Group:
-    """Methods × tasks, and how to read it."""
+    """Return the table of methods × tasks with its legend."""
     return Group(*_blocks(table), Text("Best in bold; ± is the std over final seeds."))
 
 
 def _blocks(table: Table) -> Iterator[RichTable]:
-    """As many tasks side by side as fit; a task's columns stay together."""
+    """Yield tables of as many tasks as fit side by side; a task's columns stay together."""
     tasks: dict[str, list[int]] = {}
     for index, column in enumerate(table.columns):
         tasks.setdefault(column.title, []).append(index)
@@ -119,7 +127,7 @@ def _paper(cell: Cell) -> str:
 
 
 def as_csv(studies: Sequence[StoredStudy], published: Published | None) -> str:
-    """One line a figure; accuracies are fractions, values are one a seed."""
+    """Return one line per figure; accuracies are fractions, with one value per seed."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -161,7 +169,7 @@ def _csv_lines(
 def _figure(
     study: StoredStudy, task: str, row: Row, metric: str, published: Published
 ) -> float | None:
-    """The paper's figure for a row."""
+    """Return the paper's figure for a row."""
     run = study.run_of(row, task)
     return None if run is None else published.figure(run, metric)
 
@@ -170,8 +178,8 @@ def _figure(
 
 
 def as_latex(studies: Sequence[StoredStudy], published: Published | None) -> str:
-    r"""A table for ``\usepackage{booktabs}``."""
-    table = across(studies, published)
+    r"""Return a table for ``\usepackage{booktabs}``."""
+    table = study_table(studies, published)
     paper = [table.has_published(index) for index in range(len(table.columns))]
     widths = [2 if has else 1 for has in paper]
     lines = [
@@ -192,7 +200,7 @@ def as_latex(studies: Sequence[StoredStudy], published: Published | None) -> str
 
 
 def _latex_head(table: Table, paper: Sequence[bool], widths: Sequence[int]) -> list[str]:
-    """Tasks above their metrics, each with a rule below it."""
+    """Return the lines of the head: tasks above their metrics, each task with a rule below it."""
     spans: dict[tuple[str, str], int] = {}
     for column, width in zip(table.columns, widths, strict=True):
         key = (column.study, column.title)
@@ -251,7 +259,7 @@ def _escape(text: str) -> str:
 
 
 def as_json_text(studies: Sequence[StoredStudy], published: Published | None) -> str:
-    """All figures, one value a seed, with what selected them; accuracies are fractions."""
+    """Return all figures, one value per seed, and what selected them; accuracies are fractions."""
     parts = [
         {
             "name": study.name,

@@ -1,4 +1,4 @@
-"""Pictures of a study: images as the network sees them, and confusion matrices."""
+"""Images of a study: batches as the network sees them, and confusion matrices."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,32 +12,32 @@ from torchvision.utils import make_grid
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, evaluation_transform
 from trainables.config import TrialConfig
-from trainables.configuration.schema import Choice, look_up
+from trainables.configuration.schema import Choice
 from trainables.data.images import Images
 from trainables.data.loading import training_stream
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
-from trainables.training.trial import open_domains
+from trainables.training.domains import open_domains
 
 NUM_IMAGES = 16
-"""Of a batch that are shown."""
+"""Number of images of a batch that are shown."""
 MAX_VARIANTS = 3
-"""Settings of one augmentation that are shown; a space may search them."""
+"""Maximum number of settings shown per augmentation; a space may search them."""
 MIN_SIDE = 72
-"""Of an image in pixels; smaller ones are enlarged."""
+"""Minimum side of a shown image in pixels; smaller images are enlarged."""
 
 
 def batch_pictures(configs: Sequence[TrialConfig], cache: Path) -> dict[str, Tensor]:
-    """The first images of training, source and target, under each augmentation of a space.
+    """Return the first training images, source and target, under each augmentation of a space.
 
-    They are shown before normalisation, which changes no more than the scale of the colours.
+    They are not normalised, which would only change the scale of the colours.
 
     Args:
-        configs: Trials in which each option of the space occurs.
-        cache: The folder that trials share.
+        configs: Trials that cover each option of the space.
+        cache: The folder for files that trials share.
 
     Returns:
-        By name, ``[<task>/]<domain>/<augmentation>``: uint8, shape ``(3, H, W)``.
+        Images by name, ``[<task>/]<domain>/<augmentation>``; uint8, shape ``(3, H, W)``.
 
     Raises:
         ValueError: An image cannot be read.
@@ -67,7 +67,7 @@ def batch_pictures(configs: Sequence[TrialConfig], cache: Path) -> dict[str, Ten
 def _variants(
     configs: Sequence[TrialConfig], domain: str
 ) -> Iterator[tuple[str, Choice[AugmentationConfig]]]:
-    """Each augmentation of a domain by a name of its own."""
+    """Yield the augmentations of a domain, each by a distinct name."""
     found: dict[str, dict[str, Choice[AugmentationConfig]]] = {}
     for config in configs:
         choice = config.augmentation
@@ -87,8 +87,8 @@ def _augmented(
     config: TrialConfig,
     domains: Domains,
 ) -> Tensor:
-    """The first images of the trial's first batch."""
-    entry = look_up(AUGMENTATIONS, choice.name, "augmentation")
+    """Return the first images of the trial's first batch as a grid."""
+    entry = AUGMENTATIONS.look_up(choice.name)
     stream = training_stream(
         images,
         entry.build(choice.config, domains.geometry),
@@ -112,7 +112,7 @@ def _grid(images: Tensor) -> Tensor:
 def confusion_picture(
     classes: Sequence[str], counts: Sequence[Sequence[int]], title: str
 ) -> NDArray[np.uint8]:
-    """Draws shares of each true class, with counts where there is room.
+    """Draw the share of each true class, with counts if there is room.
 
     Returns:
         Shape ``(H, W, 3)``.

@@ -1,26 +1,32 @@
-"""The model card of an exported winner, in the layout of Hugging Face's model cards."""
+"""The model card of an exported winner, in the layout of Hugging Face's model cards.
+
+The text is in ``model_card.md.jinja``; this module computes the values in it.
+"""
 
 import json
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import yaml
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from study.analysis.comparison import BATCHNORM, TARGET, Spread
+from study.analysis.comparison import BATCHNORM, Spread
 from study.reporting.summary import percent
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from trainables.config import TrialConfig, criteria_of
-from trainables.configuration.schema import look_up, validate
+from trainables.configuration.schema import validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import SELECTORS
 from trainables.inference.classifier import ModelDescription, ModelFolder
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.tasks.base import TARGET_TEST
 
-_MEANINGS = {TARGET: "target (real images)", "source_val": "source (held-out)"}
-"""What sets are called in the table, where their own name does not say it."""
+_MEANINGS = {TARGET_TEST: "target (real images)", "source_val": "source (held-out)"}
+"""Headings of sets whose own names do not explain them."""
+
+_TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
 def model_card(
@@ -29,36 +35,49 @@ def model_card(
     files: ModelFolder,
     study_folder: StudyFolder,
 ) -> str:
-    """Writes the card.
+    """Return the text of the card.
 
     Args:
         winner: The final run whose weights are exported.
-        peers: All final runs of its condition, the winner among them.
+        peers: All final runs of its condition, including the winner.
         files: The exported folder; classes and transform are read from it.
-        study_folder: Of the study.
+        study_folder: The study's folder.
     """
-    config = validate(TrialConfig, winner.config)
-    description = validate(ModelDescription, yaml.safe_load(files.description.read_text()))
-    sections = (
-        f"---\n{_metadata(winner, config)}\n---",
-        f"# Model Card for {_name(config)}",
-        _summary(config, description),
-        _details(winner, config),
-        _uses(config, description),
-        _how_to_start(files.root),
-        _training(winner, config, description),
-        _evaluation(winner, peers, config),
-        _environment(peers, study_folder),
+    config = winner.trial_config
+    description = validate(ModelDescription, load_yaml(files.description))
+    environment = _environment(study_folder)
+    card = ModelCard.from_template(
+        _metadata(winner, config),
+        template_path=str(_TEMPLATE),
+        name=_name(config),
+        winner=winner,
+        peers=peers,
+        config=config,
+        classes=description.classes,
+        transform=description.transform,
+        folder=files.root.resolve().name,
+        method=_first_paragraph(METHODS.look_up(config.method.name).__doc__),
+        task=_first_paragraph(TASKS.look_up(config.task.name).__doc__),
+        length=_length(config),
+        searched={name: _value(value) for name, value in winner.params.items()},
+        results=list(_results(winner, peers)),
+        target=TARGET_TEST,
+        has_target=f"{TARGET_TEST}/accuracy" in winner.test,
+        criterion=_criterion(config),
+        by_oracle=_by_oracle(config),
+        environment=environment,
+        versions=_versions(environment.get("packages", {})),
+        channels=_channels,
     )
-    return "\n\n".join(sections) + "\n"
+    return f"{card.content.strip()}\n"
 
 
 def _name(config: TrialConfig) -> str:
     return f"{config.backbone.name}-{config.method.name}-{config.task.name}"
 
 
-def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
-    """The YAML at the top, with this run's own figures."""
+def _metadata(winner: TrialRecord, config: TrialConfig) -> ModelCardData:
+    """Return the card's metadata, with the results of this run alone."""
     results = [
         EvalResult(
             task_type="image-classification",
@@ -72,7 +91,7 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
         )
         for name, value in _accuracies(winner, "accuracy").items()
     ]
-    data = ModelCardData(
+    return ModelCardData(
         library_name="syn2real-study",
         pipeline_tag="image-classification",
         tags=[
@@ -86,165 +105,40 @@ def _metadata(winner: TrialRecord, config: TrialConfig) -> str:
         model_name=_name(config),
         eval_results=results,
     )
-    return data.to_yaml().strip()
 
 
 def _by_oracle(config: TrialConfig) -> bool:
-    criterion = look_up(SELECTORS, config.selection.criterion.name, "criterion")
+    criterion = SELECTORS.look_up(config.selection.criterion.name)
     return criterion.reads_target_labels
 
 
 def _accuracies(record: TrialRecord, metric: str) -> dict[str, float]:
-    """A metric by set: of the target, the other test sets and the source's hold-out.
+    """Return a metric by set: the target, then other test sets, then the source hold-out.
 
-    Figures with re-estimated batch statistics are another model's than the exported one.
+    Results with re-estimated batch statistics are left out: the exported model does not have them.
     """
     figures = {
         name.removesuffix(f"/{metric}"): value
         for name, value in record.test.items()
         if name.endswith(f"/{metric}") and not name.startswith(BATCHNORM)
     }
-    figures = dict(sorted(figures.items(), key=lambda item: item[0] != TARGET))
+    figures = dict(sorted(figures.items(), key=lambda item: item[0] != TARGET_TEST))
     held_out = record.selected().get(f"source_val/{metric}")
     return figures if held_out is None else {**figures, "source_val": held_out}
 
 
-def _summary(config: TrialConfig, description: ModelDescription) -> str:
-    return _wrapped(
-        f"An image classifier for {len(description.classes)} classes, trained on synthetic images "
-        f"for real ones: `{config.backbone.name}` with `{config.method.name}` on task "
-        f"`{config.task.name}`."
+def _length(config: TrialConfig) -> str:
+    schedule = config.schedule
+    return (
+        f"{schedule.num_epochs} epochs" if schedule.num_epochs else f"{schedule.num_steps} steps"
     )
 
 
-def _details(winner: TrialRecord, config: TrialConfig) -> str:
-    method = look_up(METHODS, config.method.name, "method")
-    condition = (
-        ()
-        if winner.condition == winner.method
-        else (f"- **Condition of the study:** {winner.condition}",)
-    )
-    return "\n".join(
-        (
-            "## Model Details",
-            "",
-            f"- **Model type:** image classification, backbone `{config.backbone.name}`, "
-            f"initialised: `{config.initialization.name}`",
-            f"- **Method:** `{config.method.name}`. {_first_paragraph(method.__doc__)}",
-            *condition,
-            f"- **Identity:** trial configuration `{config.identity()}` (`trial.yaml`)",
-            "- **License:** that of the data and initial weights applies; none is stated here",
-        )
-    )
-
-
-def _uses(config: TrialConfig, description: ModelDescription) -> str:
-    task = look_up(TASKS, config.task.name, "task")
-    classes = ", ".join(description.classes)
-    return "\n\n".join(
-        (
-            "## Uses",
-            _wrapped(f"Classifies an image as one of: {classes}."),
-            "## Bias, Risks, and Limitations",
-            _wrapped(
-                "It knows these classes alone: an image of anything else gets one of them, "
-                "perhaps "
-                "with high probability. Probabilities are a softmax and not calibrated. Figures "
-                "below "
-                "hold for images like those of the task: " + _first_paragraph(task.__doc__)
-            ),
-        )
-    )
-
-
-def _how_to_start(folder: Path) -> str:
-    name = folder.resolve().name
-    return textwrap.dedent(f"""\
-        ## How to Get Started with the Model
-
-        ```
-        python -m trainables.predict {name} photo.jpg folder/ --csv classes.csv
-        ```
-
-        ```python
-        from trainables import load_model
-
-        model = load_model("{name}")
-        for result in model.classify(["photo.jpg"]):
-            print(result)
-        ```""")
-
-
-def _training(winner: TrialRecord, config: TrialConfig, description: ModelDescription) -> str:
-    task = look_up(TASKS, config.task.name, "task")
-    transform = description.transform
-    length = (
-        f"{config.schedule.num_epochs} epochs"
-        if config.schedule.num_epochs
-        else f"{config.schedule.num_steps} steps"
-    )
-    searched = [f"- `{name}`: {_value(value)}" for name, value in winner.params.items()]
-    return "\n".join(
-        (
-            "## Training Details",
-            "",
-            "### Training Data",
-            "",
-            _wrapped(f"Task `{config.task.name}`. {_first_paragraph(task.__doc__)}"),
-            "",
-            "### Preprocessing",
-            "",
-            _wrapped(
-                f"At test time the short side is scaled to {transform.resize_size} pixels "
-                f"(bilinear, "
-                f"antialiased), {transform.crop_size} × {transform.crop_size} are cut from the "
-                f"centre, values are scaled to 0…1, and channels are normalised to mean "
-                f"{_channels(transform.mean)} and deviation {_channels(transform.std)} "
-                "(`model.yaml`)."
-            ),
-            "",
-            "### Training Hyperparameters",
-            "",
-            _wrapped(
-                f"{length}, batch size {config.batch_size}, {config.optimizer.algorithm}, seed "
-                f"{config.seed}; all settings are in `trial.yaml`."
-            ),
-            *(("\nFound by the search:\n", *searched) if searched else ()),
-        )
-    )
-
-
-def _evaluation(winner: TrialRecord, peers: Sequence[TrialRecord], config: TrialConfig) -> str:
-    seeds = ", ".join(str(peer.seed) for peer in peers)
-    rows = [
-        "| set | accuracy of this model (%) | accuracy over seeds (%) | mean class accuracy "
-        "over seeds (%) |",
-        "|---|---:|---:|---:|",
-    ]
+def _results(winner: TrialRecord, peers: Sequence[TrialRecord]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of a row for each set."""
     for name, own in _accuracies(winner, "accuracy").items():
-        over = [_over_seeds(peers, metric, name) for metric in ("accuracy", "mean_class_accuracy")]
-        rows.append(f"| {_MEANINGS.get(name, name)} | {100 * own:.1f} | {' | '.join(over)} |")
-    missing = (
-        ()
-        if f"{TARGET}/accuracy" in winner.test
-        else (
-            "There is no target accuracy: the task has no labelled test images of a set "
-            f"`{TARGET}`.",
-        )
-    )
-    return "\n\n".join(
-        (
-            "## Evaluation",
-            "### Results",
-            "\n".join(rows),
-            *map(_wrapped, missing),
-            _wrapped(
-                f"Mean ± standard deviation over the final runs of the same settings: seeds "
-                f"{seeds}. The model here is that of seed {winner.seed}."
-            ),
-            _wrapped(_selection(config)),
-        )
-    )
+        over = (_over_seeds(peers, metric, name) for metric in ("accuracy", "mean_class_accuracy"))
+        yield (_MEANINGS.get(name, name), f"{100 * own:.1f}", *over)
 
 
 def _over_seeds(peers: Sequence[TrialRecord], metric: str, name: str) -> str:
@@ -254,42 +148,16 @@ def _over_seeds(peers: Sequence[TrialRecord], metric: str, name: str) -> str:
     return percent(Spread(values) if values else None, len(values))
 
 
-def _selection(config: TrialConfig) -> str:
-    averaged = criteria_of(config.selection.criterion)
-    criterion = (
-        f"the average rank by {', '.join(f'`{name}`' for name in averaged)}"
-        if len(averaged) > 1
-        else f"`{averaged[0]}`"
-    )
-    if _by_oracle(config):
-        return (
-            f"Settings, checkpoint and seed were selected by {criterion}, an ORACLE that "
-            "reads target labels: all figures above are oracle figures, which nobody without "
-            "labels can reach."
-        )
-    return (
-        f"Settings, checkpoint and seed were selected by {criterion}, which reads no target "
-        "label; the test sets had no part in it."
-    )
+def _criterion(config: TrialConfig) -> str:
+    """Return the name of what selected the winner."""
+    names = [f"`{name}`" for name in criteria_of(config.selection.criterion)]
+    return f"the average rank by {', '.join(names)}" if len(names) > 1 else names[0]
 
 
-def _environment(peers: Sequence[TrialRecord], study_folder: StudyFolder) -> str:
-    """What the final runs cost, and what they ran on as far as the study says so."""
-    lines = [
-        "## Technical Specifications",
-        "",
-        f"- **Cost:** {sum(peer.cpu_seconds for peer in peers):.0f} CPU-seconds "
-        "for the final runs, without the search",
-    ]
-    if study_folder.environment.exists():
-        latest = json.loads(study_folder.environment.read_text())[-1]
-        devices = ", ".join(latest["gpus"]) or "no GPU"
-        lines += [
-            f"- **Hardware:** {latest['processor']}, {latest['cpus']} CPU cores, {devices}",
-            f"- **Software:** Python {latest['python']}, {_versions(latest['packages'])}, "
-            f"revision {latest['git_revision'] or 'unknown'}",
-        ]
-    return "\n".join(lines)
+def _environment(study_folder: StudyFolder) -> dict[str, Any]:
+    """Return what the study last ran on; empty if it recorded nothing."""
+    path = study_folder.environment
+    return json.loads(path.read_text())[-1] if path.exists() else {}
 
 
 def _versions(packages: Mapping[str, str]) -> str:
@@ -308,7 +176,3 @@ def _channels(values: Sequence[float]) -> str:
 
 def _value(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 99, break_on_hyphens=False, break_long_words=False)

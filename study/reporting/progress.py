@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a live picture, or plain lines without a terminal."""
+"""The progress display of a running study, and its log."""
 
 import logging
 import time
@@ -8,25 +8,26 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
-from study.session.session import Session
+from study.session.session import Observer, Session
 from study.trials.records import Outcome, TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.training.trial import Report
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY, Report
 
 log = logging.getLogger(__name__)
 
-WORDS: dict[Outcome, str] = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
-"""What outcomes are called."""
+WORDS: dict[Outcome, str] = {"complete": "done", "pruned": "pruned", "failed": "failed"}
+"""Words for outcomes in the display."""
 
 
-class Display:
-    """Shows a session; an observer of it.
+class Display(Observer):
+    """Shows a session's progress.
 
     Args:
-        console: Where to; a live picture if it is a terminal.
-        criterion: The name of what is maximised.
-        concurrency: Trials at a time, for the time left.
+        console: The console to print to: a live display on a terminal, otherwise plain lines.
+        criterion: The name of the objective.
+        concurrency: The number of trials that run at the same time.
     """
 
     def __init__(self, console: Console, criterion: str, concurrency: int) -> None:
@@ -51,18 +52,18 @@ class Display:
 
     # Observer
 
+    @override
     def on_start(self, trial: RunningTrial) -> None:
-        """See :class:`study.session.session.Observer`."""
         if not self.console.is_terminal:
             self._say(f"{trial.id} {trial.condition} starts ({trial.stage})")
 
+    @override
     def on_report(self, trial: RunningTrial, report: Report) -> None:
-        """See :class:`study.session.session.Observer`."""
         if not self.console.is_terminal:
             self._say(f"{trial.id} {trial.condition} {_epoch(report)}  {self._scores(report)}")
 
+    @override
     def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
-        """See :class:`study.session.session.Observer`."""
         self.ended_here += 1
         reason = f": {record.reason}" if record.reason else ""
         if record.same_as:
@@ -80,7 +81,7 @@ class Display:
         )
 
     def on_wait(self, count: int) -> None:
-        """So many of the trials that were handed out have no machine yet, or no more."""
+        """Show how many of the trials that were handed out are waiting for a machine."""
         self.num_waiting = count
         if not self.console.is_terminal:
             self._say(self._counts())
@@ -94,7 +95,7 @@ class Display:
     # Picture
 
     def picture(self) -> RenderableType:
-        """The session as it stands."""
+        """Return the current state of the session."""
         session = self.session
         if session is None:
             return Text("Opening data and starting Ray …")
@@ -148,7 +149,7 @@ class Display:
             if report is None:
                 table.add_row(trial.id, trial.condition, "starting")
                 continue
-            accuracy = report.metrics.get("source_val/accuracy")
+            accuracy = report.metrics.get(SOURCE_ACCURACY)
             score = self._shown(report).get(self.criterion)
             table.add_row(
                 trial.id,
@@ -164,18 +165,18 @@ class Display:
         return "  ".join(f"{name} {value:.4f}" for name, value in self._shown(report).items())
 
     def _shown(self, report: Report) -> dict[str, float]:
-        """A report's most telling figures; of an average of ranks, the kept checkpoint's rank."""
+        """Return a report's main figures; for an average of ranks, that of the kept checkpoint."""
         if report.phase == "test":
             return {
                 name: value
                 for name, value in report.metrics.items()
                 if name.endswith("/accuracy") and name.count("/") == 1
             }
-        accuracy = report.metrics.get("source_val/accuracy")
-        shown = {} if accuracy is None else {"source_val/accuracy": accuracy}
+        accuracy = report.metrics.get(SOURCE_ACCURACY)
+        shown = {} if accuracy is None else {SOURCE_ACCURACY: accuracy}
         if report.phase == "pretraining":
             return shown
-        score = report.metrics.get(f"criterion/{self.criterion}", report.objective)
+        score = report.metrics.get(f"{CRITERION_PREFIX}{self.criterion}", report.objective)
         return {self.criterion: score, **shown}
 
 
@@ -191,19 +192,20 @@ def _duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-class LogBook:
-    """Writes starts and ends of trials into the study's log; an observer of a session."""
+class LogBook(Observer):
+    """Writes starts and ends of trials to the study's log."""
 
+    @override
     def on_start(self, trial: RunningTrial) -> None:
-        """See :class:`study.session.session.Observer`."""
         values = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
         log.info("%s %s starts (%s): %s", trial.id, trial.condition, trial.stage, values)
 
+    @override
     def on_report(self, trial: RunningTrial, report: Report) -> None:
-        """See :class:`study.session.session.Observer`."""
+        return
 
+    @override
     def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
-        """See :class:`study.session.session.Observer`."""
         log.info(
             "%s %s%s: %s",
             record.id,

@@ -1,4 +1,4 @@
-"""A comparison as people read it: in the terminal, as JSON, as Markdown."""
+"""The summary of a comparison for the terminal, and its figures as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,17 +8,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from study.analysis.comparison import TARGET, Comparison, Row, Spread
+from study.analysis.comparison import Comparison, Row, Spread
 from study.analysis.criterion_agreement import Agreement
 from study.analysis.pareto import Front, FrontTrial
 from study.config.study_config import Cost
+from trainables.methods import NO_ADAPTATION
+from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import SOURCE_ACCURACY
 
 COSTS: dict[Cost, str] = {"cpu_seconds": "CPU-seconds", "seconds": "seconds"}
-"""Objectives beside the criterion, in words."""
+"""Words for costs."""
 
 
 def percent(spread: Spread | None, num_seeds: int = 2) -> str:
-    """``93.1 ± 0.8``, or a dash."""
+    """Return mean and std in percent, ``93.1 ± 0.8``, or a dash if there are none."""
     if spread is None:
         return "–"
     mean = f"{100 * spread.mean:.1f}"
@@ -26,7 +29,7 @@ def percent(spread: Spread | None, num_seeds: int = 2) -> str:
 
 
 def summary(comparison: Comparison) -> RenderableType:
-    """Everything that a study ends with, for a terminal of 80 columns."""
+    """Return the summary that a study ends with, for a terminal of 80 columns."""
     parts: list[RenderableType] = [_figures(comparison), _settings(comparison)]
     if comparison.gains:
         parts.append(_gains(comparison))
@@ -41,7 +44,7 @@ def summary(comparison: Comparison) -> RenderableType:
 
 
 def selection_sentence(comparison: Comparison) -> str:
-    """Who chose the winners, and by what."""
+    """Say which criterion selected the winners, and whether it read target labels."""
     jointly = f" (winners by its {comparison.joint} over all tasks)" if comparison.joint else ""
     if comparison.selected_by_target_labels:
         return (
@@ -64,10 +67,10 @@ def _figures(comparison: Comparison) -> Table:
     best = comparison.best(first)
     for row in comparison.rows:
         _add_figures(table, row, columns, bold=row is best)
-        if row.name == "no_adaptation" and comparison.baseline is not None:
+        if row.name == NO_ADAPTATION and comparison.baseline is not None:
             _add_figures(table, comparison.baseline, columns, bold=False)
     if comparison.rows:
-        table.caption = f"trials: done + stopped early + failed. Best {heading} in bold."
+        table.caption = f"trials: done + pruned + failed. Best {heading} in bold."
         table.caption_justify = "left"
     return table
 
@@ -81,8 +84,11 @@ def _title(comparison: Comparison) -> str:
 
 
 def _columns(comparison: Comparison) -> dict[str, str]:
-    """Headings by metric: target and source, or every test set where nothing is adapted."""
-    columns = {f"{TARGET}/accuracy": "target acc.", f"{TARGET}/mean_class_accuracy": "mean class"}
+    """Return headings by metric: target and source, or every test set if nothing is adapted."""
+    columns = {
+        f"{TARGET_TEST}/accuracy": "target acc.",
+        f"{TARGET_TEST}/mean_class_accuracy": "mean class",
+    }
     if comparison.rows and all(row.method == "supervised" for row in comparison.rows):
         names = {
             name: None
@@ -90,20 +96,23 @@ def _columns(comparison: Comparison) -> dict[str, str]:
             for name in row.metrics
             if name.endswith("/accuracy") and name.count("/") == 1
         }
-        # photographs, which the question is about, first
+        # photographs first, since the question is about them
         sets = sorted(
-            names.keys() - {"source_val/accuracy"},
-            key=lambda name: (not name.startswith((TARGET, "test_OOD")), list(names).index(name)),
+            names.keys() - {SOURCE_ACCURACY},
+            key=lambda name: (
+                not name.startswith((TARGET_TEST, "test_OOD")),
+                list(names).index(name),
+            ),
         )
         columns = {
             name: columns.get(name) or name.removesuffix("/accuracy").removeprefix("test_")
             for name in sets
         } or columns
-    return {**columns, "source_val/accuracy": "source acc."}
+    return {**columns, SOURCE_ACCURACY: "source acc."}
 
 
 def _add_figures(table: Table, row: Row, columns: Mapping[str, str], bold: bool) -> None:
-    counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "stopped", "failed"))
+    counts = "+".join(str(row.outcomes.get(o, 0)) for o in ("complete", "pruned", "failed"))
     table.add_row(
         row.name.replace("no_adaptation + target", "+ target"),
         *(percent(row.metrics.get(name), row.num_seeds) for name in columns),
@@ -125,7 +134,7 @@ def _settings(comparison: Comparison) -> Table:
 
 
 def settings_text(row: Row | FrontTrial) -> str:
-    """The searched settings of a winner, or of a trial on the front, in one line."""
+    """Return the searched settings of a winner, or of a trial on the front, in one line."""
     return ", ".join(
         f"{name.removeprefix(f'method/{row.method}/')} {_value(value)}"
         for name, value in row.params.items()
@@ -143,7 +152,7 @@ def _gains(comparison: Comparison) -> Table:
         title_justify="left",
         header_style="bold",
         caption_justify="left",
-        caption="interval: percentile bootstrap of the mean; of few seeds it is too narrow.",
+        caption="interval: percentile bootstrap of the mean; too narrow for few seeds.",
     )
     table.add_column("condition" if comparison.names_differ else "method")
     for heading in ("gain", "95 % interval", "seeds"):
@@ -178,20 +187,20 @@ def _regrets(comparison: Comparison) -> Table:
 
 
 def agreement_table(agreement: Agreement) -> Table:
-    """Each criterion beside the oracle; without target labels, beside the other criteria."""
+    """Compare each criterion with the oracle or, without target labels, with the others."""
     counted = f"Of {agreement.num_evaluations} evaluations of {agreement.num_trials} trials. "
     headings: tuple[str, ...]
     if agreement.has_oracle:
-        title = "Criteria beside the oracle (accuracy on target-val)"
+        title = "Criteria compared with the oracle (accuracy on target-val)"
         headings = ("Spearman", "would choose", "oracle acc. %", "regret")
         caption = (
             "Spearman: rank correlation with the oracle.\noracle acc.: of the criterion's "
             "choice; regret: what it loses to the oracle's."
         )
     else:
-        title = "The target has no labels: criteria beside each other"
+        title = "Criteria compared with each other (the target has no labels)"
         headings = ("mean Spearman with the others", "would choose")
-        caption = "\nAgreement is no accuracy: criteria may be wrong together."
+        caption = "\nAgreement is not accuracy: all criteria may be wrong."
     table = Table(
         title=title,
         title_justify="left",
@@ -215,7 +224,7 @@ def agreement_table(agreement: Agreement) -> Table:
 
 
 def front_table(front: Front, criterion: str) -> Table:
-    """Trials that no other one beats in both criterion and cost."""
+    """Return a table of the trials that no other one beats in both criterion and cost."""
     table = Table(
         title=f"Pareto front of {criterion} and {COSTS[front.cost]}",
         title_justify="left",
@@ -247,7 +256,7 @@ def front_table(front: Front, criterion: str) -> Table:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain data; spreads as lists of one value a seed."""
+    """Return the comparison as plain data; spreads are lists of one value per seed."""
     plain = asdict(comparison)
     for row in (*plain["rows"], plain["baseline"] or {"metrics": {}}):
         row["metrics"] = {name: spread["values"] for name, spread in row["metrics"].items()}
@@ -255,5 +264,5 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def print_summary(comparison: Comparison, console: Console) -> None:
-    """Prints :func:`summary`."""
+    """Print :func:`summary`."""
     console.print(summary(comparison))

@@ -1,4 +1,4 @@
-"""A study for TensorBoard: one folder of events a trial, the HParams tab filled from records."""
+"""TensorBoard's view of a study: a folder of events per trial, and the HParams tab."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,40 +8,41 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import HParam, Metric, hparams_config_pb, hparams_pb
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from typing_extensions import override
 
-from study.analysis.comparison import TARGET
 from study.reporting.images import confusion_picture
+from study.session.session import Observer
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.training.trial import Report
+from trainables.tasks.base import TARGET_TEST
+from trainables.training.report import ORACLE_ACCURACY, SOURCE_ACCURACY, Report
 
 STATUS = {
     "complete": api_pb2.STATUS_SUCCESS,
-    "stopped": api_pb2.STATUS_SUCCESS,
+    "pruned": api_pb2.STATUS_SUCCESS,
     "failed": api_pb2.STATUS_FAILURE,
 }
-"""TensorBoard has no word for stopped early: the column ``outcome`` says it."""
+"""TensorBoard has no status for pruned trials; the column ``outcome`` tells them apart."""
 
 METRICS = {
     "selected/objective": "criterion",
     "selected/source_val_accuracy": "source acc.",
     "selected/oracle_target_val_accuracy": "oracle: target-val acc.",
-    f"selected/{TARGET}_accuracy": "target-test acc.",
+    f"selected/{TARGET_TEST}_accuracy": "target-test acc.",
 }
-"""Tags of the HParams tab's figures, all of the selected checkpoint, and their headings."""
-
+"""Headings of the HParams tab's figures by tag; all are of the selected checkpoint."""
 
 STUDY = "study"
-"""The folder of what concerns no single trial."""
+"""The folder of events that belong to no single trial."""
 
 
-class TensorBoard:
-    """Writes what a session reports; an observer of it.
+class TensorBoard(Observer):
+    """Writes what a session reports as TensorBoard events.
 
     Args:
         study_folder: The study's folder.
-        params: Names of the searched values, which become columns.
+        params: The names of the searched values, which become columns.
     """
 
     def __init__(self, study_folder: StudyFolder, params: Sequence[str]) -> None:
@@ -64,11 +65,11 @@ class TensorBoard:
                 writer._get_file_writer().add_summary(experiment)
 
     def describe(self, description: str, pictures: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Writes what there is to know of the study before it starts, once.
+        """Write the study's configuration and example batches, unless they were written before.
 
         Args:
-            description: Its configuration, YAML.
-            pictures: Makes images ``(3, H, W)`` by name; not called when they are there.
+            description: The study's configuration as YAML.
+            pictures: Makes images ``(3, H, W)`` by name; only called if they are needed.
         """
         if self._marker(STUDY).exists():
             return
@@ -80,35 +81,35 @@ class TensorBoard:
         self._marker(STUDY).touch()
 
     def catch_up(self, records: list[TrialRecord]) -> None:
-        """Writes the trials that ended without their last events having been written."""
+        """Write the trials whose last events were not written before the study was interrupted."""
         for record in records:
             if not self._marker(record.id).exists():
                 self._write_record(self._writer(record.id), record)
 
+    @override
     def on_start(self, trial: RunningTrial) -> None:
-        """See :class:`study.session.session.Observer`."""
         writer = self._writer(trial.id)
         writer.add_text("configuration", f"```yaml\n{trial.config.to_yaml()}```", 0)
 
+    @override
     def on_report(self, trial: RunningTrial, report: Report) -> None:
-        """See :class:`study.session.session.Observer`."""
         if report.phase == "training":
             self._add(self.writers[trial.id], report.metrics, report.evaluation)
 
+    @override
     def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
-        """See :class:`study.session.session.Observer`."""
         if record.same_as is None:
             self._write_end(self.writers[trial.id], record)
         else:  # nothing was reported
             self._write_record(self.writers[trial.id], record)
 
     def close(self) -> None:
-        """Flushes the trials that are under way."""
+        """Flush the events of running trials."""
         for writer in self.writers.values():
             writer.close()
 
     def _writer(self, trial_id: str) -> SummaryWriter:
-        """A writer whose events replace those of an interrupted run of the trial."""
+        """Open a writer whose events replace those of an interrupted run of the trial."""
         self.writers[trial_id] = SummaryWriter(str(self.root / trial_id), purge_step=0)
         return self.writers[trial_id]
 
@@ -139,7 +140,7 @@ class TensorBoard:
         self._marker(record.id).touch()
 
     def _add_confusion(self, writer: SummaryWriter, record: TrialRecord) -> None:
-        """Draws the confusion matrices that a final run has left."""
+        """Draw the confusion matrices that a final run has stored."""
         for name in record.test_sets():
             found = self.study_folder.files(record.id).read_confusion(name)
             if found is not None:
@@ -155,19 +156,19 @@ class TensorBoard:
 
 
 def final_figures(record: TrialRecord) -> dict[str, float]:
-    """The figures of a trial's selected checkpoint, by the tags of :data:`METRICS`."""
+    """Return the figures of a trial's selected checkpoint by the tags of :data:`METRICS`."""
     selected = record.selected()
     values = (
         record.objective,
-        selected.get("source_val/accuracy"),
-        selected.get("criterion/oracle"),
-        record.test.get(f"{TARGET}/accuracy"),
+        selected.get(SOURCE_ACCURACY),
+        selected.get(ORACLE_ACCURACY),
+        record.test.get(f"{TARGET_TEST}/accuracy"),
     )
     return {tag: value for tag, value in zip(METRICS, values, strict=True) if value is not None}
 
 
 def _session_end(status: int) -> Summary:
-    """What ends a trial in the HParams tab."""
+    """Return the event that ends a trial in the HParams tab."""
     content = plugin_data_pb2.HParamsPluginData(
         session_end_info=plugin_data_pb2.SessionEndInfo(status=status),
         version=metadata.PLUGIN_DATA_VERSION,

@@ -1,1 +1,4 @@
-"""Samplers and pruners by name: how values are drawn, and which trials are stopped early."""
+"""Samplers and pruners by name: how values are drawn, and which trials are stopped early.
+
+Modules here import Optuna, :mod:`study.spaces` and :mod:`trainables.configuration`.
+"""

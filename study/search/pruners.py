@@ -1,4 +1,10 @@
-"""Pruners by name: which trials are stopped early."""
+"""Pruners by name: the rules that stop trials early.
+
+These are our own and not Optuna's, which rank a trial among all trials of a study. Here a trial
+is compared only with trials of its own condition, so that a method that learns slowly is not
+stopped by one that learns fast, and the values to compare with are kept sorted as trials report:
+Optuna's pruners read every trial of the study at each report, which slows down large searches.
+"""
 
 from bisect import insort
 from collections import defaultdict
@@ -8,80 +14,84 @@ from statistics import median
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, PositiveInt
 
-from study.search.entry import Entry
-from trainables.configuration.schema import BaseConfig
+from trainables.configuration.schema import BaseConfig, Settings, Table
 from trainables.runtime.randomness import derive_seed
 
 
 class NoPrunerConfig(BaseConfig):
-    """Every trial runs to its end."""
+    """No pruning: every trial runs to its end."""
 
 
 class ASHAConfig(BaseConfig):
     """Asynchronous successive halving (Li et al., MLSys 2020, arXiv:1810.05934)."""
 
     min_evaluations: PositiveInt = 1
-    """Evaluations before the first comparison."""
+    """Number of evaluations before a trial is first compared."""
     reduction_factor: int = Field(3, ge=2)
-    """At each rung, about one in so many trials goes on; rungs are this factor apart."""
+    """At each rung, about one in this many trials continues; each rung comes after this many times
+    the evaluations of the one before."""
 
 
 class HyperbandConfig(ASHAConfig):
     """Hyperband (Li et al., JMLR 2018, arXiv:1603.06560) with asynchronous brackets.
 
-    Trials are spread over brackets at random, most into the first. A bracket is ASHA whose first
-    rung is ``reduction_factor`` times later than that of the bracket before: a guard against
+    Trials are assigned to brackets at random, most of them to the first. Each bracket is ASHA with
+    its first rung ``reduction_factor`` times later than that of the bracket before, which protects
     settings that start slowly and end well.
     """
 
     num_brackets: PositiveInt = 3
-    """Of them; choose it so that the last one's first rung is before the end of a trial."""
+    """Number of brackets; the last one's first rung must fall within a trial."""
 
 
 class MedianConfig(BaseConfig):
-    """Stops what is below the median of complete trials at the same evaluation.
+    """Median rule (Golovin et al., KDD 2017).
 
-    Golovin et al., KDD 2017.
+    It stops a trial that is below the median of complete trials at the same evaluation.
     """
 
     min_evaluations: PositiveInt = 1
-    """Evaluations before the first comparison."""
+    """Number of evaluations before a trial is first compared."""
     num_startup_trials: PositiveInt = 4
-    """Complete trials before anything is stopped."""
+    """Number of complete trials before any trial is stopped."""
 
 
-PRUNERS = {
-    "asha": Entry(ASHAConfig),
-    "hyperband": Entry(HyperbandConfig),
-    "median": Entry(MedianConfig),
-    "none": Entry(NoPrunerConfig),
-}
+PRUNERS = Table(
+    "pruner",
+    Settings,
+    {
+        "asha": Settings(ASHAConfig),
+        "hyperband": Settings(HyperbandConfig),
+        "median": Settings(MedianConfig),
+        "none": Settings(NoPrunerConfig),
+    },
+)
 
 
 class Rivals:
-    """The values with which those of later trials are compared, kept as trials report and end.
+    """The values that a trial is compared with, collected as trials report and end.
 
-    Trials are compared after the same evaluation, within their condition and Hyperband's bracket.
-    To look for rivals among all trials at every report would cost a large search more at each.
+    Trials are compared after the same evaluation, within their condition and Hyperband bracket.
+    Collecting the values keeps the cost of a report independent of the number of trials.
 
     Args:
-        pruner: Its settings.
-        seed: The study's.
+        pruner: The pruner's settings.
+        seed: The study's seed.
     """
 
     def __init__(self, pruner: BaseConfig, seed: int) -> None:
         self.pruner = pruner
         self.seed = seed
         self.values: defaultdict[tuple[Hashable, int, int], list[float]] = defaultdict(list)
-        """By condition, bracket and evaluation; ascending."""
+        """Values by condition, bracket and evaluation, in ascending order."""
 
     def on_report(self, condition: Hashable, number: int, evaluation: int, value: float) -> None:
-        """A trial came to an evaluation, counted from 1: a rival whatever becomes of it."""
+        """Take in the value of an evaluation, counted from 1, whatever comes of the trial."""
         if isinstance(self.pruner, ASHAConfig):
             self._add(condition, number, evaluation, value)
 
     def on_end(self, condition: Hashable, trial: FrozenTrial) -> None:
-        """A trial ended; the median is of those that are complete."""
+        """Take in an ended trial; the median rule compares with complete trials only."""
         if isinstance(self.pruner, MedianConfig) and trial.state == TrialState.COMPLETE:
             for evaluation, value in trial.intermediate_values.items():
                 self._add(condition, trial.number, evaluation, value)
@@ -91,7 +101,7 @@ class Rivals:
         insort(self.values[condition, own, evaluation], value)
 
     def stop(self, condition: Hashable, number: int, evaluation: int, value: float) -> bool:
-        """Whether they stop a trial after an evaluation."""
+        """Return whether to stop a trial after an evaluation, counted from 1."""
         own = bracket(self.pruner, self.seed, number)
         return should_stop(
             self.pruner, evaluation, value, self.values[condition, own, evaluation], own
@@ -99,7 +109,7 @@ class Rivals:
 
 
 def bracket(pruner: BaseConfig, seed: int, number: int) -> int:
-    """Hyperband's bracket of a trial; sizes are those of its paper. Other pruners have one."""
+    """Return a trial's Hyperband bracket, sized as in the paper; 0 for other pruners."""
     if not isinstance(pruner, HyperbandConfig):
         return 0
     last = pruner.num_brackets - 1
@@ -122,14 +132,14 @@ def should_stop(
     others: Sequence[float],
     bracket: int = 0,
 ) -> bool:
-    """Whether a trial is to be stopped after an evaluation.
+    """Return whether to stop a trial after an evaluation.
 
     Args:
-        pruner: Its settings.
-        evaluation: Counted from 1.
-        objective: The trial's there.
-        others: Its rivals'; ASHA's and Hyperband's include the trial.
-        bracket: Hyperband's.
+        pruner: The pruner's settings.
+        evaluation: The number of the evaluation, counted from 1.
+        objective: The trial's objective at this evaluation.
+        others: Objectives that it is compared with; for ASHA and Hyperband they include its own.
+        bracket: The trial's Hyperband bracket.
     """
     if isinstance(pruner, MedianConfig):
         return (

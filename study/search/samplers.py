@@ -1,4 +1,4 @@
-"""Samplers by name: how values are drawn. All are Optuna's."""
+"""Samplers by name: the algorithms that draw values. All of them are Optuna's."""
 
 import warnings
 
@@ -6,76 +6,80 @@ import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 from pydantic import NonNegativeInt
 
-from study.search.entry import Entry
 from study.spaces.nodes import Group, Options
 from study.spaces.search_space import SearchSpace
-from trainables.configuration.schema import BaseConfig, Choice
+from trainables.configuration.schema import BaseConfig, Choice, Settings, Table
 
 AUTO_TRIALS = 250
-"""Above it, a Gaussian process takes longer than it is worth."""
+"""Most trials for which ``auto`` chooses a Gaussian process, whose time grows with their cube."""
 
 
 class TPEConfig(BaseConfig):
     """Tree-structured Parzen estimator (Bergstra et al., NeurIPS 2011), multivariate, grouped.
 
-    Follows conditional values; trials that run count as bad, so that others are drawn elsewhere.
+    Models conditional values. Running trials count as bad ones, so that concurrent trials are
+    drawn apart from each other.
     """
 
     num_startup_trials: NonNegativeInt = 8
-    """Trials that are complete or were stopped early before the model is asked; until then values
-    are drawn at random. Trials that run or failed do not count."""
+    """Number of complete or pruned trials before the model is used; until then, values are drawn
+    at random. Running and failed trials do not count."""
 
 
 class GPConfig(BaseConfig):
-    """Gaussian process with expected improvement; log-transformed where the range is.
+    """Gaussian process with expected improvement; logarithmic ranges are modelled as such.
 
-    It models the values that all trials have; conditional ones are drawn at random.
+    It models the values that all trials have; conditional values are drawn at random.
     """
 
     num_startup_trials: NonNegativeInt = 8
-    """Complete trials before the model is asked; those that run, were stopped or failed do not
-    count."""
+    """Number of complete trials before the model is used; until then, values are drawn at random.
+    Running, pruned and failed trials do not count."""
 
 
 class CmaEsConfig(BaseConfig):
-    """Covariance matrix adaptation (Hansen & Ostermeier, 2001).
+    """Covariance matrix adaptation, CMA-ES (Hansen & Ostermeier, 2001).
 
-    It models numbers that all trials have; choices and conditional values are drawn at random.
+    It models the numbers that all trials have; choices and conditional values are drawn at random.
     """
 
     num_startup_trials: NonNegativeInt = 8
-    """Complete trials before it starts."""
+    """Number of complete trials before the model is used; until then, values are drawn at
+    random."""
 
 
 class RandomConfig(BaseConfig):
-    """Independent draws."""
+    """Independent random draws."""
 
 
 class AutoConfig(BaseConfig):
-    """``gp`` where no value hangs on an option and the study has at most 250 trials, else ``tpe``.
+    """``gp`` if no value is conditional and the study has at most 250 trials, else ``tpe``."""
 
-    (Optuna's own rule is in OptunaHub, which is downloaded when it is used.)
-    """
+    # Optuna's own AutoSampler is part of OptunaHub, which downloads code when it is used.
 
 
-SAMPLERS = {
-    "auto": Entry(AutoConfig),
-    "cma_es": Entry(CmaEsConfig),
-    "gp": Entry(GPConfig),
-    "random": Entry(RandomConfig),
-    "tpe": Entry(TPEConfig),
-}
+SAMPLERS = Table(
+    "sampler",
+    Settings,
+    {
+        "auto": Settings(AutoConfig),
+        "cma_es": Settings(CmaEsConfig),
+        "gp": Settings(GPConfig),
+        "random": Settings(RandomConfig),
+        "tpe": Settings(TPEConfig),
+    },
+)
 
 
 def resolve(sampler: Choice[BaseConfig], space: SearchSpace, num_trials: int) -> BaseConfig:
-    """The settings of the sampler that is used."""
+    """Return the settings of the sampler to use, with ``auto`` resolved."""
     if not isinstance(sampler.config, AutoConfig):
         return sampler.config
     return TPEConfig() if num_trials > AUTO_TRIALS or _is_conditional(space.tree) else GPConfig()
 
 
 def _is_conditional(tree: Group) -> bool:
-    """Whether some values are drawn only where an option is."""
+    """Return whether some values are drawn only under one option of a choice."""
     return any(
         (isinstance(node, Options) and any(b.parameters() for _, b in node.branches))
         or (isinstance(node, Group) and _is_conditional(node))
@@ -84,7 +88,7 @@ def _is_conditional(tree: Group) -> bool:
 
 
 def make_sampler(settings: BaseConfig, seed: int) -> BaseSampler:
-    """A sampler, started at ``seed``."""
+    """Make Optuna's sampler, seeded with ``seed``."""
     seed %= 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

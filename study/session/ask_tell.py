@@ -1,61 +1,62 @@
-"""Optuna's side of a study: what to try next, and whether to go on with it. No Ray.
+"""The search in Optuna's terms: ask for a trial, report its values, tell how it ended. No Ray.
 
-Everything that the search knows is in Optuna's storage, so a search that is opened again, by the
-same study resumed or by Optuna's own tools, knows what the first one did: what was drawn, the
-rungs that trials reached, and how each ended.
+The whole state of a search is in Optuna's storage. Whoever opens it again, a resumed study or
+Optuna's own tools, finds what was drawn, the rungs that trials reached, and how each ended.
 """
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 
 from study.config.study_config import StudyConfig
 from study.search.pruners import Rivals
 from study.search.samplers import make_sampler, resolve
 from study.spaces.conditions import Key
+from study.spaces.nodes import Rename, Scalar
 from study.spaces.search_space import SearchSpace
 from study.storage.lines import cut_torn_line
 from study.trials.records import Outcome
 from trainables.config import TrialConfig
+from trainables.configuration.former_keys import former_path, present_path
 from trainables.configuration.schema import validate
 from trainables.runtime.randomness import derive_seed
 
 STATES: dict[Outcome, TrialState] = {
     "complete": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
+    "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-"""What Optuna calls them."""
+"""Optuna's states of the outcomes."""
 
 DECIDED = "decided"
-"""Attribute of a trial in Optuna's storage: the last evaluation after which it may go on."""
+"""Attribute of a trial in Optuna's storage: the last evaluation after which it was not pruned."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A trial that the search wants to be run."""
+    """A trial that the search wants to run."""
 
     number: int
-    """Optuna's."""
+    """The trial's number in Optuna."""
     config: TrialConfig
-    """With paths as they were written."""
+    """The configuration, with paths as the space spells them."""
     params: dict[str, str | int | float | bool | None]
-    """The open values that were drawn, by path."""
+    """The drawn values by path."""
 
 
 class Search:
-    """A search in an Optuna storage; opening it again goes on with it.
+    """A search in an Optuna storage; opening the storage again continues it.
 
-    All trials are read once, then and when some are added. What every draw and report asks of them
-    is kept beside the storage, so that neither costs more the more trials there are.
+    Trials are read from the storage once. What each draw and report needs to know about them is
+    kept in memory, so that a step does not slow down as the study grows.
 
     Args:
         study: Sampler, pruner and seed.
@@ -69,7 +70,6 @@ class Search:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config = study
-        self.space = space
         self.conditions = study.conditions(space)
         self.sampler = resolve(study.sampler, space, study.num_trials)
         self.storage = _storage(journal)
@@ -79,20 +79,26 @@ class Search:
             load_if_exists=True,
             directions=["maximize"] if study.cost is None else ["maximize", "minimize"],
         )
+        # Parameters keep the names that the first version to write this storage gave them: under
+        # new names the sampler would not see the values of earlier trials.
+        names = {name for trial in self._trials() for name in (*trial.params, *_queued(trial))}
+        has_former = any(present_path(name) != name for name in names)
+        self.stored_name: Rename = former_path if has_former else str
+        self.space = replace(space, tree=space.tree.renamed(self.stored_name))
         for trial in self._trials(TrialState.RUNNING):
-            if "config" not in trial.user_attrs:  # killed between drawing and noting
+            if "config" not in trial.user_attrs:  # killed in the midst of a draw
                 self._tell(trial.number, TrialState.FAIL)
         self._count_trials()
 
     def _count_trials(self) -> None:
         self.drawn: Counter[Key] = Counter()
-        """Trials drawn of each condition, whatever became of them."""
+        """Number of trials drawn of each condition, whatever their outcome."""
         self.num_queued = len(self._trials(TrialState.WAITING))
-        """By this study or, when it was killed right after, its earlier life; and by nobody else:
-        a study's folder has one owner."""
+        """Trials that wait with given values. Only this study enqueues them, perhaps before it was
+        killed: a study's folder has one owner."""
         self.rivals = Rivals(self.config.pruner.config, self.config.seed)
         for trial in self._trials():
-            condition = self.conditions.key(trial.params)
+            condition = self.conditions.key(_params(trial))
             if "config" in trial.user_attrs:
                 self.drawn[condition] += 1
             for evaluation, value in trial.intermediate_values.items():
@@ -100,20 +106,21 @@ class Search:
             self.rivals.on_end(condition, trial)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Takes in trials that ended elsewhere; they do not count as drawn."""
+        """Add trials that ended elsewhere; they do not count as drawn."""
         self.optuna_study.add_trials(trials)
         self._count_trials()
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Has some values drawn next, after those that were queued before."""
-        self.optuna_study.enqueue_trial(dict(params))
+        """Have these values drawn next, after those that were enqueued before."""
+        self.optuna_study.enqueue_trial(
+            {self.stored_name(name): value for name, value in params.items()}
+        )
         self.num_queued += 1
 
     def ask(self) -> Suggestion:
-        """Draws a trial.
+        """Draw a trial.
 
-        Each draw starts from a seed of its own, so that a resumed search draws what an
-        uninterrupted one would have.
+        Each draw has its own seed, so that a resumed search draws what an uninterrupted one would.
         """
         self.optuna_study.sampler = make_sampler(
             self.sampler, derive_seed(self.config.seed, "sampler", self.num_asked())
@@ -129,48 +136,49 @@ class Search:
         self.num_queued = max(self.num_queued - 1, 0)
         config = self.space.sample(trial)
         trial.set_user_attr("config", json.dumps(config.model_dump(mode="json")))
-        self.drawn[self.conditions.key(trial.params)] += 1
-        return Suggestion(trial.number, config, dict(trial.params))
+        params = _params(trial)
+        self.drawn[self.conditions.key(params)] += 1
+        return Suggestion(trial.number, config, params)
 
     def num_asked(self) -> int:
-        """Trials drawn so far, whatever became of them."""
+        """Return the number of trials drawn so far, whatever their outcome."""
         return self.drawn.total()
 
     def get_attr(self, key: str, default: Any) -> Any:
-        """What was kept under a key."""
+        """Return a value that was stored with the search."""
         return self.optuna_study.user_attrs.get(key, default)
 
     def set_attr(self, key: str, value: Any) -> None:
-        """Keeps something with the search."""
+        """Store a value with the search."""
         self.optuna_study.set_user_attr(key, value)
 
     def unfinished(self) -> list[Suggestion]:
-        """Trials that were drawn and not told: what a resumed study goes on with."""
+        """Return the trials that were drawn and have not ended: a resumed study runs them."""
         return [
             Suggestion(
                 trial.number,
                 validate(TrialConfig, json.loads(trial.user_attrs["config"])),
-                dict(trial.params),
+                _params(trial),
             )
             for trial in self._trials(TrialState.RUNNING)
         ]
 
     def report(self, number: int, evaluation: int, objective: float) -> bool:
-        """Notes the value of an evaluation; says whether the trial should stop.
+        """Store the value of an evaluation; return whether to prune the trial.
 
-        A report that is known from before an interruption changes nothing, unless the study was
-        killed before it had decided about it. Optuna keeps none beside a second objective, where
-        nothing is stopped.
+        Repeating a report after an interruption changes nothing, unless the study was killed
+        before the pruner had decided. With a second objective nothing is pruned, and Optuna
+        accepts no intermediate values.
         """
         if self.config.cost is not None:
             return False
         frozen = self._trial(number)
         if evaluation <= frozen.user_attrs.get(DECIDED, 0):
             return False
-        # Methods learn at different speeds; stopping the slower one early would decide between
-        # methods rather than between the settings of each.
-        condition = self.conditions.key(frozen.params)
-        # An optuna.Trial, made for a trial under way, would have the sampler look at all trials.
+        # Methods learn at different speeds: pruning the slower one would choose between methods
+        # rather than between the settings of each.
+        condition = self.conditions.key(_params(frozen))
+        # Through the storage, since creating an optuna.Trial makes the sampler read all trials.
         if evaluation not in frozen.intermediate_values:
             self.storage.set_trial_intermediate_value(frozen._trial_id, evaluation, objective)
             self.rivals.on_report(condition, number, evaluation, objective)
@@ -187,14 +195,14 @@ class Search:
         reason: str | None,
         cost: float | None = None,
     ) -> None:
-        """Notes how a trial ended; a second telling is ignored.
+        """Store how a trial ended; a second call is ignored.
 
         Args:
-            number: Optuna's.
-            outcome: How.
-            objective: The criterion; ``None`` if the trial failed before it had one.
-            reason: Why it failed.
-            cost: Where the study minimises one.
+            number: The trial's number in Optuna.
+            outcome: How the trial ended.
+            objective: Its score; ``None`` if it failed before the first evaluation.
+            reason: The cause of a failure.
+            cost: Its cost, if the study minimises one.
         """
         frozen = self._trial(number)
         if frozen.state.is_finished():
@@ -203,7 +211,7 @@ class Search:
             self.storage.set_trial_user_attr(frozen._trial_id, "reason", reason)
         values = [value for value in (objective, cost) if value is not None]
         self._tell(number, STATES[outcome], values)
-        self.rivals.on_end(self.conditions.key(frozen.params), self._trial(number))
+        self.rivals.on_end(self.conditions.key(_params(frozen)), self._trial(number))
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] = ()) -> None:
         self.optuna_study.tell(
@@ -221,6 +229,17 @@ class Search:
         return self.optuna_study.get_trials(deepcopy=False, states=states or None)
 
 
+def _params(trial: BaseTrial | FrozenTrial) -> dict[str, Scalar]:
+    """Return the values that a trial drew, by their present names."""
+    return {present_path(name): value for name, value in trial.params.items()}
+
+
+def _queued(trial: FrozenTrial) -> Iterable[str]:
+    """Return the names of values that Optuna will give a waiting trial."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
+    return fixed
+
+
 def _storage(journal: Path | None) -> BaseStorage:
     if journal is None:
         return InMemoryStorage()
@@ -229,10 +248,10 @@ def _storage(journal: Path | None) -> BaseStorage:
 
 
 def _repair(journal: Path) -> None:
-    """Removes what a killed process left: a line cut short, and its lock.
+    """Remove what a killed process left: a torn line, and its lock.
 
-    Optuna would read no further than the line and wait half a minute for the lock. A study's
-    folder has one owner at a time, who is about to open it.
+    Optuna would stop reading at the line, and wait half a minute for the lock. Nobody else can
+    hold that lock, because a study's folder has one owner, who is about to open it.
     """
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.exists():

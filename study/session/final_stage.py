@@ -13,6 +13,9 @@ from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, present_winners
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial, final_run
+from trainables.config import TrialConfig
+from trainables.configuration.schema import validate
+from trainables.configuration.yaml_file import parse_yaml
 
 FinalRun = tuple[str, str, int]
 """Task, condition and seed of a final run of the condition's present winner."""
@@ -20,6 +23,14 @@ FinalRun = tuple[str, str, int]
 
 def _key(run: RunningTrial | TrialRecord) -> FinalRun:
     return run.task, run.condition, run.seed
+
+
+def _is(config: TrialConfig, text: str) -> bool:
+    """Return whether a YAML text, perhaps of an earlier version, holds this configuration."""
+    try:
+        return validate(TrialConfig, parse_yaml(text)) == config
+    except ValueError:
+        return False
 
 
 class FinalStage:
@@ -87,7 +98,7 @@ class FinalStage:
         The suffix is the configuration's digest, so a resumed study finds the same run again.
         """
         begun = self.study_folder.files(run.id).read_config()
-        if run.id in self.runs.file.records or begun not in (None, run.config.to_yaml()):
+        if run.id in self.runs.file.records or not (begun is None or _is(run.config, begun)):
             return replace(run, id=f"{run.id}-{run.identity[:8]}")
         return run
 
@@ -100,7 +111,7 @@ class FinalStage:
         return self._update()[1]
 
     def _update(self) -> tuple[list[TrialRecord], set[FinalRun]]:
-        """Derive both anew if records were added: every report would repeat it otherwise."""
+        """Derive both from the records; only when some were added, since this is asked often."""
         if self._found[0] != len(self.runs.file.records):
             winners = present_winners(self.runs.records, self.study)
             ended = {_key(run) for run in ended_finals(winners, self.runs.records)}

@@ -49,7 +49,7 @@ class ScoreReporter:
         # The driver may have been killed after it recorded one run as pruned and before it did
         # the same for the others: they must not train on.
         return any(
-            run.outcome == "stopped" and run.evaluations[-1].evaluation in reached for run in runs
+            run.outcome == "pruned" and run.evaluations[-1].evaluation in reached for run in runs
         )
 
     def report_end(self, number: int) -> None:
@@ -62,7 +62,7 @@ class ScoreReporter:
             is_complete = all(run.outcome == "complete" for run in runs)
             self.search.finish(
                 number,
-                "complete" if is_complete else "stopped",
+                "complete" if is_complete else "pruned",
                 self._score(runs),
                 None,
                 self._cost(runs[0].id),

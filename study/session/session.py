@@ -28,21 +28,21 @@ from study.trials.records import Outcome, RecordFile, Stage, TrialRecord
 from study.trials.running_trial import RunningTrial, make_record
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.trial_folder import TrialFolder
+from trainables.training.report import Report
 from trainables.training.selection import is_average
-from trainables.training.trial import Report
 
 
 class Observer(Protocol):
     """Someone who is told what happens: the progress display, TensorBoard."""
 
     def on_start(self, trial: RunningTrial) -> None:
-        """A run was handed out."""
+        """Handle that a run was handed out."""
 
     def on_report(self, trial: RunningTrial, report: Report) -> None:
-        """A run reported something new."""
+        """Handle a new report of a run."""
 
     def on_end(self, trial: RunningTrial, record: TrialRecord) -> None:
-        """A run ended and its record is on disk."""
+        """Handle that a run has ended; its record is on disk."""
 
 
 class Session:
@@ -181,9 +181,9 @@ class Session:
         )
         siblings = self.runs.siblings(run) if is_pruned else []
         if report.finished:
-            self._end({run.id: "complete", **dict.fromkeys(siblings, "stopped")})
+            self._end({run.id: "complete", **dict.fromkeys(siblings, "pruned")})
         elif is_pruned:
-            self._end(dict.fromkeys([run.id, *siblings], "stopped"))
+            self._end(dict.fromkeys([run.id, *siblings], "pruned"))
         return is_pruned or report.finished
 
     def _ranked(self, run: RunningTrial, report: Report) -> Report:

@@ -1,8 +1,8 @@
-"""What an earlier study found, for a new one to begin with.
+"""Warm starts: a new study begins with what an earlier one found.
 
-Its best configurations are tried first, also those of another task: a value that the new space
-does not have, or not allow, is left out, and what is then open is drawn. Results of the same task
-and fixed settings can also be told to the sampler without running anything.
+The earlier study's best configurations are tried first, even those of another task: values that
+the new space does not have or allow are left out and drawn instead. Results of the same task and
+fixed settings can also be given to the sampler without running anything.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.config.study_config import StudyConfig, read_config, read_study
+from study.config.reading import read_config, read_study
+from study.config.study_config import StudyConfig
 from study.session.ask_tell import Search
 from study.spaces.nodes import Params, Scalar
 from study.spaces.search_space import SearchSpace
@@ -27,20 +28,20 @@ from study.trials.records import TrialRecord, read_records
 from trainables.criteria import RankAverage
 
 KNOWN = "known from"
-"""Attribute of a trial in Optuna's storage that did not run: whose result it is."""
+"""Attribute of a trial in Optuna's storage that did not run: the trial whose result it is."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a new study begins with."""
+    """What a new study begins with: nothing by default."""
 
     params: tuple[Params, ...] = ()
-    """Values that its first trials are given."""
+    """Values of its first trials."""
     known: tuple[FrozenTrial, ...] = ()
-    """Results that its sampler is told."""
+    """Results that its sampler is given."""
 
     def apply(self, search: Search) -> None:
-        """Does so, once in the life of a search."""
+        """Give them to a search, once in its life."""
         if search.get_attr("warm start", False):
             return
         for params in self.params:
@@ -51,12 +52,12 @@ class WarmStart:
 
 
 def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, ...]:
-    """Values of an earlier study's best trials, ``count`` of each of its conditions.
+    """Return the values of an earlier study's best trials, ``count`` per condition.
 
-    Conditions take turns, the best of each first.
+    Conditions take turns, the best trial of each first.
 
     Raises:
-        ValueError: There are no such trials, or none has a value that ``space`` allows.
+        ValueError: The study has no such trials, or none has a value that ``space`` allows.
     """
     if count < 1:
         raise ValueError(f"--warm-start-best: must be above 0, got {count}.")
@@ -65,9 +66,9 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
     seen: dict[str, int] = {}
     finished = _finished(folder)
     earlier = read_config(StudyFolder(folder))
-    standing = rank_trials(finished, earlier.joint, len(earlier.task_names))
-    trials = {record.trial: record for record in finished if record.id in standing}
-    for record in sorted(trials.values(), key=lambda r: standing[r.id], reverse=True):
+    ranks = rank_trials(finished, earlier.joint, len(earlier.task_names))
+    trials = {record.trial: record for record in finished if record.id in ranks}
+    for record in sorted(trials.values(), key=lambda r: ranks[r.id], reverse=True):
         places.append((seen.setdefault(record.condition, 0), record))
         seen[record.condition] += 1
     chosen: list[Params] = []
@@ -87,20 +88,20 @@ def best_params(folder: Path, count: int, space: SearchSpace) -> tuple[Params, .
 
 
 def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[FrozenTrial, ...]:
-    """Results of an earlier study of the same task, criterion and fixed settings.
+    """Return the results of an earlier study of the same task, criterion and fixed settings.
 
     Raises:
-        ValueError: It is of something else, or has no trial that this space could have drawn.
+        ValueError: The studies differ in these, or this space could have drawn none of its trials.
     """
     if isinstance(study.criterion.config, RankAverage.Config):
         raise ValueError(
-            f"{folder}: ranks are among the trials of one study, so its results say "
+            f"{folder}: ranks compare the trials of one study, so its results say "
             "nothing here. Its configurations can be tried: --warm-start."
         )
     if study.joint is not None:
         raise ValueError(
-            f"{folder}: what a trial is worth on several tasks is not in its results "
-            "on each. Its configurations can be tried: --warm-start."
+            f"{folder}: a trial's score on several tasks does not follow from results "
+            "on one. Its configurations can be tried: --warm-start."
         )
     if study.cost is not None:
         raise ValueError(
@@ -154,7 +155,7 @@ def _known(
 
 
 def _finished(folder: Path) -> Sequence[TrialRecord]:
-    """Trials of a study's search that came to a value."""
+    """Return the records of a study's search that have an objective."""
     path = StudyFolder(folder).records
     records = [
         record
@@ -167,7 +168,7 @@ def _finished(folder: Path) -> Sequence[TrialRecord]:
 
 
 def _allows(distribution: BaseDistribution, value: Scalar) -> bool:
-    """Whether a value could have been drawn."""
+    """Return whether a value could have been drawn."""
     if isinstance(distribution, CategoricalDistribution):
         return any(
             type(value) is type(choice) and value == choice for choice in distribution.choices

@@ -1,4 +1,4 @@
-"""What a study compares: each combination of options of some searched choices is a condition."""
+"""The conditions that a study compares: combinations of the options of some searched choices."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from study.spaces.search_space import SearchSpace
 from trainables.configuration.schema import ConfigError, Problem, nearest
 
 METHOD = "method"
-"""The choice that is compared unless a space names others; it may also be fixed."""
+"""The choice that is compared by default; a space may fix it."""
 EVERYTHING = "all"
-"""The only condition of a space that compares nothing and searches methods."""
+"""The name of the only condition of a space that searches methods without comparing them."""
 
 Key = tuple[tuple[str, Scalar], ...]
 
@@ -24,18 +24,19 @@ class Conditions:
     """The conditions of a space."""
 
     paths: tuple[str, ...]
-    """Names of the choices that are compared, without those that are fixed."""
+    """Names of the compared choices; fixed ones are left out."""
     combinations: tuple[Params, ...]
-    """Options that occur together, in the order of the space."""
+    """The options that occur together, one mapping per condition, in the order of the space."""
     only: str
-    """The name where there is but one condition."""
+    """The name of the condition where there is only one."""
 
     @staticmethod
     def parse(compare_by: str | Sequence[str], space: SearchSpace) -> "Conditions":
-        """The conditions that ``compare_by`` makes.
+        """Derive the conditions from ``compare_by``.
 
         Raises:
-            ConfigError: It names what is no searched choice, or two conditions have one name.
+            ConfigError: It names something other than a searched choice, or two conditions would
+                have the same name.
         """
         choices, parameters = dict(_choices(space.tree)), space.tree.parameters()
         one = next(space.probe_configs())
@@ -69,7 +70,7 @@ class Conditions:
                         Problem(
                             ("compare_by",),
                             (
-                                f"must give each condition a name of its own, and there are two "
+                                f"must give each condition a different name, and there are two "
                                 f"'{name}'. "
                                 "Rename an option."
                             ),
@@ -78,21 +79,21 @@ class Conditions:
                 )
 
     def key(self, params: Params) -> Key:
-        """What trials of one condition have in common."""
+        """Return the values that all trials of a condition share."""
         return tuple((path, params[path]) for path in self.paths if path in params)
 
     def name(self, params: Params) -> str:
-        """How people call the condition of a trial: ``dann``, ``imagenet · dann``."""
+        """Return the name of a trial's condition: ``dann``, ``imagenet · dann``."""
         return " · ".join(_label(path, value) for path, value in self.key(params)) or self.only
 
 
 def file_name(condition: str) -> str:
-    """A condition's name as part of a file's."""
+    """Return a condition's name with the characters that file names allow."""
     return re.sub(r"[^\w.+-]+", "-", condition)
 
 
 def _is_set(path: str, config: Any) -> bool:
-    """Whether a configuration has something at a path: it is fixed, and the same for all."""
+    """Return whether a configuration has a value at a path: a fixed one, equal for all trials."""
     for key in path.split("/"):
         if not isinstance(config, dict) or key not in config:
             return False
@@ -107,7 +108,7 @@ def _label(path: str, value: Scalar) -> str:
 
 
 def _choices(node: Node) -> Iterator[tuple[str, Options]]:
-    """Every choice below a node, by name."""
+    """Yield every choice below a node with its name."""
     if isinstance(node, Options):
         yield node.name, node
         for _, branch in node.branches:
@@ -117,14 +118,14 @@ def _choices(node: Node) -> Iterator[tuple[str, Options]]:
 
 
 def _children(node: Node) -> tuple[Node, ...]:
-    """What is drawn whenever a node is."""
+    """Return the nodes that are drawn whenever this one is."""
     if isinstance(node, Items):
         return node.group.nodes
     return node.nodes if isinstance(node, Group) else ()
 
 
 def _combinations(node: Node, names: set[str]) -> list[Params]:
-    """What the choices of these names can be together, each once."""
+    """Return the distinct combinations of options of the choices with these names."""
     if isinstance(node, Options):
         below: list[tuple[Scalar, Params]] = [(label, {}) for label in node.scalars]
         below += [

@@ -1,4 +1,4 @@
-"""The notation of open values: from YAML to a tree, and from a trial to a place in the file."""
+"""Parsing of the YAML notation, and locating a configuration's value in the file."""
 
 import math
 from collections.abc import Mapping
@@ -10,37 +10,39 @@ from study.spaces.nodes import Constant, Group, Items, Node, Options, Params, Ra
 from trainables.configuration.schema import ConfigError, Place, Problem, shorten
 
 RANGES = ("integer", "log_integer", "log_uniform", "uniform")
-"""Keys of open numbers in YAML."""
+"""YAML keys of numbers that are drawn."""
 NOTATION = ("cases", "choice", *RANGES)
-"""Keys that are no part of the configuration."""
+"""YAML keys of the notation, which are not part of the configuration."""
 TOP_CASES = "case"
-"""Name of the cases that stand at the top of what is searched."""
+"""Parameter name of cases at the top of ``search``."""
 
 
 def parse_tree(search: Mapping[str, Any]) -> Group:
-    """The tree of what is searched.
+    """Parse the ``search`` section of a space.
 
     Raises:
-        ConfigError: With places under ``search``.
+        ConfigError: A value breaks the notation; places begin with ``search``.
     """
     return _group(search, ("search",))
 
 
 def _group(value: Mapping[str, Any], place: Place) -> Group:
-    beside = {str(key): child for key, child in value.items() if key != "cases"}
+    siblings = {str(key): child for key, child in value.items() if key != "cases"}
     cases = _cases(value["cases"], (*place, "cases")) if "cases" in value else None
     if cases is not None:
         for label, case in value["cases"].items():
-            _check_case(case, beside, (*place, "cases", str(label)))
-    return Group(tuple((key, _node(child, (*place, key))) for key, child in beside.items()), cases)
+            _check_case(case, siblings, (*place, "cases", str(label)))
+    return Group(
+        tuple((key, _node(child, (*place, key))) for key, child in siblings.items()), cases
+    )
 
 
-def _check_case(case: Any, beside: Mapping[str, Any], place: Place) -> None:
-    """Whether a case's settings can be put together with what stands beside the cases."""
+def _check_case(case: Any, siblings: Mapping[str, Any], place: Place) -> None:
+    """Raise if a case's settings repeat a setting next to the cases."""
     if not isinstance(case, Mapping | None):
         _fail(place, f"must be settings such as {{}}, got {shorten(case)}.")
     try:
-        merge(beside, case or {}, "is given beside the cases as well; keep one.")
+        merge(siblings, case or {}, "is also given next to the cases; keep one.")
     except ConfigError as error:
         raise ConfigError(
             [Problem((*place, *p.place), p.message) for p in error.problems]
@@ -64,7 +66,7 @@ def _node(value: Any, place: Place) -> Node:
 
 
 def _name(place: Place) -> str:
-    """A parameter's path without the words of the notation."""
+    """Return a parameter's path without the keys of the notation."""
     return "/".join(str(key) for key in place[1:] if key not in NOTATION) or TOP_CASES
 
 
@@ -157,7 +159,7 @@ def _fail(place: Place, message: str) -> Any:
 def locate(
     place: Place, fixed: Mapping[str, Any], search: Mapping[str, Any], params: Params
 ) -> Place:
-    """Where in the file the value at a configuration's ``place`` was written."""
+    """Return the place in the file of the value at a configuration's ``place``."""
     in_search = _deepest(search, place, params)
     in_fixed = _deepest(fixed, place, params)
     if in_search and len([key for key in _without_cases(in_search) if key not in NOTATION]) >= len(
@@ -168,17 +170,17 @@ def locate(
 
 
 def _without_cases(path: Place) -> list[str | int]:
-    """A path in a file without the labels of cases."""
+    """Return a path in a file without the labels of cases."""
     return [key for before, key in zip((None, *path), path, strict=False) if before != "cases"]
 
 
 def _deepest(tree: Any, place: Place, params: Params) -> Place:
-    """The longest path in ``tree`` along ``place``, through the words of the notation.
+    """Return the longest path in ``tree`` along ``place``, through the keys of the notation.
 
     Args:
         tree: A part of the file.
-        place: In the configuration.
-        params: What was drawn, which says the cases' labels.
+        place: A place in the configuration.
+        params: The drawn values, which include the labels of cases.
     """
     found: list[str | int] = []
     for key in (*place, None):  # at the end, the value itself may be a case

@@ -1,18 +1,19 @@
-"""Search spaces: YAML to a tree of choices, and from an Optuna trial to a configuration.
+"""Search spaces: a YAML tree of choices, and the configuration that an Optuna trial draws from it.
 
-A space is a trial's configuration in which some values are left open. Nesting is the condition:
-what stands under an option of a choice is drawn only where that option is. Open values are::
+A space is a trial's configuration in which some values are drawn. Nesting expresses conditions:
+settings under an option of a choice are drawn only if that option is. Drawn values are written::
 
     {uniform: [low, high]}       {log_uniform: [low, high]}
     {integer: [low, high]}       {log_integer: [low, high]}
     {choice: [a, b, c]}          {choice: {dann: {domain_weight: …}, mcd: {}}}
     {cases: {plain: {}, small: {scale: …}}}
 
-Of ``cases``, the settings below the drawn label stand in the place of the whole, and the label is
-no part of the configuration; beside other keys, they are put together with those. Open values may
-also stand in a list, ``limits: [{uniform: [0.3, 0.8]}, {uniform: [0.8, 1.5]}]``.
+``cases`` are replaced by the settings below the drawn label, which is not part of the
+configuration; next to other keys, the settings are merged with those. Lists may contain drawn
+values, ``limits: [{uniform: [0.3, 0.8]}, {uniform: [0.8, 1.5]}]``.
 
-Names in the Optuna study are paths, ``method/dann/domain_weight``; that of cases is their place.
+Parameter names in the Optuna study are paths, ``method/dann/domain_weight``; cases are named by
+their place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,11 +30,11 @@ from trainables.configuration.schema import ConfigError, Problem, validate
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What is fixed of a trial's configuration and what is drawn.
+    """The fixed and the drawn part of a trial's configuration.
 
     Attributes:
-        fixed: A part of a trial's configuration.
-        tree: The open part.
+        fixed: The fixed part.
+        tree: The drawn part.
     """
 
     fixed: Mapping[str, Any]
@@ -41,12 +42,12 @@ class SearchSpace:
 
     @staticmethod
     def parse(fixed: Mapping[str, Any], search: Mapping[str, Any]) -> "SearchSpace":
-        """Builds the tree and checks that what it can draw are valid trials.
+        """Build the tree, and check that it draws valid trials.
 
         Both ends of every range and every option are tried.
 
         Raises:
-            ConfigError: With places under ``fixed`` and ``search``.
+            ConfigError: A value is wrong; places begin with ``fixed`` or ``search``.
         """
         space = SearchSpace(fixed, parse_tree(search))
         problems = dict.fromkeys(
@@ -59,19 +60,19 @@ class SearchSpace:
         return space
 
     def sample(self, trial: BaseTrial) -> TrialConfig:
-        """Draws one trial."""
+        """Draw a trial."""
         return validate(TrialConfig, merge(self.fixed, self.tree.sample(trial)))
 
     def complete(self, params: Params) -> TrialConfig:
-        """The trial of these open values.
+        """Return the trial with these values.
 
         Raises:
-            ValueError: One that the trial needs is missing or not allowed.
+            ValueError: A value that the trial needs is missing or not allowed.
         """
         return self.sample(FixedTrial(dict(params)))
 
     def probe_configs(self) -> Iterator[TrialConfig]:
-        """Trials in which each option, and both ends of each range, occur at least once."""
+        """Yield trials in which each option, and both ends of each range, occur at least once."""
         return (self.complete(params) for params in self.tree.probes())
 
     def _problems(self, params: Params) -> list[Problem]:

@@ -1,4 +1,5 @@
-"""Where a study's files outlive a machine: study folders, persistence, sync, the lease on a study.
+"""Files that outlive a machine: study folders, persistence, sync, the lease on a study.
 
-Knows files and stores, and no study.
+Modules here know files and object stores, but neither trials nor studies. From this project they
+import :mod:`trainables.checkpointing` only.
 """

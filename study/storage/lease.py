@@ -1,8 +1,14 @@
-"""One driver of a study at a time, where no lock ends with its process: in an object store.
+"""A lease that lets one driver at a time run a study in an object store.
 
-Whoever runs a study writes a beat into the store. Whoever finds one watches it for a while: if it
-changes, the study is running; if it does not, its driver is gone and another may take over. No
-clocks of two machines are compared.
+A file lock ends with its process; an object does not, so a crashed driver would lock its study for
+ever. Therefore the driver writes heartbeats, and a second driver watches them for a while: if they
+change, the study is running; if not, its driver is gone and the second one takes over. Each driver
+measures this time by its own clock: an expiry time in the object would be wrong whenever the
+clocks of two machines differ.
+
+Own code, because libraries for locks need a service of their own (etcd, ZooKeeper, a database) or
+conditional writes, which pyarrow's interface to stores does not have and some S3-compatible stores
+do not either.
 """
 
 import json
@@ -13,16 +19,18 @@ from uuid import uuid4
 from trainables.checkpointing.object_store import Store, StoreError
 
 NAME = ".lease"
-"""Of the object."""
+"""Name of the object that holds the heartbeat."""
 
-BEAT_SECONDS = 5.0
-"""Between two beats."""
+HEARTBEAT_SECONDS = 5.0
+"""Seconds between two heartbeats."""
 
-PATIENCE_BEATS = 4
-"""That may be missing before a driver counts as gone."""
+MAX_MISSED_HEARTBEATS = 4
+"""Number of missed heartbeats after which a driver counts as gone."""
 
 SETTLE_SECONDS = 1.0
-"""In which another one that came at the same moment writes its beat over this one's."""
+"""Seconds between writing the lease and reading it back. Of two drivers that take it at the same
+moment, the one that wrote first finds itself overwritten; if the other's write took longer than
+this, it finds out at its next heartbeat and stops."""
 
 
 class Lease:
@@ -30,75 +38,78 @@ class Lease:
 
     Args:
         store: The study's folder.
-        owner: Whoever wants it; unlike any other.
-        former: An owner that is known to be gone, and need not be watched.
+        previous_owner: An owner known to be gone, whose lease is taken over without waiting;
+            ``None`` if there is none.
     """
 
-    def __init__(self, store: Store, former: str | None = None) -> None:
+    def __init__(self, store: Store, previous_owner: str | None = None) -> None:
         self.store = store
         self.owner = uuid4().hex
-        self.former = former
-        self.heartbeat = 0
-        self.trouble: str | None = None
-        """Why it is no longer held."""
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.previous_owner = previous_owner
+        self.num_heartbeats = 0
+        self.failure: str | None = None
+        """The reason why the lease is lost; ``None`` while it is held."""
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self._send_heartbeats, name="lease", daemon=True)
 
     def acquire(self) -> None:
-        """Takes it, and beats in the background from now on.
+        """Take the lease and start sending heartbeats in the background.
 
         Raises:
-            ValueError: Another driver has it.
+            ValueError: Another driver holds it.
         """
         found = self._read()
-        if found is not None and found["owner"] != self.former:
-            self._watch(found)
+        if found is not None and found["owner"] != self.previous_owner:
+            self._wait_until_abandoned(found)
         self._write()
         time.sleep(SETTLE_SECONDS)
         if self._owner() != self.owner:
-            raise self._taken()
+            raise self._held_by_another()
         self.thread.start()
 
-    def _watch(self, found: dict[str, object]) -> None:
-        for _ in range(PATIENCE_BEATS):
-            time.sleep(BEAT_SECONDS)
+    def _wait_until_abandoned(self, found: dict[str, object]) -> None:
+        """Block until enough heartbeats are missing; raise if one arrives."""
+        for _ in range(MAX_MISSED_HEARTBEATS):
+            time.sleep(HEARTBEAT_SECONDS)
             again = self._read()
             if again is None:
                 return
             if again != found:
-                raise self._taken()
+                raise self._held_by_another()
 
-    def _taken(self) -> ValueError:
+    def _held_by_another(self) -> ValueError:
         return ValueError(
             f"{self.store}: this study is running already, perhaps on another machine."
         )
 
     def stop(self) -> None:
-        """Beats no more, and leaves the last beat where it is."""
-        self.over.set()
+        """Stop sending heartbeats but leave the lease, which others will see as abandoned."""
+        self.stopping.set()
         if self.thread.is_alive():
             self.thread.join()
 
     def release(self) -> None:
-        """Gives it back."""
+        """Stop sending heartbeats, and delete the lease unless another driver has taken it."""
         self.stop()
         if self._owner() == self.owner:
             self.store.delete(NAME)
 
-    def _beat(self) -> None:
-        while not self.over.wait(BEAT_SECONDS):
+    def _send_heartbeats(self) -> None:
+        while not self.stopping.wait(HEARTBEAT_SECONDS):
             try:
+                # A driver that was suspended for long was taken for dead, and has a successor.
                 if self._owner() != self.owner:
-                    self.trouble = f"{self.store}: another driver has taken this study over."
+                    self.failure = f"{self.store}: another driver has taken over this study."
                     return
-                self.heartbeat += 1
+                self.num_heartbeats += 1
                 self._write()
             except StoreError as error:
-                self.trouble = str(error)
+                self.failure = str(error)
                 return
 
     def _write(self) -> None:
-        self.store.write(NAME, json.dumps({"owner": self.owner, "beat": self.heartbeat}).encode())
+        lease = {"owner": self.owner, "beat": self.num_heartbeats}
+        self.store.write(NAME, json.dumps(lease).encode())
 
     def _read(self) -> dict[str, object] | None:
         try:

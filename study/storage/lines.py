@@ -1,10 +1,10 @@
-"""Files of lines that are appended to, and may have been cut off by a crash."""
+"""Line-based files that are appended to, and that a crash may have cut off."""
 
 from pathlib import Path
 
 
 def cut_torn_line(path: Path) -> None:
-    """Shortens a file of lines whose last one has no end: a crash cut it off."""
+    """Remove the last line of a file if it has no line end: a crash cut it off."""
     content = path.read_bytes()
     whole, newline, torn = content.rpartition(b"\n")
     if torn:

@@ -1,4 +1,4 @@
-"""Where studies are kept: in a folder that all nodes see, or in an object store."""
+"""Storage of studies: a folder that all nodes see, or an object store."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,61 +11,67 @@ from study.storage.lease import Lease
 from study.storage.persistence import LocalDisk, Persistence
 from study.storage.study_folder import NOTE, StudyFolder
 from study.storage.sync import StorageError, StorageSync, fetch_study
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store, is_uri
-from trainables.checkpointing.trial_folder import write_atomically
 
 OUT = Path("runs")
-"""The folder of studies unless another one is named."""
+"""The default folder of studies, ``--out``."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A place with a folder for each study."""
+    """A folder, or a folder of an object store, that holds a folder per study."""
 
     out: Path
-    """On this machine's disk: the place itself, or that of working copies of a store's."""
+    """The folder on this machine; with a store, the one that holds the working copies."""
     store: Store | None = None
+    """The folder in an object store; ``None`` if studies are kept in ``out``."""
 
     def study_folder(self, name: str) -> StudyFolder:
-        """A study's folder, there or not."""
+        """Return the folder of a study, which may not exist yet."""
         return StudyFolder(self.out / name, self.store / name if self.store else None)
 
     def names(self) -> set[str]:
-        """Of the folders that are there."""
-        here = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
-        return here | set(self.store.folders()) if self.store else here
+        """Return the names of the existing folders."""
+        local = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        return local | set(self.store.folders()) if self.store else local
 
 
-def open_storage(place: str | None, out: Path | None) -> Storage:
-    """What ``--storage`` and ``--out`` say.
+def open_storage(location: str | None, out: Path | None) -> Storage:
+    """Return the storage that ``--storage`` and ``--out`` name, without creating anything.
+
+    Args:
+        location: A folder that all nodes see, or the URI of a folder in an object store.
+        out: The folder of studies or, with a store, of working copies; ``None``: :data:`OUT`.
 
     Raises:
-        ValueError: They contradict each other, or the place cannot be used. Nothing was made.
+        ValueError: The two contradict each other, or the store cannot be used.
     """
-    if place is None:
+    if location is None:
         return Storage(out or OUT)
-    if is_uri(place):
-        store = Store.open(place)
+    if is_uri(location):
+        store = Store.open(location)
         store.check()
         return Storage(out or OUT, store)
-    if "://" in place:
+    if "://" in location:
         raise ValueError(
-            f"--storage {place}: must be a folder that all nodes see, or that of an "
+            f"--storage {location}: must be a folder that all nodes see, or that of an "
             "object store, such as s3://bucket/prefix."
         )
     if out is not None:
         raise ValueError(
-            f"--storage {place}: a folder holds studies itself, so --out {out} has "
-            "no meaning beside it. Give one of them."
+            f"--storage {location}: a folder needs no working copies, so that --out {out} has no "
+            "meaning. Give one of the two."
         )
-    return Storage(Path(place))
+    return Storage(Path(location))
 
 
 def check_copy(study_folder: StudyFolder) -> None:
-    """Whether a study's folder is what it is taken for: a working copy, or none.
+    """Raise if using a study's folder would overwrite another study.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The folder is a working copy of another store's study, or is none although a
+            working copy is expected.
     """
     if not study_folder.root.exists():
         return
@@ -83,59 +89,64 @@ def check_copy(study_folder: StudyFolder) -> None:
 
 
 @contextmanager
-def keeping(study_folder: StudyFolder) -> Iterator[Persistence]:
-    """Holds a study in a store, fetches what is there, and keeps it up to date from then on.
+def persisted(study_folder: StudyFolder) -> Iterator[Persistence]:
+    """Hold the lease on a study, fetch it from its store, and sync it until the context ends.
 
-    A study without a store needs none of it.
+    Without a store, files last where they are written. The caller holds the folder's lock.
 
     Raises:
         ValueError: The study is running already.
-        StorageError: At the end: not all of it is in the store.
+        StorageError: At the end, not everything is in the store.
     """
     if study_folder.store is None:
         yield LocalDisk()
         return
     note = study_folder.root / NOTE
-    former = json.loads(note.read_text())["owner"] if note.exists() else None
-    lease = Lease(study_folder.store, former)
+    # The last driver in this working copy is gone, because the caller holds the folder's lock: if
+    # it crashed, the lease that it left need not be watched.
+    previous_owner = json.loads(note.read_text())["owner"] if note.exists() else None
+    lease = Lease(study_folder.store, previous_owner)
     lease.acquire()
     write_atomically(
         note, json.dumps({"store": study_folder.store.uri, "owner": lease.owner}).encode()
     )
-    mirror = StorageSync(study_folder, study_folder.store, lease)
+    sync = StorageSync(study_folder, study_folder.store, lease)
     try:
-        mirror.fetch()
-        yield mirror
+        sync.fetch()
+        yield sync
     finally:
         try:
-            mirror.close()
-        except StorageError:  # whoever resumes finds that the beats have ended
+            sync.close()
+        except StorageError:
+            # The store may not answer, so the lease stays there: the next driver finds that the
+            # heartbeats have ended.
             lease.stop()
             raise
         lease.release()
 
 
 @contextmanager
-def local_copies(places: Sequence[str | Path]) -> Iterator[list[Path]]:
-    """The folders of studies, for reading: those in a store are copied here for as long.
+def local_copies(locations: Sequence[str | Path]) -> Iterator[list[Path]]:
+    """Yield local folders of studies for reading; studies in a store are downloaded.
 
     Raises:
-        ValueError: There is no study, or none can be fetched.
+        ValueError: A folder of a store holds no study.
+        StoreError: A store cannot be reached.
     """
     with ExitStack() as stack:
         folders = []
-        for place in map(str, places):
-            if is_uri(place):
-                store = Store.open(place)
+        for location in map(str, locations):
+            if is_uri(location):
+                store = Store.open(location)
                 folder = stack.enter_context(TemporaryDirectory(prefix="s2r-"))
                 folders.append(Path(folder) / store.name)
-                copy(store, folders[-1])
+                _download(store, folders[-1])
             else:
-                folders.append(Path(place))
+                folders.append(Path(location))
         yield folders
 
 
-def copy(store: Store, folder: Path) -> None:
-    """Copies a study from a store and notes where it comes from."""
+def _download(store: Store, folder: Path) -> None:
+    """Download a study from a store, and note where it comes from."""
     fetch_study(StudyFolder(folder, store), store)
     write_atomically(folder / NOTE, json.dumps({"store": store.uri, "owner": None}).encode())

@@ -1,46 +1,48 @@
-"""What makes a study's files last: the disk that they are written to, or a store."""
+"""The interface by which a study makes its files durable: on a disk, or in an object store."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from typing_extensions import override
+
 
 class Persistence(Protocol):
-    """What makes a study's files last."""
+    """Makes a study's files durable."""
 
     def begin(self) -> None:
-        """The study begins; there was nothing to be kept before."""
+        """Start keeping files: the study begins."""
 
     def check(self) -> None:
-        """Ends a study that can no longer be kept, by an exception."""
+        """Raise if results can no longer be stored."""
 
     def keep(self, path: Path) -> None:
-        """Returns when all that was appended to a file is where it lasts."""
+        """Block until everything appended to a file is durable."""
 
     def discard(self, path: Path) -> None:
-        """Deletes a file."""
+        """Delete a file."""
 
     def sweep(self, paths: Iterable[Path]) -> None:
-        """Deletes those files that are there although they were deleted, or should have been."""
+        """Delete the given files again where they exist: uploads may have arrived late."""
 
 
-class LocalDisk:
-    """Keeps a study's files where they are written."""
+class LocalDisk(Persistence):
+    """The local disk: a file is durable once it is written and flushed."""
 
-    def begin(self) -> None:
-        """Nothing."""
+    @override
+    def begin(self) -> None: ...
 
-    def check(self) -> None:
-        """Nothing."""
+    @override
+    def check(self) -> None: ...
 
-    def keep(self, path: Path) -> None:
-        """Nothing: it is there."""
+    @override
+    def keep(self, path: Path) -> None: ...
 
+    @override
     def discard(self, path: Path) -> None:
-        """See :class:`Persistence`."""
         path.unlink(missing_ok=True)
 
+    @override
     def sweep(self, paths: Iterable[Path]) -> None:
-        """See :class:`Persistence`."""
         for path in paths:
             self.discard(path)

@@ -1,25 +1,38 @@
-"""Files of lines that grow, in an object store, where nothing can be appended to."""
+"""Append-only files in an object store, whose objects cannot be appended to.
+
+Rewriting an object with every line would upload megabytes after every trial of a long study; an
+object per line would take as many requests to read as there are lines. So a file is stored as
+parts that are merged as they age, as in a log-structured merge tree.
+
+Own code: pyarrow, through which all stores are used, cannot append to objects of S3, and other
+file systems over object stores rewrite the whole object at each flush.
+"""
 
 from itertools import count
 from pathlib import Path
 from threading import Lock
 
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store
 
 TAIL_BYTES = 64 << 10
-"""Up to which the last part is written anew with every addition."""
+"""The last part is rewritten on append until it reaches this size in bytes, because a request
+costs about the same for fewer."""
+
+MAX_READ_ATTEMPTS = 10
+"""Number of attempts to read all parts before one counts as missing."""
 
 
 class RemoteLog:
-    """A local file of lines, and its copy in a store: a folder of parts.
+    """A local line-based file and its copy in a store, a folder of parts.
 
-    A part is named by the byte that it begins with. Additions are a part of their own, or one with
-    the parts before them as long as those are small, or less than twice as large: so the number of
-    parts grows with the logarithm of the file's size, and so does how often a line is written
-    again. Only whole lines are written.
+    A part is named by the offset of its first byte. An addition becomes a part of its own, or is
+    merged with the parts before it while these are small or less than twice as large. So the
+    number of parts grows with the logarithm of the file's size, and so does the number of times
+    that a line is uploaded. Only whole lines are uploaded.
 
     Args:
-        path: The local file; it need not be there.
+        path: The local file; it may be missing.
         store: The folder of its parts.
     """
 
@@ -27,15 +40,16 @@ class RemoteLog:
         self.path = path
         self.store = store
         self.parts: list[tuple[int, int]] = []
-        """Begin and end of each, in bytes."""
+        """First byte of each part, and the one after its last."""
         self.lock = Lock()
 
     def push(self) -> None:
-        """Brings the lines into the store that were added since the last time.
+        """Upload the lines that were added since the last call.
 
         Raises:
-            StoreError: That is not possible.
+            StoreError: The store cannot be written to.
         """
+        # The session waits here for its records while the background sync pushes the same file.
         with self.lock:
             stored = self.parts[-1][1] if self.parts else 0
             end = self._whole_lines(stored)
@@ -46,13 +60,15 @@ class RemoteLog:
                 kept -= 1
                 begin = self.parts[kept][0]
             self.store.write(_name(begin), self._bytes(begin, end))
+            # Parts that the new one contains are deleted last: a reader that finds both takes the
+            # longer one, and a crash in between loses nothing.
             absorbed = self.parts[kept + 1 :]
             self.parts[kept:] = [(begin, end)]
             for old, _ in absorbed:
                 self.store.delete(_name(old))
 
     def _whole_lines(self, begin: int) -> int:
-        """Where the last whole line ends."""
+        """Return the offset at which the last whole line ends."""
         if not self.path.exists():
             return begin
         return begin + self._bytes(begin, None).rfind(b"\n") + 1
@@ -63,10 +79,10 @@ class RemoteLog:
             return file.read(-1 if end is None else end - begin)
 
     def pull(self) -> None:
-        """Replaces the local file by the store's, and clears away what was interrupted."""
+        """Replace the local file by the store's, and delete leftovers of interrupted uploads."""
         content, self.parts = read_parts(self.store)
         if self.parts:
-            self.path.write_bytes(content)
+            write_atomically(self.path, content)
         else:
             self.path.unlink(missing_ok=True)
         for name in self.store.files():
@@ -75,9 +91,9 @@ class RemoteLog:
 
 
 def read_parts(store: Store) -> tuple[bytes, list[tuple[int, int]]]:
-    """Content of a file in a store, and begin and end of its parts.
+    """Return the content of a file in a store, and the first byte and end of its parts.
 
-    A part whose begin is inside an earlier one was to be deleted and does not count.
+    A part that begins inside an earlier one is a leftover that was to be deleted, and is skipped.
 
     Raises:
         ValueError: A part is missing.
@@ -85,8 +101,8 @@ def read_parts(store: Store) -> tuple[bytes, list[tuple[int, int]]]:
     for attempt in count():
         try:
             return _read_parts(store)
-        except FileNotFoundError as error:  # its writer has put parts together meanwhile
-            if attempt == 9:
+        except FileNotFoundError as error:  # the writer has merged parts since they were listed
+            if attempt + 1 == MAX_READ_ATTEMPTS:
                 raise ValueError(f"{store}: a part of this file is missing ({error}).") from error
     raise AssertionError("the last attempt returns or raises")
 
@@ -104,7 +120,7 @@ def _read_parts(store: Store) -> tuple[bytes, list[tuple[int, int]]]:
 
 
 def _is_absorbed(part: tuple[int, int], size: int) -> bool:
-    """Whether a part is put together with the one after it, of a size in bytes."""
+    """Return whether a part is merged into the one after it, which has ``size`` bytes."""
     begin, end = part
     return end - begin < max(TAIL_BYTES, 2 * size)
 

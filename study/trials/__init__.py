@@ -1,1 +1,5 @@
-"""What a trial is while it runs, leaves behind in its record, and is worth among others."""
+"""Trials: running ones, the records of ended ones, and their ranking.
+
+Modules here import :mod:`study.config`, :mod:`study.spaces` and :mod:`study.storage`, and of
+:mod:`trainables` its configuration, reports and selection.
+"""

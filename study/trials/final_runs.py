@@ -1,4 +1,4 @@
-"""Which final runs count: those of the present winners.
+"""The final runs that count: those of the present winners.
 
 A study that is resumed with more trials may find another winner. The earlier winner's final runs
 stay in the records but do not count for the new one: a final run belongs to the winner whose
@@ -40,12 +40,12 @@ def ended_finals(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) ->
 
 def present_winners(records: Sequence[TrialRecord], study: StudyConfig) -> list[TrialRecord]:
     """Return the winner of each condition on each task, by the records so far."""
-    standing = rank_trials(records, study.joint, len(study.task_names)) if study.joint else None
+    ranks = rank_trials(records, study.joint, len(study.task_names)) if study.joint else None
     tasks = by_task(records)
     return [
         winner
         for task in dict.fromkeys((*study.task_names, *tasks))
-        for winner in winners(tasks.get(task, []), standing).values()
+        for winner in winners(tasks.get(task, []), ranks).values()
     ]
 
 

@@ -1,9 +1,8 @@
-"""What trials of a search are worth: by the criterion, by an average of ranks, on several tasks.
+"""Scores and ranks of a search's trials: by a criterion, by an average of ranks, on several tasks.
 
-A rank is one among others, so it changes as the search goes on: a trial is told to the sampler
-and to the pruner by its rank at that time, and winners are found by the ranks among all in the
-end. Everything is ranked among all evaluations of the search on the same task, also of other
-conditions.
+Ranks change as the search continues: sampler and pruner are told a trial's rank at the time, and
+winners are chosen by the final ranks. Everything is ranked among all evaluations of the search on
+the same task, including those of other conditions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,29 +13,29 @@ from typing import NamedTuple, Protocol
 from study.config.study_config import Joint
 from study.trials.records import TrialRecord, by_task
 from trainables.config import SelectionConfig
+from trainables.training.report import Report
 from trainables.training.selection import Metrics, average_ranks, is_average
-from trainables.training.trial import Report
 
 
 class Rank(NamedTuple):
-    """By what trials that came to a value are ordered: complete ones before stopped ones."""
+    """The sort key of trials that have a score: complete trials before pruned ones."""
 
     is_complete: bool
-    """On all tasks."""
+    """Whether the trial is complete on all tasks."""
     value: float
-    """The criterion or its rank, the mean over the tasks of a joint search."""
+    """The criterion or its rank; in a joint search, the mean over tasks."""
 
 
 def ranked_report(
     report: Report, selection: SelectionConfig, own: Sequence[Metrics], among: Sequence[Metrics]
 ) -> Report:
-    """The report of a trial of the search with its objective among all.
+    """Replace a report's objective by its rank in the search.
 
     Args:
-        report: The trial's latest, of training.
+        report: The trial's latest report of training.
         selection: The trial's average of ranks and its floor.
-        own: Metrics of all its evaluations up to the report, this one included.
-        among: Metrics of all evaluations on its task, this one included.
+        own: Metrics of all its evaluations up to and including this report.
+        among: Metrics of all evaluations on its task, including this report.
     """
     best = own[report.best_evaluation - 1]
     (objective,) = average_ranks(selection, [best], among)
@@ -44,27 +43,27 @@ def ranked_report(
 
 
 class _Evaluation(Protocol):
-    """What a run has told after an evaluation."""
+    """An evaluation of a run."""
 
     @property
     def evaluation(self) -> int:
-        """Counted from 1."""
+        """The number of the evaluation, from 1."""
 
     @property
     def objective(self) -> float:
-        """Of the best checkpoint so far."""
+        """The criterion at the best checkpoint so far."""
 
     @property
     def metrics(self) -> Metrics:
-        """Of the evaluation itself."""
+        """The metrics of the evaluation itself."""
 
 
 class Run(Protocol):
-    """A trial on one task, under way or ended."""
+    """A trial on one task, live or ended."""
 
     @property
     def task(self) -> str:
-        """Its name."""
+        """The task's name."""
 
     @property
     def selection(self) -> SelectionConfig:
@@ -72,11 +71,11 @@ class Run(Protocol):
 
     @property
     def evaluations(self) -> Sequence[_Evaluation]:
-        """So far."""
+        """The evaluations so far."""
 
     @property
-    def least_objective(self) -> float | None:
-        """Below it, the source is not learned."""
+    def objective_floor(self) -> float | None:
+        """An objective below it means that the source is not learned."""
 
 
 def trial_score(
@@ -85,15 +84,15 @@ def trial_score(
     evaluated: Callable[[str], Sequence[Metrics]],
     evaluation: int | None = None,
 ) -> float:
-    """What a trial of a search is worth as of now.
+    """Return the present score of a search trial.
 
     Args:
-        runs: The trial on each task.
-        joint: How they are put together.
-        evaluated: Metrics of all evaluations of the search on a task.
-        evaluation: After which one; after each run's last if ``None``.
+        runs: The trial's run on each task.
+        joint: How scores are combined over tasks.
+        evaluated: Returns the metrics of all evaluations of the search on a task.
+        evaluation: Score the trial after this evaluation; ``None``: after each run's last.
     """
-    values, leasts = [], []
+    values, floors = [], []
     for run in runs:
         own = [e for e in run.evaluations if evaluation is None or e.evaluation <= evaluation]
         if joint == "mean_rank" and not is_average(run.selection):
@@ -102,47 +101,47 @@ def trial_score(
             )
         else:  # where an average of ranks selects, it is a rank already
             values.append(own[-1].objective)
-        leasts.append(_least(run, joint))
-    return mean_over_tasks(values, leasts)
+        floors.append(_floor(run, joint))
+    return mean_over_tasks(values, floors)
 
 
-def _least(run: Run, joint: Joint | None) -> float:
-    """What its value is not below where the source is learned."""
+def _floor(run: Run, joint: Joint | None) -> float:
+    """Return the lowest score of a run that has learned its source."""
     if joint == "mean_rank":
         return 0.0
-    return float("-inf") if run.least_objective is None else run.least_objective
+    return float("-inf") if run.objective_floor is None else run.objective_floor
 
 
-def mean_over_tasks(values: Sequence[float], leasts: Sequence[float]) -> float:
-    """What a trial is worth that is worth so much on each task.
+def mean_over_tasks(values: Sequence[float], floors: Sequence[float]) -> float:
+    """Combine a trial's per-task scores into one.
 
-    Where it has not learned the source of one task, the others do not make up for it: it is worth
-    less than any trial that has learned all.
+    A trial that has not learned the source of one task cannot make up for it on the others: its
+    scores are capped at the floors, so that it ranks below every trial that has learned all.
 
     Args:
-        values: On each task.
-        leasts: What values are not below where the task's source is learned.
+        values: The score on each task.
+        floors: The lowest score of a trial that has learned the task's source.
     """
-    if any(value < least for value, least in zip(values, leasts, strict=True)):
-        values = list(map(min, values, leasts))
+    if any(value < floor for value, floor in zip(values, floors, strict=True)):
+        values = list(map(min, values, floors))
     return fmean(values)
 
 
 def rank_trials(
     records: Sequence[TrialRecord], joint: Joint | None = None, num_tasks: int = 1
 ) -> dict[str, Rank]:
-    """Where the trials of a search stand, by the ids of their records.
+    """Rank the trials of a search; return ranks by the ids of their records.
 
     Trials that failed, on one task or before their first evaluation, or that have not ended on
-    every task, stand nowhere.
+    every task, have no rank.
 
     Args:
-        records: Of a study.
-        joint: How its tasks are put together.
-        num_tasks: How many tasks each trial has.
+        records: All records of the study.
+        joint: How scores are combined over tasks.
+        num_tasks: Number of tasks of each trial.
     """
     search = [record for record in records if record.stage == "search"]
-    worth = {
+    by_id = {
         name: value
         for own in by_task(search).values()
         for name, value in scores(own, by_rank=joint == "mean_rank").items()
@@ -153,22 +152,22 @@ def rank_trials(
     found: dict[str, Rank] = {}
     for runs in trials.values():
         if len(runs) == num_tasks and all(
-            run.outcome != "failed" and run.id in worth for run in runs
+            run.outcome != "failed" and run.id in by_id for run in runs
         ):
             value = mean_over_tasks(
-                [worth[run.id] for run in runs], [_least(run, joint) for run in runs]
+                [by_id[run.id] for run in runs], [_floor(run, joint) for run in runs]
             )
-            standing = Rank(all(run.outcome == "complete" for run in runs), value)
-            found.update((run.id, standing) for run in runs)
+            rank = Rank(all(run.outcome == "complete" for run in runs), value)
+            found.update((run.id, rank) for run in runs)
     return found
 
 
 def scores(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[str, float]:
-    """What each of these trials on one task is worth beside the others, by its id.
+    """Return the score of each trial on one task, by the record's id.
 
     Args:
-        records: The trials'.
-        by_rank: Rank them also where one criterion selects, which otherwise is their worth.
+        records: The records of the trials, all of one task.
+        by_rank: Score by rank even if a single criterion selects.
     """
     evaluated = [record for record in records if record.objective is not None]
     if not evaluated:
@@ -182,22 +181,22 @@ def scores(records: Sequence[TrialRecord], by_rank: bool = False) -> dict[str, f
 
 
 def winners(
-    records: Sequence[TrialRecord], standing: Mapping[str, Rank] | None = None
+    records: Sequence[TrialRecord], ranks: Mapping[str, Rank] | None = None
 ) -> dict[str, TrialRecord]:
-    """The best trial of the search of each condition.
+    """Return the best search trial of each condition.
 
-    At equal values the earlier one wins. A condition all of whose trials failed has no winner.
+    The earlier one of two equal trials wins. A condition all of whose trials failed has no winner.
 
     Args:
-        records: Of one task.
-        standing: Of the search's trials, as of :func:`rank_trials`; those of a study of this one
-            task if ``None``.
+        records: The records of one task.
+        ranks: The ranks of the search's trials from :func:`rank_trials`; ``None``: their ranks on
+            this task alone.
     """
-    standing = rank_trials(records) if standing is None else standing
+    ranks = rank_trials(records) if ranks is None else ranks
     best: dict[str, TrialRecord] = {}
     for record in sorted(records, key=lambda r: r.id):
-        if record.id in standing:
+        if record.id in ranks:
             current = best.get(record.condition)
-            if current is None or standing[record.id] > standing[current.id]:
+            if current is None or ranks[record.id] > ranks[current.id]:
                 best[record.condition] = record
     return best

@@ -8,16 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from study.config.study_config import Cost
 from study.storage.lines import cut_torn_line
 from trainables.config import SelectionConfig, TrialConfig
+from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.schema import BaseConfig, validate
 
 Stage = Literal["search", "final"]
-Outcome = Literal["complete", "stopped", "failed"]
+Outcome = Literal["complete", "pruned", "failed"]
 """A trial ran to its end, was stopped early by the pruner, or failed for good."""
+
+FORMER_OUTCOMES = {"stopped": "pruned"}
+"""Outcomes as versions before 0.2 wrote them."""
 
 
 class EvaluationRecord(BaseConfig):
@@ -57,10 +61,10 @@ class TrialRecord(BaseConfig):
     """The complete configuration; ``trainables.run --record`` runs it again."""
     objective: float | None = None
     """The criterion at the selected checkpoint; null if the trial failed before the first one."""
-    least_objective: float | None = None
+    objective_floor: float | None = None
     """An objective below it means that the source is not learned; null if there is no floor."""
     best_evaluation: int = 0
-    """The evaluation of the selected checkpoint, counted from 1."""
+    """The evaluation of the selected checkpoint, counted from 1; 0 if there is none."""
     num_evaluations: int = 0
     """The number of evaluations of a complete trial."""
     evaluations: list[EvaluationRecord] = Field(default_factory=list)
@@ -75,6 +79,25 @@ class TrialRecord(BaseConfig):
     same_as: str | None = None
     """The trial of the same configuration whose figures these are, ``0003`` of this study or
     ``digits/0003`` of another; this trial did not run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_names(cls, values: object) -> object:
+        """Translate what versions before 0.2 wrote."""
+        if not isinstance(values, dict):
+            return values
+        present = dict(values)
+        if "least_objective" in present:
+            present["objective_floor"] = present.pop("least_objective")
+        if "outcome" in present:
+            present["outcome"] = FORMER_OUTCOMES.get(str(present["outcome"]), present["outcome"])
+        if isinstance(present.get("params"), dict):
+            present["params"] = {
+                present_path(name): value for name, value in present["params"].items()
+            }
+        if "config" in present:
+            present["config"] = with_present_keys(present["config"])
+        return present
 
     @property
     def task(self) -> str:
@@ -154,11 +177,11 @@ class RecordFile:
         self.conditions: set[str] = set()
         """Conditions that have a trial of the search that can win."""
         self.num_searched = 0
-        """Records of the search."""
+        """Number of records of the search."""
         self.num_finals = 0
-        """Final runs, including those of earlier winners."""
+        """Number of final runs, including those of earlier winners."""
         self.epochs = 0.0
-        """Epochs that trials of the search trained; figures that were taken over cost none."""
+        """Epochs trained by search trials; results taken over from another trial add none."""
         if path.exists():
             cut_torn_line(path)
         for record in read_records(path):

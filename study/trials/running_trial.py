@@ -6,7 +6,7 @@ from functools import cached_property
 from study.spaces.conditions import file_name
 from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from trainables.config import SelectionConfig, TrialConfig
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 
 @dataclass
@@ -59,9 +59,9 @@ class RunningTrial:
         return [report for report in self.reports if report.phase == "training"]
 
     @property
-    def least_objective(self) -> float | None:
+    def objective_floor(self) -> float | None:
         """An objective below it means that the source is not learned; ``None`` if unknown."""
-        return self.reports[-1].least_objective if self.reports else None
+        return self.reports[-1].objective_floor if self.reports else None
 
     @property
     def outcome(self) -> None:
@@ -122,7 +122,7 @@ def make_record(trial: RunningTrial, outcome: Outcome, reason: str | None) -> Tr
         identity=trial.identity,
         config=trial.config.model_dump(mode="json"),
         objective=last.objective if last else None,
-        least_objective=trial.least_objective,
+        objective_floor=trial.objective_floor,
         best_evaluation=last.best_evaluation if last else 0,
         num_evaluations=last.num_evaluations if last else 0,
         evaluations=[

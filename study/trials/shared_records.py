@@ -1,4 +1,4 @@
-"""Records of other studies in the same folder, for trials that need not run again."""
+"""Records of other studies in the same folder, whose trials need not run again."""
 
 import json
 import re
@@ -7,34 +7,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from trainables.configuration.schema import validate
 
 IDENTITY = re.compile(rb'"identity":"([0-9a-f]+)"')
 USABLE = (b'"stage":"search"', b'"outcome":"complete"')
-"""What a line has that can stand for another study's trial: weights of final runs are where they
-were trained, and what was stopped had other rivals."""
+"""Marks of a record that another study may take over. Final runs are excluded, because their
+weights stay where they were trained, and so are pruned trials, because they had other rivals."""
 SAME = ("python", "packages", "git_revision", "data", "directory")
-"""What of the environment's description a number depends on, beside the machine."""
+"""Entries of the environment's description on which figures depend, apart from the machine."""
 
 
 @dataclass
 class _File:
-    """A study's records, as far as they have been looked at."""
+    """The part of a study's record file that has been scanned."""
 
     path: Path
     size: int = 0
     places: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Begin and end of a record's line, by the configuration's digest."""
+    """First byte and end of a record's line, by the configuration's digest."""
 
     def poll(self) -> None:
-        """Takes in what was added; lines are not parsed, and each is read once."""
+        """Scan added lines; each is read once, and none is parsed."""
         if self.path.stat().st_size <= self.size:
             return
         with self.path.open("rb") as file:
             file.seek(self.size)
             for line in file:
-                if not line.endswith(b"\n"):  # being written
+                if not line.endswith(b"\n"):  # it is being written
                     break
                 match = IDENTITY.search(line)
                 if match and all(mark in line for mark in USABLE):
@@ -42,7 +43,7 @@ class _File:
                 self.size += len(line)
 
     def read(self, identity: str) -> TrialRecord:
-        """A record that is there."""
+        """Read a record that the scan found."""
         begin, end = self.places[identity]
         with self.path.open("rb") as file:
             file.seek(begin)
@@ -52,13 +53,14 @@ class _File:
 class SharedRecords:
     """The records of a study's siblings that were made by the same code from the same data.
 
-    A configuration's digest says nothing of code and data, so a sibling counts only where the
-    environments that it has noted are this one, and no source file was changed by hand.
+    A configuration's digest says nothing about code and data, so a sibling counts only if every
+    environment that it noted equals this one, and no source file had uncommitted changes.
 
     Args:
         root: The folder of studies.
-        own: The name of the study's own.
-        environment: Of this process; see :func:`study.execution.environment.environment`.
+        own: The name of the study's own folder.
+        environment: The description of this process, from
+            :func:`study.execution.environment.environment`.
     """
 
     def __init__(self, root: Path, own: str, environment: Mapping[str, Any]) -> None:
@@ -71,10 +73,10 @@ class SharedRecords:
                 and all(run.get(key) == environment[key] for key in SAME)
                 for run in _environments(folder)
             ):
-                self.files[folder.name] = _File(folder / "records.jsonl")
+                self.files[folder.name] = _File(StudyFolder(folder).records)
 
     def find(self, identity: str) -> TrialRecord | None:
-        """A complete trial of a search with this configuration; its id says whose it is."""
+        """Return a complete search trial with this configuration; its id names the study."""
         for name, file in self.files.items():
             if not file.path.exists():
                 continue
@@ -86,9 +88,8 @@ class SharedRecords:
 
 
 def _environments(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "environment.json"
     try:
-        runs = json.loads(path.read_bytes())
+        runs = json.loads(StudyFolder(folder).environment.read_bytes())
     except (OSError, ValueError):
         return []
     return [run for run in runs if isinstance(run, dict)] if isinstance(runs, list) else []

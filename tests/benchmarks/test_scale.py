@@ -15,7 +15,7 @@ def test_five_trials_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         meter.mark()
     records = read_records(tmp_path / "records.jsonl")
     assert len(records) == meter.num_ended == 5
-    assert {record.outcome for record in records} == {"complete", "stopped"}
+    assert {record.outcome for record in records} == {"complete", "pruned"}
     assert capsys.readouterr().out.startswith("     1 to      5:")
     sizes = scale.bytes_a_trial(session.study_folder, 5)
     assert sizes["records"] == round((tmp_path / "records.jsonl").stat().st_size / 5)

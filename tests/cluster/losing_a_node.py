@@ -18,13 +18,13 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.execution.interruption import GracefulShutdown
 from study.execution.tuner import run
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from tests.support.studies import TINY
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.config import ResourcesConfig
 
 DEADLINE_SECONDS = 240.0

@@ -21,7 +21,7 @@ from tests.support.studies import (
     start,
     wait_until_gone,
 )
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 
 pytestmark = pytest.mark.slow
 

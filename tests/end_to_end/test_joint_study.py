@@ -5,7 +5,7 @@ import yaml
 
 from study import StudyResult, run_study
 from study.analysis.stored_study import read_all
-from study.analysis.study_tables import across
+from study.analysis.study_tables import study_table
 from study.storage.study_folder import StudyFolder
 from tests.support.image_files import write_tree
 
@@ -58,13 +58,13 @@ def test_each_trial_runs_on_both_tasks_and_so_does_the_winner(result: StudyResul
     for number in range(3):
         one, other = by_id[f"000{number}-digits"], by_id[f"000{number}-folders"]
         assert one.params == other.params
-    standing = study.standing()
+    standing = study.ranks()
     best = max(searched, key=lambda name: standing[name])
     assert rates == {by_id[best].params["optimizer/learning_rate"]}
 
 
 def test_the_table_has_a_column_for_each_task_and_their_mean(result: StudyResult) -> None:
-    table = across(read_all([result.folder]))
+    table = study_table(read_all([result.folder]))
     assert [column.title for column in table.columns] == [
         name for name in ("digits", "folders", "mean") for _ in range(2)
     ]

@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import Field
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.execution.preparation import check_same_study
 from study.run import main
 from study.session.session import Session

@@ -104,7 +104,7 @@ def test_the_log_tells_the_course_of_every_trial(study: RunningStudy, finished: 
         assert (
             log.count(
                 f"{record.id} {record.outcome}".replace("complete", "done").replace(
-                    "stopped", "stopped early"
+                    "pruned", "stopped early"
                 )
             )
             == 1
@@ -138,7 +138,7 @@ def test_what_is_needed_later_is_kept_and_the_rest_is_not(
         files = {path.name for path in study.trial(trial_id).iterdir()}
         kept = {
             "complete": {"trial.yaml"},
-            "stopped": {"trial.yaml"},
+            "pruned": {"trial.yaml"},
             "failed": {"trial.yaml", "error.txt"},
         }[record.outcome]
         if record.stage == "final":

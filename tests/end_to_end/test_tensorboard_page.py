@@ -43,7 +43,7 @@ def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None
     board.catch_up(
         [
             record("0000", "complete", 0.125, 0.625),
-            record("0001", "stopped", 2.5, 0.25),
+            record("0001", "pruned", 2.5, 0.25),
             record("0002", "failed", 1.5, 0.375),
         ]
     )
@@ -60,7 +60,7 @@ def test_hparams_tab_shows_settings_figures_and_outcomes(tmp_path: Path) -> None
         "0001",
         "2.5000",
         "0.25000",
-        "stopped",
+        "pruned",
         "0002",
         "1.5000",
         "0.37500",

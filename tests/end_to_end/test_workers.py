@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.search.pruners import should_stop
 from tests.support.studies import (
     TINY,
@@ -79,7 +79,7 @@ def test_trials_end_as_they_should(
     assert outcomes == {
         "0000": ("complete", 0),
         "0001": ("complete", 1),
-        "0002": ("stopped" if stops else "complete", 0),
+        "0002": ("pruned" if stops else "complete", 0),
         "0003": ("failed", 0),
     }
     assert stops, "choose another seed: nothing is stopped early"

@@ -192,7 +192,7 @@ def build(trace: Trace, wiring: Wiring) -> Method:
         learning_rate=trace.number("hp/lr"),
         momentum=trace.number("hp/momentum"),
         weight_decay=trace.number("hp/weight_decay"),
-        backbone_multiplier=0.1 if "hp/lr_backbone" in trace else 1.0,
+        backbone_lr_multiplier=0.1 if "hp/lr_backbone" in trace else 1.0,
         clip_norm=trace.number("hp/max_norm") if "hp/max_norm" in trace else None,
     )
     method = entry(

@@ -26,7 +26,7 @@ from study.session.session import Session
 from study.trials.records import read_records
 from tests.support.fake_trials import STUDY, Driver
 from tests.support.spy_tasks import SMALL, tiny
-from trainables.training.trial import open_domains
+from trainables.training.domains import open_domains
 
 
 class FakeTuner(ModuleType):

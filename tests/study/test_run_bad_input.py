@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 from torch import nn
 
-from study.config.study_config import question_of, read_studies, read_study, shipped_spaces
+from study.config.reading import question_of, read_studies, read_study, shipped_spaces
 from study.execution import launch, preparation
 from study.execution.launch import run_study
 from study.run import main
@@ -601,8 +601,8 @@ def test_the_data_of_all_tasks_are_looked_for_before_the_first_search(place: Pla
 def test_simulating_takes_one_task(place: Place) -> None:
     place.change("task: digits", "tasks: [digits, synsl]")
     assert place.fails("--simulate", "curves.csv") == (
-        "space.yaml: tasks: must be a single one here, got digits, synsl. "
-        "Choose by --set tasks=[digits]."
+        "space.yaml: tasks: must be a single task here, got digits, synsl. "
+        "Choose one with --set tasks=[digits]."
     )
 
 

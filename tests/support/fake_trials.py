@@ -14,7 +14,7 @@ from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from study.trials.running_trial import RunningTrial
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 STUDY: dict[str, Any] = {
     "task": "digits",
@@ -64,7 +64,7 @@ def training_report(config: TrialConfig, evaluation: int) -> Report:
         finished=last,
         seconds=2.0 * evaluation,
         cpu_seconds=1.5 * evaluation,
-        least_objective=0.0,
+        objective_floor=0.0,
         metrics={
             "loss/classification": 1 - value,
             "criterion/bnm": value,

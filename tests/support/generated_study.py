@@ -82,7 +82,7 @@ def generate(
 def _record(
     name: str, config: TrialConfig, params: dict[str, object], num_evaluations: int, number: int
 ) -> TrialRecord:
-    outcome: Outcome = ("complete", "stopped", "failed")[0 if number % 3 else number % 2 + 1]
+    outcome: Outcome = ("complete", "pruned", "failed")[0 if number % 3 else number % 2 + 1]
     length = num_evaluations if outcome == "complete" else max(num_evaluations // 3, 1)
     best = METHODS[config.method.name] - abs(0.1 * ((number * 37) % 11) / 11)
     evaluations = []

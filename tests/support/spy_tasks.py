@@ -15,7 +15,7 @@ from trainables.data.evaluation import Evaluation
 from trainables.data.images import Images, LabelledImages
 from trainables.tasks import Digits, Domains, Task
 from trainables.tasks.base import TaskConfig
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 SMALL = {"num_source": 200, "num_test": 40}
 """Settings of ``digits`` that render in a second."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from study.config.study_config import read_study
+from study.config.reading import read_study
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, read_records

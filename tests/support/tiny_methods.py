@@ -1,16 +1,20 @@
 """Every method on tiny networks and data, for tests of what all methods promise."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from trainables.backbones import Architecture, Mixer, VisionTransformer
+from trainables.configuration.schema import validate
 from trainables.data.batch import Batch, EpochViews
 from trainables.methods import METHODS, Method
 from trainables.nn.networks import Backbone
 from trainables.nn.optimization import OptimizerConfig, optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import generator, seed_everything
+from trainables.training.accumulation import GradientAccumulation
 
 NUM_CLASSES = 3
 BATCH_SIZE = 8
@@ -40,6 +44,13 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
 """Each method as it is, and with what else it can do; by name: the method and its settings."""
 
 
+TRANSFORMERS: dict[str, Architecture] = {
+    "vit": VisionTransformer(16, 2, 2, image_size=8, patch_size=4),
+    "mixer": Mixer(16, 2, image_size=8, patch_size=4),
+}
+"""Architectures without batch statistics, for images of 8 × 8 pixels."""
+
+
 def tiny_backbone(*, batchnorm: bool = False, dropout: float = 0.0) -> Backbone:
     """Images ``(B, 3, 2, 2)`` to features ``(B, 8)``."""
     norm = nn.BatchNorm1d(FEATURE_DIM) if batchnorm else nn.Identity()
@@ -57,23 +68,43 @@ def tiny_method(
     runtime: Runtime | None = None,
     *,
     clip_norm: float | None = 0.5,
+    accumulation: GradientAccumulation | None = None,
     **settings: object,
 ) -> Method:
     """A method of :data:`CASES` with further settings; its heads are the same at each call."""
     name, config = CASES[case]
+    return build_method(
+        METHODS[name],
+        {**config, **settings},
+        backbone,
+        runtime,
+        clip_norm=clip_norm,
+        accumulation=accumulation,
+    )
+
+
+def build_method(
+    entry: type[Method],
+    settings: Mapping[str, object],
+    backbone: Backbone,
+    runtime: Runtime | None = None,
+    *,
+    clip_norm: float | None = 0.5,
+    accumulation: GradientAccumulation | None = None,
+) -> Method:
+    """Build a method for three classes; its heads are the same at each call."""
     seed_everything(0, "heads")
     optimizer = OptimizerConfig(
         learning_rate=2 * BACKBONE_RATE,
-        backbone_multiplier=0.5,
+        backbone_lr_multiplier=0.5,
         weight_decay=WEIGHT_DECAY,
         clip_norm=clip_norm,
     )
-    entry = METHODS[name]
     return entry(
-        entry.Config.model_validate({**config, **settings}),
+        validate(entry.Config, settings),
         backbone,
         NUM_CLASSES,
-        optimizer_factory(optimizer),
+        (accumulation or GradientAccumulation(1)).wrap(optimizer_factory(optimizer)),
         runtime or Runtime(),
     )
 

@@ -1,6 +1,9 @@
-"""Augmentations by name. A new one is a file here and a line in the table.
+"""Augmentations of training images: one file each, named in the table ``AUGMENTATIONS``.
 
-Whoever writes one imports from here, ``from trainables.augmentations import Augmentation``.
+An augmentation imports ``base`` and the packages below: ``nn``, ``data``, ``checkpointing``,
+``runtime`` and ``configuration``; never another augmentation or another table. (``consistency``,
+which is no entry, builds on ``weak``.) Plugins import all they need from here:
+``from trainables.augmentations import Augmentation, AugmentationConfig, Geometry``.
 """
 
 from trainables.augmentations.base import (
@@ -17,15 +20,20 @@ from trainables.augmentations.randaugment import RandAugment
 from trainables.augmentations.strong import StrongAugmentation
 from trainables.augmentations.trivialaugment import TrivialAugment
 from trainables.augmentations.weak import WeakAugmentation
+from trainables.configuration.schema import Table
 from trainables.data.geometry import Geometry
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    "none": NoAugmentation,
-    "randaugment": RandAugment,
-    "strong": StrongAugmentation,
-    "trivialaugment": TrivialAugment,
-    "weak": WeakAugmentation,
-}
+AUGMENTATIONS: Table[type[Augmentation]] = Table(
+    "augmentation",
+    Augmentation,
+    {
+        "none": NoAugmentation,
+        "randaugment": RandAugment,
+        "strong": StrongAugmentation,
+        "trivialaugment": TrivialAugment,
+        "weak": WeakAugmentation,
+    },
+)
 
 __all__ = [
     "AUGMENTATIONS",

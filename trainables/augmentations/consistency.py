@@ -1,4 +1,4 @@
-"""The second view of target images that consistency terms compare with the first."""
+"""The second view of target images, which consistency losses compare with the first."""
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from trainables.data.geometry import Geometry
 
 
 class RandomAffine(nn.Module):
-    """A linear map ``I + N(0, 0.1²)`` about the image's centre, one for each call.
+    """A linear map ``I + N(0, 0.1²)`` about the image's centre, drawn once per call.
 
-    The release of Tang & Jia maps about the corner; its blur beside this does nothing and is left
-    out. What comes from outside the image is black.
+    Pixels from outside the image are black. Deviations from the release of Tang & Jia: it maps
+    about the corner, and adds a blur that has no effect.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 ``(…, 3, H, W)`` to uint8 of the same shape."""
+        """Map uint8 images ``(…, 3, H, W)`` to uint8 images of the same shape."""
         flat = images.reshape(-1, *images.shape[-3:]).float()
         linear = torch.eye(2) + 0.1 * torch.randn(2, 2)
         theta = torch.cat([linear, torch.zeros(2, 1)], dim=1).expand(len(flat), 2, 3)
@@ -27,5 +27,5 @@ class RandomAffine(nn.Module):
 
 
 def consistency_view(geometry: Geometry) -> nn.Module:
-    """Crop and flip, then a random affine map."""
+    """Return the weak augmentation followed by a random affine map."""
     return nn.Sequential(WeakAugmentation.build(AugmentationConfig(), geometry), RandomAffine())

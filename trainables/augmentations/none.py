@@ -3,6 +3,7 @@
 from typing import final
 
 from torch import nn
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, evaluation_transform
 from trainables.data.geometry import Geometry
@@ -10,9 +11,9 @@ from trainables.data.geometry import Geometry
 
 @final
 class NoAugmentation(Augmentation):
-    """Resize and centre crop, the same as at test time."""
+    """Resize and centre crop, as at test time."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         return evaluation_transform(geometry)

@@ -5,6 +5,7 @@ from typing import final
 from pydantic import Field, PositiveInt
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -17,19 +18,19 @@ class RandAugment(Augmentation):
     """Random resized crop, flip, RandAugment (Cubuk et al., NeurIPS 2020, arXiv:1909.13719)."""
 
     class Config(AugmentationConfig):
-        """The defaults are torchvision's."""
+        """The defaults are those of torchvision."""
 
         min_scale: float = Field(0.08, gt=0, le=1)
-        """Smallest share of the image's area that a crop keeps."""
+        """Minimum share of the image's area in a crop; the maximum is 1."""
         num_operations: PositiveInt = 2
-        """Operations on each image, drawn from 14: colour, sharpness, shear, shift, rotation
-        to at most 30 degrees and so on."""
+        """Operations on each image, drawn from 14: colour, sharpness, shear, translation, rotation
+        by at most 30 degrees and others."""
         magnitude: int = Field(9, ge=0, lt=_NUM_MAGNITUDES)
         """Strength of all operations, 0 to 30."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         assert isinstance(config, RandAugment.Config)
         return v2.Compose(
             [

@@ -1,10 +1,11 @@
-"""The paper's strong augmentation."""
+"""Strong augmentation, as in the paper."""
 
 from typing import final
 
 from pydantic import Field, NonNegativeFloat
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -12,33 +13,33 @@ from trainables.data.geometry import Geometry
 
 @final
 class StrongAugmentation(Augmentation):
-    """Random resized crop, flip, colour jitter, grey, blur."""
+    """Random resized crop, flip, colour jitter, greyscale and Gaussian blur."""
 
     class Config(AugmentationConfig):
-        """The defaults are the paper's."""
+        """The defaults are those of the paper."""
 
         min_scale: float = Field(0.08, gt=0, le=1)
-        """Smallest share of the image's area that a crop keeps."""
+        """Minimum share of the image's area in a crop; the maximum is 1."""
         brightness: NonNegativeFloat = 0.4
-        """Factors are drawn from ``1 ± brightness``."""
+        """Brightness factors are uniform in ``1 ± brightness``."""
         contrast: NonNegativeFloat = 0.4
-        """Factors are drawn from ``1 ± contrast``."""
+        """Contrast factors are uniform in ``1 ± contrast``."""
         saturation: NonNegativeFloat = 0.2
-        """Factors are drawn from ``1 ± saturation``."""
+        """Saturation factors are uniform in ``1 ± saturation``."""
         hue: float = Field(0.1, ge=0, le=0.5)
-        """Shifts are drawn from ``± hue`` turns of the colour circle."""
+        """Hue shifts are uniform in ``± hue`` turns of the colour circle."""
         jitter_probability: float = Field(0.8, ge=0, le=1)
-        """How often colours change."""
+        """Probability of colour jitter."""
         grayscale_probability: float = Field(0.2, ge=0, le=1)
-        """How often colours go."""
+        """Probability of greyscale."""
         blur_probability: float = Field(0.5, ge=0, le=1)
-        """How often the image is blurred."""
+        """Probability of blur."""
         blur_radius: float = Field(2.0, ge=0.1)
-        """Largest standard deviation of the blur in pixels; the least is 0.1."""
+        """Maximum standard deviation of the blur in pixels; the minimum is 0.1."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         assert isinstance(config, StrongAugmentation.Config)
         jitter = v2.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
         blur = v2.GaussianBlur(_kernel_size(config.blur_radius), (0.1, config.blur_radius))
@@ -56,5 +57,5 @@ class StrongAugmentation(Augmentation):
 
 
 def _kernel_size(radius: float) -> int:
-    """An odd width that holds three standard deviations (the release's blur is not cut off)."""
+    """Return an odd width of three standard deviations on each side, so that little is cut off."""
     return 2 * round(3 * radius) + 1

@@ -1,9 +1,10 @@
-"""The paper's weak augmentation."""
+"""Weak augmentation, as in the paper."""
 
 from typing import final
 
 from torch import nn
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from trainables.augmentations.base import Augmentation, AugmentationConfig, flip
 from trainables.data.geometry import Geometry
@@ -11,11 +12,11 @@ from trainables.data.geometry import Geometry
 
 @final
 class WeakAugmentation(Augmentation):
-    """Resize, random crop, flip."""
+    """Resize, random crop and flip."""
 
     @staticmethod
+    @override
     def build(config: AugmentationConfig, geometry: Geometry) -> nn.Module:
-        """See :class:`Augmentation`."""
         return v2.Compose(
             [
                 v2.Resize(geometry.resize_size, antialias=True),

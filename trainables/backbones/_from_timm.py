@@ -1,4 +1,4 @@
-"""Networks and weights of the timm library, with errors that say what to do."""
+"""Networks and weights from the timm library, with errors that name a remedy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +11,15 @@ from trainables.configuration.schema import nearest
 
 
 def create(name: str, imagenet: bool, settings: Mapping[str, Any]) -> nn.Module:
-    """Builds a network without its classifier.
+    """Build a network without its classifier.
 
     Args:
-        name: As timm knows it, ``vit_tiny_patch16_224`` or with a tag for certain weights.
-        imagenet: Load the published weights; positions are interpolated where sizes differ.
-        settings: Of the network, by timm's names.
+        name: timm's name, ``vit_tiny_patch16_224``; a tag chooses among published weights.
+        imagenet: Load the published weights; position embeddings are interpolated to other sizes.
+        settings: Arguments of the network, by timm's names.
 
     Raises:
-        ValueError: timm knows no such network, setting or weights, or cannot fetch them.
+        ValueError: timm has no such network, argument or weights, or cannot download them.
     """
     if not timm.is_model(name):
         raise ValueError(
@@ -35,7 +35,7 @@ def create(name: str, imagenet: bool, settings: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"timm's {name} lacks one of the settings {', '.join(settings)}: {error}."
         ) from error
-    except RuntimeError as error:  # no weights are published, or they have other sizes
+    except RuntimeError as error:  # no published weights, or of other sizes
         reason = " ".join(str(error).split("\n")[:2]).removesuffix(".")
         raise ValueError(
             f"timm's {name} with {dict(settings)} cannot be built: {reason}."
@@ -44,10 +44,10 @@ def create(name: str, imagenet: bool, settings: Mapping[str, Any]) -> nn.Module:
 
 
 def published_weights(name: str | None, image_size: int, patch_size: int) -> dict[str, Tensor]:
-    """The ImageNet weights for a network of these sizes.
+    """Return the published ImageNet weights of a network with these sizes, in pixels.
 
     Raises:
-        ValueError: There are none, or not for these sizes, or they cannot be fetched.
+        ValueError: None are published, they do not fit these sizes, or they cannot be downloaded.
     """
     if name is None:
         raise ValueError(
@@ -58,10 +58,10 @@ def published_weights(name: str | None, image_size: int, patch_size: int) -> dic
 
 
 def check_patches(image_size: int, patch_size: int) -> None:
-    """Refuses patches that do not fill the image: the rest would be cut off.
+    """Raise if patches do not tile the image: timm would cut the rest off.
 
     Raises:
-        ValueError: The one size is no multiple of the other.
+        ValueError: ``image_size`` is not a multiple of ``patch_size``.
     """
     if image_size % patch_size:
         raise ValueError(
@@ -70,18 +70,18 @@ def check_patches(image_size: int, patch_size: int) -> None:
 
 
 def feature_dim(network: nn.Module) -> int:
-    """Length of the vectors that a network without classifier gives."""
+    """Return the length of the feature vectors of a network without classifier."""
     return int(network.head_hidden_size)  # type: ignore[arg-type]
 
 
 def only_image_size(network: nn.Module) -> int | None:
-    """The side of the only images that a network takes, if it is bound to one size."""
+    """Return the side, in pixels, of the only images that a network accepts, if it is fixed."""
     properties = network.pretrained_cfg
     assert isinstance(properties, Mapping)
     return int(properties["input_size"][-1]) if properties.get("fixed_input_size") else None
 
 
 def _nearest(name: str) -> str:
-    """The closest name, without the list of the other thousand."""
+    """Return a hint at the closest name, without the list of the other thousand."""
     hint, separator, _ = nearest(name, timm.list_models()).partition(" Known:")
     return hint if separator else ""

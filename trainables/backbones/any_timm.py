@@ -1,8 +1,9 @@
-"""Any network that timm knows, by its name there."""
+"""Any network of timm, by its name there."""
 
 from typing import final
 
 from pydantic import Field, PositiveInt
+from typing_extensions import override
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -14,21 +15,21 @@ class AnyTimm(Architecture):
     """A network of the timm library without its classifier, ``timm: {name: convnext_tiny}``."""
 
     class Config(BackboneConfig):
-        """``timm.list_models()`` gives the names."""
+        """``timm.list_models()`` lists the names."""
 
         name: str
-        """As timm knows it; a tag chooses among its weights: ``convnext_tiny.fb_in1k``."""
+        """timm's name of it; a tag chooses among its weights, as in ``convnext_tiny.fb_in1k``."""
         image_size: PositiveInt | None = None
-        """Side in pixels of the images, for networks that are built for one size; null: timm's
-        default, or any size where the network is not bound to one."""
+        """Side of the images in pixels, for networks that are built for one size; null: timm's
+        default for those, any size for others."""
         stochastic_depth: float = Field(0.0, ge=0, lt=1)
-        """timm's ``drop_path_rate``: how often blocks are left out in training."""
+        """Probability of skipping a block in training, timm's ``drop_path_rate``."""
 
     def __init__(self) -> None:
         self.imagenet_weights = "timm, by the network's name"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
         assert isinstance(config, AnyTimm.Config)
         settings: dict[str, int | float] = {}
         if config.image_size is not None:

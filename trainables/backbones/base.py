@@ -1,4 +1,4 @@
-"""What a backbone is."""
+"""Base class of architectures, which build backbones."""
 
 from abc import ABC, abstractmethod
 
@@ -7,32 +7,32 @@ from trainables.nn.networks import Backbone
 
 
 class BackboneConfig(BaseConfig):
-    """Settings that every backbone has: none."""
+    """Base class of a backbone's settings; it has none of its own."""
 
 
 class Architecture(ABC):
-    """Builds a backbone from its settings; a table lists instances of it."""
+    """An architecture that builds backbones from settings; the table lists instances."""
 
     Config: type[BackboneConfig] = BackboneConfig
 
     imagenet_weights: str | None = None
-    """Where the published ImageNet weights come from: a library and its name for them."""
+    """Source of the published ImageNet weights: a library, and its name for them."""
 
     @abstractmethod
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """Builds the network.
+        """Build the network.
 
         Args:
-            config: The settings.
-            imagenet: Load the published ImageNet weights instead of random ones.
+            config: Settings of the backbone.
+            imagenet: Load the published ImageNet weights instead of drawing random ones.
 
         Raises:
-            ValueError: There are no such weights, or they cannot be downloaded from here.
+            ValueError: The settings fit no network, or the weights cannot be downloaded.
         """
 
 
 def no_download(name: str, error: Exception) -> ValueError:
-    """The error of weights that a library could not fetch."""
+    """Return the error for weights that a library could not download."""
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ValueError(
         f"the ImageNet weights of {name} cannot be downloaded ({reason}). Fetch them where there "

@@ -1,9 +1,10 @@
-"""MLP-Mixers of timm."""
+"""MLP-Mixers, built by timm."""
 
 from typing import final
 
 from pydantic import Field, PositiveInt
 from timm.models.mlp_mixer import MlpMixer
+from typing_extensions import override
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -12,28 +13,29 @@ from trainables.nn.networks import Backbone
 
 @final
 class Mixer(Architecture):
-    """MLP-Mixer (Tolstikhin et al., NeurIPS 2021, arXiv:2105.01601); features are mean tokens.
+    """MLP-Mixer (Tolstikhin et al., NeurIPS 2021, arXiv:2105.01601); the feature is a mean token.
 
     Args:
-        width: Length of a token, and of the feature vector.
+        width: Length of a token and of the feature vector.
         depth: Number of blocks.
-        image_size: Side of the images in pixels, unless configured.
-        patch_size: Side of the patches in pixels, unless configured.
-        weights: timm's name of the ImageNet weights.
+        image_size: Default side of the images, in pixels.
+        patch_size: Default side of the patches, in pixels.
+        weights: timm's name of the published ImageNet weights; ``None`` if there are none.
     """
 
     class Config(BackboneConfig):
-        """The defaults are the paper's."""
+        """The defaults are those of the paper."""
 
         image_size: PositiveInt | None = None
-        """Side of the images in pixels; null: the architecture's, see docs/backbones.md. Published
-        weights fit no other."""
+        """Side of the images in pixels; null: that of the architecture, see docs/backbones.md.
+        Published weights fit no other size."""
         patch_size: PositiveInt | None = None
-        """Side in pixels of the patches that become tokens; divides ``image_size``."""
+        """Side in pixels of the patches that become tokens; must divide ``image_size``. Null: that
+        of the architecture."""
         dropout: float = Field(0.0, ge=0, lt=1)
-        """After each dense layer."""
+        """Dropout probability after each dense layer."""
         stochastic_depth: float = Field(0.0, ge=0, lt=1)
-        """How often each block is left out of a training image's way."""
+        """Probability of skipping a block for an image in training."""
 
     def __init__(
         self,
@@ -51,8 +53,8 @@ class Mixer(Architecture):
         self.weights = weights
         self.imagenet_weights = weights and f"timm {weights}"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
         assert isinstance(config, Mixer.Config)
         image_size = config.image_size or self.image_size
         patch_size = config.patch_size or self.patch_size

@@ -4,6 +4,7 @@ from typing import final
 
 from pydantic import PositiveInt
 from torch import nn
+from typing_extensions import override
 
 from trainables.backbones.base import Architecture, BackboneConfig
 from trainables.nn.networks import Backbone
@@ -11,22 +12,23 @@ from trainables.nn.networks import Backbone
 
 @final
 class SmallCNN(Architecture):
-    """Three 3×3 convolutions, each with batch normalisation, ReLU and pooling, and a wide layer.
+    """Three 3×3 convolutions, each with BatchNorm, ReLU and pooling, and a dense layer.
 
-    Made for the embedded task. Where a stroke is matters to which digit it makes, so the last
-    feature map is flattened rather than averaged.
+    It is made for the embedded task ``digits``: as a digit depends on where its strokes are, the
+    last feature map is flattened instead of averaged.
     """
 
     class Config(BackboneConfig):
-        """The defaults are ours."""
+        """The defaults are those of this project."""
 
         width: PositiveInt = 16
         """Channels of the first layer; the next two have twice and four times as many."""
         feature_dim: PositiveInt = 128
         """Length of the feature vector."""
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`; accepts images of any size from 8 pixels."""
+        """Build the network, which accepts images of at least 8 × 8 pixels."""
         assert isinstance(config, SmallCNN.Config)
         if imagenet:
             raise ValueError(

@@ -5,6 +5,7 @@ from typing import final
 from pydantic import PositiveInt
 from torch import nn
 from torchvision.models.resnet import BasicBlock
+from typing_extensions import override
 
 from trainables.backbones.base import Architecture, BackboneConfig
 from trainables.nn.networks import Backbone
@@ -14,23 +15,24 @@ from trainables.nn.networks import Backbone
 class SmallResNet(Architecture):
     """The ResNet for CIFAR images (He et al., CVPR 2016, arXiv:1512.03385, section 4.2).
 
-    Three stages at full, half and quarter resolution; with 1, 3 and 5 blocks each it is ResNet-8,
-    -20 and -32. The larger ResNets shrink a 32-pixel image to one pixel.
+    It has three stages, at full, half and quarter resolution; 1, 3 and 5 blocks in each make
+    ResNet-8, -20 and -32. The ResNets for ImageNet would reduce a 32-pixel image to one pixel.
     """
 
     class Config(BackboneConfig):
-        """The default is ResNet-8, for the embedded task."""
+        """The default is ResNet-8, for the embedded task ``digits``."""
 
         num_blocks: PositiveInt = 1
         """Blocks of two convolutions in each stage."""
         width: PositiveInt = 16
         """Channels of the first stage; the next two have twice and four times as many."""
         pooled_size: PositiveInt = 4
-        """Side to which the last feature map is averaged before it is flattened: where a stroke is
-        matters to which digit it makes. 1 is the paper's."""
+        """Side to which the last feature map is averaged before it is flattened, which keeps where
+        the strokes of a digit are. The paper's value is 1."""
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`; accepts images of any size from 4 pixels."""
+        """Build the network, which accepts images of at least 4 × 4 pixels."""
         assert isinstance(config, SmallResNet.Config)
         if imagenet:
             raise ValueError(
@@ -55,7 +57,7 @@ class SmallResNet(Architecture):
 
 
 def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Two convolutions; a linear shortcut where the shape changes."""
+    """Return two convolutions with a shortcut, which is linear where the shape changes."""
     shortcut = None
     if inputs != outputs or stride != 1:
         shortcut = nn.Sequential(

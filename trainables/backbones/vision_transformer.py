@@ -1,9 +1,10 @@
-"""Vision transformers of timm."""
+"""Vision transformers, built by timm."""
 
 from typing import final
 
 import timm
 from pydantic import Field, PositiveInt
+from typing_extensions import override
 
 from trainables.backbones import _from_timm
 from trainables.backbones.base import Architecture, BackboneConfig
@@ -12,32 +13,35 @@ from trainables.nn.networks import Backbone
 
 @final
 class VisionTransformer(Architecture):
-    """ViT (Dosovitskiy et al., ICLR 2021, arXiv:2010.11929); its feature is the class token's.
+    """ViT (Dosovitskiy et al., ICLR 2021, arXiv:2010.11929); the feature is the class token.
 
     DeiT (Touvron et al., ICML 2021, arXiv:2012.12877) has the same layers and other published
     weights.
 
     Args:
-        width: Length of a token, and of the feature vector.
+        width: Length of a token and of the feature vector.
         depth: Number of blocks.
-        num_heads: Of each block's attention.
-        image_size: Side of the images in pixels, unless configured.
-        patch_size: Side of the patches in pixels, unless configured.
-        weights: timm's name of the ImageNet weights.
+        num_heads: Number of attention heads in each block.
+        image_size: Default side of the images, in pixels.
+        patch_size: Default side of the patches, in pixels.
+        weights: timm's name of the published ImageNet weights; ``None`` if there are none.
     """
 
     class Config(BackboneConfig):
         """The paper trains ViT-B with dropout 0.1."""
 
         image_size: PositiveInt | None = None
-        """Side of the images in pixels; null: the architecture's, see docs/backbones.md. Published
-        weights are adapted to another size."""
+        """Side of the images in pixels; null: that of the architecture, see docs/backbones.md.
+        Published weights are adapted to another size."""
         patch_size: PositiveInt | None = None
-        """Side in pixels of the patches that become tokens; divides ``image_size``."""
+        """Side in pixels of the patches that become tokens; must divide ``image_size``. Null: that
+        of the architecture."""
         dropout: float = Field(0.0, ge=0, lt=1)
-        """Of the embedded patches and of each dense layer's output but attention's inputs."""
+        """Dropout probability of the embedded patches, and of the outputs of dense layers except
+        those of queries, keys and values."""
         stochastic_depth: float = Field(0.0, ge=0, lt=1)
-        """How often the last block is left out of a training image's way; earlier ones less."""
+        """Probability of skipping the last block for an image in training; it grows linearly with
+        depth, from 0 in the first block."""
 
     def __init__(
         self,
@@ -57,8 +61,8 @@ class VisionTransformer(Architecture):
         self.weights = weights
         self.imagenet_weights = weights and f"timm {weights}"
 
+    @override
     def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
-        """See :class:`Architecture`."""
         assert isinstance(config, VisionTransformer.Config)
         image_size = config.image_size or self.image_size
         patch_size = config.patch_size or self.patch_size

@@ -1,1 +1,4 @@
-"""A trial's files: written atomically, kept in a folder or in an object store."""
+"""Files of a trial: atomic writes, checkpoints, and storage in a folder or an object store.
+
+Modules know no method, task or network. They import ``runtime`` and ``configuration``.
+"""

@@ -1,10 +1,9 @@
-"""Folders of object stores, such as S3's: files that outlive the machine that wrote them.
+"""Folders in object stores, such as S3: files that outlive the machine that wrote them.
 
-Objects appear whole or not at all, and are replaced, never appended to.
+Objects appear completely or not at all, and are replaced, never appended to.
 """
 
 import io
-import os
 import re
 import time
 from collections.abc import Callable
@@ -15,48 +14,51 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import uuid4
 
+from trainables.checkpointing.files import atomic_writer
+
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 T = TypeVar("T")
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
-"""Of URIs that pyarrow opens as object stores."""
+"""URI schemes that pyarrow opens as object stores."""
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Between attempts, each of which the store's own client has tried several times."""
+"""Pauses between attempts. Within an attempt, the store's client retries several times itself."""
 
 CHUNK_BYTES = 16 << 20
-"""That is in memory at a time. pyarrow sends what is larger than 10 MB in parts of that size, each
-a request, with one before and one after them."""
+"""Bytes of a file held in memory. pyarrow uploads files above 10 MB in parts of that size, with a
+request for each and one before and after them."""
 
 THREADS = 16
-"""For the download of many files."""
+"""Threads that download many files."""
 
 
 class StoreError(OSError):
-    """A store could not be reached, or refused, however often it was asked."""
+    """The store could not be reached, or kept refusing, after several attempts."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of an object store; see :meth:`open`."""
+    """A folder in an object store; :meth:`open` makes one."""
 
     uri: str
-    """Such as ``s3://bucket/prefix``, without a slash at its end."""
+    """URI such as ``s3://bucket/prefix``, without a slash at its end."""
     path: str
-    """What pyarrow calls it."""
+    """Path of the folder for pyarrow: without scheme and options."""
     filesystem: "FileSystem"
 
     @classmethod
     def open(cls, uri: str) -> "Store":
-        """Opens a folder; ``AWS_ENDPOINT_URL`` and the usual credentials are honoured.
+        """Open a folder without connecting to the store; :meth:`check` does that.
+
+        ``AWS_ENDPOINT_URL`` and the usual credentials are honoured.
 
         Raises:
-            ValueError: It is no such thing. Whether the folder can be used is another question:
-                see :meth:`check`.
+            ValueError: The URI is not that of a folder in an object store.
         """
-        from pyarrow import fs  # half a second; only for those who have a store
+        from pyarrow import fs  # takes half a second; only studies with a store pay for it
 
         if not is_uri(uri) or not urlsplit(uri).netloc:
             raise ValueError(
@@ -75,24 +77,24 @@ class Store:
 
     @property
     def parent(self) -> "Store":
-        """The folder that this one is in."""
+        """The parent folder."""
         parts = urlsplit(self.uri)
         uri = urlunsplit(parts._replace(path=parts.path.rpartition("/")[0]))
         return replace(self, uri=uri, path=self.path.rpartition("/")[0])
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
     def __str__(self) -> str:
         return self.uri
 
     def check(self) -> None:
-        """Writes a small object, reads it and removes it.
+        """Write a small object, read it and remove it.
 
         Raises:
-            ValueError: One of them is not possible.
+            ValueError: One of these operations failed.
         """
         name = f"{self.path}/.check-{uuid4().hex}"
         try:
@@ -109,26 +111,26 @@ class Store:
             ) from error
 
     def write(self, name: str, content: bytes) -> None:
-        """Makes or replaces a file."""
+        """Write or replace a file."""
         self.upload(name, io.BytesIO(content))
 
     def upload(self, name: str, file: BinaryIO) -> None:
-        """Makes or replaces a file with all that another holds."""
+        """Write or replace a file with the whole content of another."""
 
         def attempt() -> None:
             file.seek(0)
             stream = self.filesystem.open_output_stream(f"{self.path}/{name}")
             while chunk := file.read(CHUNK_BYTES):
                 stream.write(chunk)
-            stream.close()  # what is not closed does not come to be
+            stream.close()  # the object appears only when its stream is closed
 
         self._persistently(f"{name} cannot be written", attempt)
 
     def read(self, name: str) -> bytes:
-        """A file's content.
+        """Return the content of a file.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: The file does not exist.
         """
 
         def attempt() -> bytes:
@@ -138,18 +140,16 @@ class Store:
         return self._persistently(f"{name} cannot be read", attempt)
 
     def download(self, name: str, path: Path) -> bool:
-        """Replaces a local file in one step, or removes it if there is none here.
+        """Replace a local file in one step, or remove it if the store has none.
 
         Returns:
-            Whether there is one.
+            Whether the store has the file.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
 
         def attempt() -> None:
             with (
                 self.filesystem.open_input_stream(f"{self.path}/{name}") as stream,
-                temporary.open("wb") as file,
+                atomic_writer(path) as file,
             ):
                 while chunk := stream.read(CHUNK_BYTES):
                     file.write(chunk)
@@ -159,15 +159,14 @@ class Store:
         except FileNotFoundError:
             path.unlink(missing_ok=True)
             return False
-        temporary.replace(path)
         return True
 
     def download_all(self, names: dict[str, int], folder: Path) -> None:
-        """Downloads files to the same names in a local folder.
+        """Download files to the same names in a local folder.
 
         Args:
-            names: With their sizes; empty ones need no request.
-            folder: Where to.
+            names: Names of files and their sizes in bytes; empty files need no request.
+            folder: The local folder.
         """
 
         def get(name: str) -> None:
@@ -181,7 +180,7 @@ class Store:
             list(pool.map(get, names))
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Return whether the file exists."""
         from pyarrow import fs
 
         def attempt() -> bool:
@@ -191,7 +190,12 @@ class Store:
         return self._persistently(f"{name} cannot be looked for", attempt)
 
     def files(self, folder: str = "", recursive: bool = True) -> dict[str, int]:
-        """Names and sizes in bytes of the files in a folder of this one, and in those below."""
+        """Return names and sizes in bytes of the files in a folder below this one.
+
+        Args:
+            folder: The folder, relative to this one; this one itself by default.
+            recursive: Whether its subfolders are listed, too.
+        """
         return {
             name: size
             for name, size in self._entries(folder, recursive).items()
@@ -199,7 +203,7 @@ class Store:
         }
 
     def folders(self) -> list[str]:
-        """The names of the folders in this one."""
+        """Return the names of the folders in this one."""
         return sorted(name for name, size in self._entries("", False).items() if size is None)
 
     def _entries(self, folder: str, recursive: bool) -> dict[str, int | None]:
@@ -217,7 +221,7 @@ class Store:
         }
 
     def delete(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Remove a file if it exists."""
         try:
             self._persistently(
                 f"{name} cannot be deleted",
@@ -227,7 +231,7 @@ class Store:
             pass
 
     def _persistently(self, trouble: str, attempt: Callable[[], T]) -> T:
-        """Tries something until it succeeds, or there is no hope."""
+        """Return what an attempt returns, after several attempts if need be."""
         for pause in (*PAUSES_SECONDS, None):
             try:
                 return attempt()
@@ -242,21 +246,21 @@ class Store:
 
 @dataclass(frozen=True)
 class Stores:
-    """Where a trial's folders outlive its machine."""
+    """The folders in a store that keep what a trial writes."""
 
     trial: Store
-    """The trial's own."""
+    """The trial's own folder."""
     cache: Store
-    """Of what trials share and is costly to make again: pre-trained backbones."""
+    """The folder that trials share, for what is costly to make again: pre-trained backbones."""
 
 
 def is_uri(place: str) -> bool:
-    """Whether a place is in an object store, by its name."""
+    """Return whether a path is the URI of an object store."""
     return place.partition("://")[0] in SCHEMES and "://" in place
 
 
 def _frugal(uri: str) -> str:
-    """The URI that makes pyarrow use one request for a small object instead of three."""
+    """Return the URI with which pyarrow writes a small object in one request instead of three."""
     parts = urlsplit(uri)
     if parts.scheme != "s3" or "allow_delayed_open" in parts.query:
         return uri
@@ -265,6 +269,6 @@ def _frugal(uri: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What a store's client says, without requests' numbers and what stands before it."""
+    """Return the message of a store's client without its prefix and the ids of requests."""
     text = " ".join(str(error).split())
     return re.sub(r"^.*?(AWS Error )|( \(Request ID: [^)]*\))", r"\1", text).rstrip(".")

@@ -1,87 +1,29 @@
-"""A trial's files: written whole or not at all, so that any moment is a good one to be killed."""
+"""The files of a trial: its configuration, checkpoints, predictions and errors."""
 
 import csv
 import io
-import os
-import pickle
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
-
+from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.object_store import Store
+from trainables.checkpointing.tensors import save_tensors
 from trainables.checkpointing.uploads import Uploads
 
-
-def make_writable(folder: Path) -> None:
-    """Makes a folder, unless it is there, and tries to write to it.
-
-    Raises:
-        ValueError: That is not possible.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written to ({error.strerror}).") from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file in one step; after a crash it holds the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def save_tensors(path: Path, state: Mapping[str, Any]) -> None:
-    """Saves nested dictionaries of tensors, numbers and strings atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
-
-
-def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads what torch saved, without running code that the file may hold.
-
-    Raises:
-        ValueError: The file is missing, or not such a file.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file.") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path}: not a file of tensors saved with torch ({error}).") from error
-    return state
+CONFIG = "trial.yaml"
+"""Name of the file with a trial's configuration, in its folder and in an exported model's."""
 
 
 class TrialFolder:
-    """Where a trial keeps what it needs to go on.
+    """The files that a trial writes and resumes from.
 
     Args:
         path: The folder; made when first written to.
-        store: Where its files outlive this machine, if ``path`` does not: they are uploaded while
-            the trial goes on, and an earlier run's are fetched by :meth:`begin`.
+        store: A folder in an object store where the files outlive this machine, or ``None`` if
+            ``path`` does. Files are then uploaded while training continues, and those of an
+            earlier run are downloaded by :meth:`begin`.
     """
 
     def __init__(self, path: Path, store: Store | None = None) -> None:
@@ -93,8 +35,8 @@ class TrialFolder:
     def best(self) -> Path:
         """The networks at the best evaluation so far.
 
-        Beside them stand the names of the classes and the images' geometry, so that they can be
-        used without the data.
+        The file also holds the names of the classes and the geometry of the images, so that the
+        networks can be used without the data.
         """
         return self.path / "best.pt"
 
@@ -106,41 +48,41 @@ class TrialFolder:
     @property
     def config(self) -> Path:
         """The trial's configuration."""
-        return self.path / "trial.yaml"
+        return self.path / CONFIG
 
     @property
     def predictions(self) -> Path:
-        """The selected checkpoint's classes of the target's images, as CSV."""
+        """The selected checkpoint's classes of the target images, as CSV."""
         return self.path / "predictions.csv"
 
     @property
     def done(self) -> Path:
-        """Says that the trial is over; of pre-training, which leaves no record."""
+        """An empty file that says that pre-training is complete; other trials have a record."""
         return self.path / "done"
 
     def confusion(self, test_set: str) -> Path:
-        """The selected checkpoint's confusion matrix on a test set, as CSV."""
+        """Return the path of the confusion matrix on a test set, a CSV file."""
         return self.path / f"confusion-{quote(test_set, safe='')}.csv"
 
-    # Written
+    # Writing
 
     def write_config(self, text: str) -> None:
-        """Writes the trial's configuration, YAML."""
+        """Write the trial's configuration, given as YAML."""
         write_atomically(self.config, text.encode())
         self._upload(self.config)
 
     def save_best(self, state: Mapping[str, Any]) -> None:
-        """Replaces :attr:`best`."""
+        """Replace :attr:`best`."""
         save_tensors(self.best, state)
         self._upload(self.best)
 
     def save_latest(self, state: Mapping[str, Any]) -> None:
-        """Replaces :attr:`latest`."""
+        """Replace :attr:`latest`."""
         save_tensors(self.latest, state)
         self._upload(self.latest)
 
     def write_predictions(self, rows: Iterable[tuple[str, str, float]]) -> None:
-        """Writes image, class and probability of each row."""
+        """Write the image, the class and its probability of each row."""
         _write_csv(
             self.predictions,
             ("image", "class", "probability"),
@@ -151,7 +93,7 @@ class TrialFolder:
     def write_confusion(
         self, test_set: str, classes: Sequence[str], counts: Sequence[Sequence[int]]
     ) -> None:
-        """Writes counts ``(K, K)``: a line is a true class, a column a predicted one."""
+        """Write counts ``(K, K)``; a row is a true class, a column a predicted one."""
         _write_csv(
             self.confusion(test_set),
             ("true class", *classes),
@@ -160,46 +102,49 @@ class TrialFolder:
         self._upload(self.confusion(test_set))
 
     def write_error(self, text: str) -> None:
-        """Writes why the trial failed."""
+        """Write why the trial failed."""
         if self.store is None:
             write_atomically(self.path / "error.txt", text.encode())
-        else:  # the folder is gone
+        else:  # the local folder is removed after a trial
             self.store.write("error.txt", text.encode())
 
     def _upload(self, path: Path) -> None:
         if self.uploads is not None:
             self.uploads.push(path)
 
-    # Elsewhere
+    # Storing
 
     def begin(self) -> None:
-        """Replaces what an earlier run has left here by what one has left in the store."""
+        """Replace the checkpoints in this folder by those in the store, if there is a store.
+
+        Local ones may be older: another machine may have continued the trial meanwhile.
+        """
         for path in (self.latest, self.best):
             self.fetch(path)
 
     def fetch(self, path: Path) -> None:
-        """Replaces a file by the one in the store, if there is a store."""
+        """Replace a file by the one in the store, if there is a store."""
         if self.store is not None:
             self.store.download(path.name, path)
 
     def wait(self) -> None:
-        """Waits until all that was written is in the store, if there is one.
+        """Wait until everything that was written is in the store, if there is a store.
 
         Raises:
-            StoreError: It could not be uploaded.
+            StoreError: A file cannot be uploaded.
         """
         if self.uploads is not None:
             self.uploads.wait()
 
     def close(self) -> None:
-        """Ends the uploads; those that have not begun are given up."""
+        """End the uploads; those that have not begun are dropped."""
         if self.uploads is not None:
             self.uploads.close()
 
-    # Read
+    # Reading
 
     def read_config(self) -> str | None:
-        """The configuration of the trial that began here, YAML; ``None`` if none did."""
+        """Return the configuration as YAML, or ``None`` if no trial began here."""
         try:
             return (
                 self.store.read(self.config.name).decode()
@@ -210,7 +155,7 @@ class TrialFolder:
             return None
 
     def read_confusion(self, test_set: str) -> tuple[list[str], list[list[int]]] | None:
-        """Class names and counts ``(K, K)``; ``None`` if the trial wrote none."""
+        """Return class names and counts ``(K, K)``, or ``None`` if the trial wrote none."""
         path = self.confusion(test_set)
         try:
             content = self.store.read(path.name) if self.store else path.read_bytes()
@@ -219,13 +164,10 @@ class TrialFolder:
         _, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
         return [name for name, *_ in rows], [[int(n) for n in counts] for _, *counts in rows]
 
-    # Over
+    # Completing
 
     def obtain(self) -> bool:
-        """Whether the trial is over, here or, by the store, elsewhere.
-
-        Its :attr:`best` networks are here then.
-        """
+        """Return whether the trial is complete, after downloading :attr:`best` if need be."""
         if self.done.exists():
             return True
         if self.store is None or not self.store.exists(self.done.name):
@@ -235,7 +177,7 @@ class TrialFolder:
         return True
 
     def finish(self) -> None:
-        """Notes that the trial is over, and removes what only one that goes on would need."""
+        """Mark the trial as complete and remove what only its continuation would need."""
         self.discard_latest()
         write_atomically(self.done, b"")
         if self.store is not None:
@@ -243,5 +185,13 @@ class TrialFolder:
             self.store.delete(self.latest.name)
 
     def discard_latest(self) -> None:
-        """Removes what only a trial that goes on would need."""
+        """Remove the checkpoint that only a continuation of the trial would need."""
         self.latest.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

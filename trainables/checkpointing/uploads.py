@@ -1,4 +1,4 @@
-"""Files on their way into a store while training goes on."""
+"""Background uploads of files to an object store while training continues."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,12 +9,14 @@ from trainables.checkpointing.object_store import Store
 
 
 class Uploads:
-    """Uploads files in the background; of several versions of one, the latest wins.
+    """Uploads files in the background; a newer version of a file replaces one that waits.
+
+    Uploads of a slow store would otherwise queue up behind training, each outdated by the next.
 
     Args:
-        store: Where to.
-        last: The name of the file that counts on the others: it is uploaded after those that
-            were there when it was pushed, so that the store never has it without them.
+        store: The folder that files are uploaded to.
+        last: The name of the file that refers to the others. It is uploaded after those pushed
+            before it, so that the store never has it without them.
     """
 
     def __init__(self, store: Store, last: str) -> None:
@@ -23,23 +25,25 @@ class Uploads:
         self.lock = Lock()
         self.pending: dict[str, BinaryIO] = {}
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="uploads")
-        self.under_way: list[Future[None]] = []
+        self.uploading: list[Future[None]] = []
 
     def push(self, path: Path) -> None:
-        """Uploads a file as it is now, also if it is replaced meanwhile.
+        """Upload a file with its present content.
 
         Raises:
             StoreError: An earlier file could not be uploaded.
         """
-        self.under_way = [
-            task for task in self.under_way if not task.done() or task.result() is not None
+        # result() raises what an upload raised; those that succeeded are forgotten.
+        self.uploading = [
+            task for task in self.uploading if not task.done() or task.result() is not None
         ]
         with self.lock:
             superseded = self.pending.pop(path.name, None)
+            # Opened now: it stays readable after another version has replaced it.
             self.pending[path.name] = path.open("rb")
         if superseded is not None:
             superseded.close()
-        self.under_way.append(self.thread.submit(self._upload))
+        self.uploading.append(self.thread.submit(self._upload))
 
     def _upload(self) -> None:
         with self.lock:
@@ -52,16 +56,16 @@ class Uploads:
                 file.close()
 
     def wait(self) -> None:
-        """Waits until all that was pushed is in the store.
+        """Wait until everything that was pushed is in the store.
 
         Raises:
-            StoreError: It could not be uploaded.
+            StoreError: A file could not be uploaded.
         """
-        for task in self.under_way:
+        for task in self.uploading:
             task.result()
 
     def close(self) -> None:
-        """Gives up what has not begun, and waits for what has."""
+        """Drop the uploads that have not begun, and wait for the one that has."""
         with self.lock:
             batch, self.pending = self.pending, {}
         for file in batch.values():

@@ -7,10 +7,11 @@ setting trains the same network, and a study of an earlier version is resumed wi
 a trial.
 
 Settings below a dotted name belong to a user's own class and are left alone, as is everything
-below ``task``, where no setting was renamed.
+below ``task`` and ``tasks``, where no setting was renamed.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from trainables.configuration.schema import ConfigError, Place, Problem
@@ -38,6 +39,34 @@ def with_former_keys(tree: Any) -> Any:
     return _renamed(tree, _PRESENT_KEYS, ())
 
 
+def former_places(tree: Any, place: Place = ()) -> Iterator[Place]:
+    """Yield the places of nested settings that go by a former name."""
+    if isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from former_places(item, (*place, index))
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            inner = (*place, key if isinstance(key, int) else str(key))
+            if key in FORMER_KEYS:
+                yield inner
+            if not _is_foreign(key):
+                yield from former_places(value, inner)
+
+
+def warn_of_former_name(where: str, former: str) -> None:
+    """Warn people that their file uses a former name.
+
+    Args:
+        where: The file, and the line if it is known.
+        former: The former name.
+    """
+    warnings.warn(
+        f"{where}: '{former}' is now '{FORMER_KEYS[former]}'. The former name is read until 0.3.",
+        FutureWarning,
+        stacklevel=3,
+    )
+
+
 def present_place(place: Place) -> Place:
     """Return a place with former names replaced."""
     return _renamed_place(place, FORMER_KEYS)
@@ -59,7 +88,7 @@ def _in_path(path: str, rename: Callable[[Place], Place]) -> str:
 
 def _is_foreign(key: object) -> bool:
     """Return whether what is below a key has names of its own."""
-    return key == "task" or "." in str(key)
+    return key in ("task", "tasks") or "." in str(key)
 
 
 def _renamed_place(place: Place, names: Mapping[str, str]) -> Place:

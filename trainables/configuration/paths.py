@@ -1,4 +1,4 @@
-"""Settings that name files and folders: marked by type, found by it, and made absolute."""
+"""Settings that name files and folders: a type marks them, and they can be made absolute."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,59 +7,69 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Generic, Union, get_args, get_origin
 
+from pydantic import GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
 from trainables.configuration.schema import BaseConfig, Choice, ConfigT, Place, join
 
 
 @dataclass(frozen=True)
 class NamesPath:
-    """Marks text that names a file or folder of this machine."""
+    """Marks text as the path of a file or folder on this machine."""
+
+    def __get_pydantic_json_schema__(
+        self, source: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the format ``path``, which the reference of all keys shows."""
+        return {**handler(source), "format": "path"}
 
 
 PathText = Annotated[str, NamesPath()]
 """The type of such a setting: ``weights: PathText``, ``PathText | None``, ``dict[str, PathText]``.
-One that is relative to another setting is no such setting."""
+A path relative to another setting is plain text instead."""
 
 
 @dataclass(frozen=True)
 class Resolved(Generic[ConfigT]):
-    """Settings whose paths mean the same in every current directory."""
+    """Settings whose paths do not depend on the current directory."""
 
     config: ConfigT
-    """With absolute paths."""
+    """The settings with absolute paths."""
     written: dict[str, str]
-    """Paths that were not absolute as they were written, by place, ``task/folders/source``."""
+    """The paths that were relative, as they were written, by place: ``task/folders/source``."""
 
 
 def absolute_path(text: str, directory: str) -> str:
-    """The path with ``~`` replaced and, if it is relative, below ``directory``.
+    """Return a path with ``~`` replaced and, if it is relative, below ``directory``.
 
-    One that is absolute stays as it is, to the letter. Links, and ``..`` that may follow one, are
-    left to the file system.
+    An absolute path is returned unchanged. Links, and ``..`` that may follow one, are left to the
+    file system.
     """
     path = os.path.expanduser(text)
     return path if os.path.isabs(path) else str(Path(directory) / path)
 
 
 def is_relative(text: str) -> bool:
-    """Whether what a path means depends on a directory."""
+    """Return whether a path depends on the current directory."""
     return not os.path.isabs(os.path.expanduser(text))
 
 
 def resolve_paths(config: ConfigT, directory: str) -> Resolved[ConfigT]:
-    """Makes every path in settings absolute; those without one are returned as they are."""
+    """Make every path in settings absolute; settings without paths are returned as they are."""
     found = _Paths(directory)
     return Resolved(found.settings(config, ()), found.written)
 
 
 class _Paths:
-    """A walk along settings and their types, and what it has changed."""
+    """A walk along settings and their types that collects what it changes."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.written: dict[str, str] = {}
 
     def settings(self, config: ConfigT, place: Place) -> ConfigT:
-        """With their paths made absolute; the same object if nothing changes."""
+        """Return settings with absolute paths; the same object if nothing changes."""
         changed = {}
         for name, field in type(config).model_fields.items():
             before = getattr(config, name)
@@ -89,7 +99,7 @@ class _Paths:
         return value
 
     def _text(self, text: str, place: Place) -> str:
-        path = absolute_path(text, self.directory) if text else text  # "": as good as none
+        path = absolute_path(text, self.directory) if text else text  # "" means none
         if path == text:
             return text
         self.written[join(place)] = text
@@ -97,7 +107,7 @@ class _Paths:
 
 
 _Type = tuple[Any, bool]
-"""One that a value may have, and whether it is a path's."""
+"""A type that a value may have, and whether it is marked as a path."""
 
 
 def _is_marked(notes: Iterable[object]) -> bool:
@@ -105,7 +115,7 @@ def _is_marked(notes: Iterable[object]) -> bool:
 
 
 def _alternatives(annotation: Any, marked: bool = False) -> Iterator[_Type]:
-    """The types that a value may have."""
+    """Yield the types that a value may have."""
     if get_origin(annotation) is Annotated:
         inner, *notes = get_args(annotation)
         yield from _alternatives(inner, marked or _is_marked(notes))
@@ -117,6 +127,6 @@ def _alternatives(annotation: Any, marked: bool = False) -> Iterator[_Type]:
 
 
 def _inside(arguments: Iterable[Any]) -> Iterator[_Type]:
-    """Those that the items of a container may have."""
+    """Yield the types that the items of a container may have."""
     for one in arguments:
         yield from _alternatives(one)

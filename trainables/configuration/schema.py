@@ -17,10 +17,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Place = tuple[str | int, ...]
+"""Keys and list positions from the root of a configuration to a value."""
 
 
 class BaseConfig(BaseModel):
-    """A frozen set of settings: unknown keys, text for numbers and NaN are errors."""
+    """Frozen settings, in which unknown keys, text in place of numbers and NaN are errors."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -33,25 +34,73 @@ class BaseConfig(BaseModel):
 
 
 class Configured(Protocol):
-    """An entry of a table: something built from its own ``Config``."""
+    """An entry of a table: something that is built from its own ``Config``."""
 
     @property
     def Config(self) -> type[BaseConfig]:  # noqa: N802 - a class, named as one
-        """The settings of this entry."""
+        """The class of the entry's settings."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """An entry that is nothing but its settings; whoever looks it up tells entries by name."""
+
+    Config: type[BaseConfig]
 
 
 DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
-"""Names of users' own classes."""
+"""Pattern of the names of users' own entries."""
 
 ConfigT = TypeVar("ConfigT", bound=BaseConfig)
 EntryT = TypeVar("EntryT")
 
 
+class Table(dict[str, EntryT]):
+    """The entries that a setting chooses from, by name: ``Table("method", Method, {…})``.
+
+    Args:
+        kind: The word for an entry in messages.
+        base: The class that entries are subclasses of or, in a table of objects, instances. A
+            user's own entry has to be one, too.
+        entries: The entries by name, all of them classes or all of them objects.
+    """
+
+    def __init__(self, kind: str, base: type, entries: Mapping[str, EntryT]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+        self.base = base
+
+    def look_up(self, name: str) -> EntryT:
+        """Return the entry of a name, which may be the dotted name of a user's own.
+
+        Raises:
+            ValueError: There is no such entry; the message names the nearest one.
+        """
+        if name in self:
+            return self[name]
+        module, _, attribute = name.rpartition(".")
+        if not module:
+            raise ValueError(f"unknown {self.kind} '{name}'.{nearest(name, list(self))}")
+        try:
+            entry: EntryT = vars(import_module(module))[attribute]
+        except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
+            raise ValueError(f"{self.kind} '{name}' cannot be imported: {error}.") from error
+        rule = f"{self.kind} '{name}' must be a {self.base.__module__}.{self.base.__name__}"
+        if all(isinstance(listed, type) for listed in self.values()):
+            if not (isinstance(entry, type) and issubclass(entry, self.base)):
+                raise ValueError(f"{rule}.")
+        elif not isinstance(entry, self.base):
+            is_class = isinstance(entry, type) and issubclass(entry, self.base)
+            hint = ": an instance, not the class" if is_class else ""
+            raise ValueError(f"{rule}{hint}.")
+        return entry
+
+
 @dataclass(frozen=True)
 class Choice(Generic[ConfigT]):
-    """One entry of a table and its settings; YAML writes it ``dann: {domain_weight: 0.3}``.
+    """An entry of a table with its settings: ``dann: {domain_weight: 0.3}`` in YAML.
 
-    An entry without settings may be written as its bare name.
+    An entry whose settings all have defaults may be written as its bare name.
     """
 
     name: str
@@ -59,13 +108,13 @@ class Choice(Generic[ConfigT]):
 
 
 def default_choice(table: Mapping[str, Configured], name: str) -> Choice[Any]:
-    """An entry with its default settings."""
+    """Return an entry with its default settings."""
     return Choice(name, table[name].Config())
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a configuration."""
+    """A value of a configuration that breaks a rule."""
 
     place: Place
     """Keys from the root to the value."""
@@ -74,7 +123,7 @@ class Problem:
 
 
 class ConfigError(ValueError):
-    """A configuration that breaks a rule; its text is one line a problem."""
+    """The configuration breaks a rule; the message is one line for each problem."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -82,62 +131,39 @@ class ConfigError(ValueError):
 
 
 def join(place: Place) -> str:
-    """Writes keys as a path, ``method/dann/domain_weight``."""
+    """Return keys as a path: ``method/dann/domain_weight``."""
     return "/".join(str(key) for key in place) or "top level"
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """The end of an "unknown name" message: the closest known name and all of them."""
+    """Return the end of an "unknown name" message: the closest known name, and all names."""
     close = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return f"{hint} Known: {', '.join(sorted(known))}."
 
 
-def look_up(table: Mapping[str, EntryT], name: str, kind: str) -> EntryT:
-    """Finds an entry by its name in ``table`` or by the dotted name of a user's own class.
-
-    Raises:
-        ValueError: No such entry; the message names the nearest one.
-    """
-    if name in table:
-        return table[name]
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise ValueError(f"unknown {kind} '{name}'.{nearest(name, list(table))}")
-    try:
-        entry: EntryT = vars(import_module(module))[attribute]
-    except (ImportError, KeyError, TypeError) as error:  # TypeError: a relative name
-        raise ValueError(f"{kind} '{name}' cannot be imported: {error}.") from error
-    base = next(iter(table.values()))
-    family = (
-        next(c for c in type.mro(base) if c.__module__.endswith(".base"))
-        if isinstance(base, type)
-        else type(base)
-    )
-    fits = issubclass(entry, family) if isinstance(entry, type) else isinstance(entry, family)
-    if not fits:
-        raise ValueError(f"{kind} '{name}' must be a {family.__module__}.{family.__name__}.")
-    return entry
-
-
 class OneOf:
-    """Pydantic annotation of a :class:`Choice` from a table, ``Annotated[Choice[C], OneOf(…)]``.
+    """Pydantic annotation of a :class:`Choice` from a table: ``Annotated[Choice[C], OneOf(T)]``.
 
-    The inner problems travel in the error's context, so that :func:`problems_of` can report them
-    at their full place.
+    Problems in the settings of an entry are passed on in the context of pydantic's error, from
+    which :func:`problems_of` reports each at its full place.
     """
 
-    def __init__(self, kind: str, table: Mapping[str, Configured]) -> None:
-        self.kind = kind
+    def __init__(self, table: Table[Any]) -> None:
         self.table = table
 
+    @property
+    def kind(self) -> str:
+        """The word for an entry of the table."""
+        return self.table.kind
+
     def parse(self, value: object) -> Choice[BaseConfig]:
-        """Turns ``name`` or ``{name: settings}`` into a validated choice."""
+        """Validate ``name`` or ``{name: settings}`` as a choice."""
         if isinstance(value, Choice):
             return value
         name, settings = self._split(value)
         try:
-            entry = look_up(self.table, name, self.kind)
+            entry = self.table.look_up(name)
         except ValueError as error:
             raise _custom_error([Problem((), str(error))]) from error
         try:
@@ -167,7 +193,7 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Validates with :meth:`parse`, dumps as ``{name: settings}``."""
+        """Return a schema that validates by :meth:`parse` and dumps ``{name: settings}``."""
         return core_schema.no_info_plain_validator_function(
             self.parse,
             serialization=core_schema.plain_serializer_function_ser_schema(
@@ -178,7 +204,7 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, source: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """A name of the table, or one name with its settings; or a dotted name."""
+        """Return a schema of a name of the table, a name with its settings, or a dotted name."""
         settings = {
             name: _settings_schema(entry.Config, handler) for name, entry in self.table.items()
         }
@@ -213,13 +239,13 @@ def _custom_error(problems: list[Problem]) -> PydanticCustomError:
 
 
 def shorten(value: object) -> str:
-    """The value as it is shown in a message."""
+    """Return a value as messages show it: at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
 def problems_of(error: ValidationError, model: type[BaseConfig]) -> list[Problem]:
-    """Pydantic's report as problems, with what a table's entry reported put in its place."""
+    """Return pydantic's errors as problems, those within a table's entry at their full place."""
     return list(_flatten(error, model))
 
 
@@ -243,7 +269,7 @@ def _flatten(error: ValidationError, model: type[BaseConfig]) -> Iterator[Proble
 
 
 def fields_at(model: type[BaseConfig], place: Place) -> list[str]:
-    """The keys that ``model`` knows below ``place``; none where that is no configuration."""
+    """Return the keys that ``model`` knows below ``place``; none if no configuration is there."""
     for key in place:
         field = model.model_fields.get(str(key))
         annotation = field.annotation if field else None
@@ -271,10 +297,14 @@ def _message(rule: str, value: object) -> str:
 
 
 def validate(model: type[ConfigT], value: Any) -> ConfigT:
-    """Validates ``value`` as ``model``.
+    """Validate a value as settings.
+
+    Args:
+        model: The class of the settings.
+        value: Plain data, as YAML has them.
 
     Raises:
-        ConfigError: With every problem, each at its place.
+        ConfigError: The value breaks rules; the error lists every problem with its place.
     """
     try:
         return model.model_validate(value)

@@ -1,8 +1,12 @@
-"""Selection criteria by name. A new one is a file here and a line in the table.
+"""Selection criteria: one file each, named in the table ``CRITERIA``.
 
-Whoever writes one imports from here: ``from trainables.criteria import Criterion, Evaluation``.
+A criterion imports ``base``, this package's private modules and the packages below: ``nn``,
+``data``, ``checkpointing``, ``runtime`` and ``configuration``; never another criterion or another
+table. Plugins import all they need from here: ``from trainables.criteria import Criterion,
+Evaluation``.
 """
 
+from trainables.configuration.schema import Table
 from trainables.criteria.base import Criterion, LabelReadingCriterion
 from trainables.criteria.bnm import BNM
 from trainables.criteria.class_ami import ClassAMI
@@ -19,25 +23,33 @@ from trainables.criteria.source_validation import SourceValidation
 from trainables.criteria.transfer_score import TransferScore
 from trainables.data.evaluation import Evaluation, OracleEvaluation, Predictions
 
-CRITERIA: dict[str, type[Criterion] | type[LabelReadingCriterion]] = {
-    "bnm": BNM,
-    "class_ami": ClassAMI,
-    "class_confusion": ClassConfusion,
-    "dev": DEV,
-    "devn": DEVN,
-    "entropy": Entropy,
-    "information_maximization": InformationMaximization,
-    "mixval": MixVal,
-    "oracle": Oracle,
-    "snd": SND,
-    "source_validation": SourceValidation,
-    "transfer_score": TransferScore,
-}
+CRITERIA: Table[type[Criterion] | type[LabelReadingCriterion]] = Table(
+    "criterion",
+    Criterion,
+    {
+        "bnm": BNM,
+        "class_ami": ClassAMI,
+        "class_confusion": ClassConfusion,
+        "dev": DEV,
+        "devn": DEVN,
+        "entropy": Entropy,
+        "information_maximization": InformationMaximization,
+        "mixval": MixVal,
+        "oracle": Oracle,
+        "snd": SND,
+        "source_validation": SourceValidation,
+        "transfer_score": TransferScore,
+    },
+)
 
-SELECTORS: dict[str, type[Criterion] | type[LabelReadingCriterion] | type[RankAverage]] = {
-    **CRITERIA,
-    "rank_average": RankAverage,
-}
+SELECTORS: Table[type[Criterion] | type[LabelReadingCriterion] | type[RankAverage]] = Table(
+    "criterion",
+    Criterion,
+    {
+        **CRITERIA,
+        "rank_average": RankAverage,
+    },
+)
 """Everything that can choose checkpoints and trials."""
 
 __all__ = [

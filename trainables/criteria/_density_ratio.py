@@ -1,4 +1,4 @@
-"""How much more likely a feature vector is on the target than on the source."""
+"""Ratio of the target's and the source's density of feature vectors."""
 
 import torch
 from torch import Tensor
@@ -6,25 +6,24 @@ from torch import Tensor
 from trainables.criteria._order import own_order
 
 _DECAY = 0.1
-"""Weight decay of the domain classifier: half of it times the squared norm of its weights is
-added to the mean loss. The largest of those among which You et al. choose by accuracy."""
+"""Weight decay of the domain classifier: half of it times the squared norm of the weights is added
+to the mean loss. It is the largest of those from which You et al. choose by accuracy."""
 
 
 def density_ratio(source: Tensor, target: Tensor) -> Tensor:
-    """Estimates ``p_target(x) / p_source(x)`` at each source sample.
+    """Estimate ``p_target(x) / p_source(x)`` at each source sample.
 
-    ``P(target|x) / P(source|x) · N_s / N_t`` by a classifier of domains (Bickel et al., ICML
-    2007), here a logistic regression of standardised features. It is fitted twice, each time on
-    half of either domain, and judges the source samples of the other half: a classifier that has
-    seen a sample calls it source all too surely. The halves do not depend on the order of the
-    samples.
+    The estimate is ``P(target|x) / P(source|x) · N_s / N_t`` by a domain classifier (Bickel et
+    al., ICML 2007), here a logistic regression on standardised features. It is cross-fitted on two
+    halves, because a classifier is overconfident about the source samples that it was fitted on.
+    The halves do not depend on the order of the samples.
 
     Args:
-        source: Features, shape ``(N_s, D)``, N_s > 1.
-        target: Features, shape ``(N_t, D)``, N_t > 1.
+        source: Source features, shape ``(N_s, D)``, N_s > 1.
+        target: Target features, shape ``(N_t, D)``, N_t > 1.
 
     Returns:
-        float64, shape ``(N_s,)``, positive.
+        Positive ratios, float64, shape ``(N_s,)``.
     """
     source, target = _standardised(source, target)
     ratio = source.new_empty(len(source))
@@ -46,8 +45,8 @@ def _standardised(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fit(source: Tensor, target: Tensor) -> tuple[Tensor, float]:
-    """Weights ``(D,)`` and bias of ``log P(target|x) / P(source|x)``."""
-    # Here, because it takes a second that a process without this criterion need not wait for.
+    """Fit weights ``(D,)`` and bias of ``log P(target|x) / P(source|x)``."""
+    # Imported here: it takes a second, which processes without this criterion save.
     from sklearn.linear_model import LogisticRegression
 
     features = torch.cat([source, target])

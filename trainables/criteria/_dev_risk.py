@@ -1,4 +1,4 @@
-"""The risk that both variants of deep embedded validation estimate."""
+"""The risk estimated by both variants of deep embedded validation."""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -6,20 +6,20 @@ from torch.nn import functional as F
 from trainables.data.evaluation import Evaluation
 
 LEAST_SCORE = -100.0
-"""What a risk of 100 or more counts as. Cross entropy has no bound and weights have none; a
-hundred nats a sample say that the ratio of densities could not be estimated."""
+"""Score of a risk of 100 or more. Neither cross entropy nor weights are bounded; 100 nats per
+sample mean that the density ratio could not be estimated."""
 
 
 def weighted_risk(weights: Tensor, losses: Tensor) -> float:
-    """Mean weighted loss with a control variate.
+    """Return the mean weighted loss with a control variate.
 
-    ``mean(wL) + eta · mean(w) - eta`` with ``eta = -cov(wL, w) / var(w)`` (You et al., ICML
-    2019): where the weights' mean is 1, as a ratio of densities has it, this is the
-    weighted mean with less variance.
+    This is ``mean(wL) + eta · mean(w) - eta`` with ``eta = -cov(wL, w) / var(w)`` (You et al.,
+    ICML 2019). Density ratios have an expected mean of 1, for which it estimates the same as
+    ``mean(wL)`` with less variance.
 
     Args:
-        weights: Shape ``(N,)``, N > 1.
-        losses: Shape ``(N,)``.
+        weights: Weights w of the samples, shape ``(N,)``, N > 1.
+        losses: Losses L of the samples, shape ``(N,)``.
     """
     weighted = weights * losses
     centred = weights - weights.mean()
@@ -30,7 +30,7 @@ def weighted_risk(weights: Tensor, losses: Tensor) -> float:
 
 
 def source_losses(evaluation: Evaluation) -> Tensor:
-    """Cross entropy of each held-out source image, float64, shape ``(N,)``."""
+    """Return the cross entropy of each held-out source image, float64, shape ``(N,)``."""
     return F.cross_entropy(
         evaluation.source.logits.double(), evaluation.source_labels, reduction="none"
     )

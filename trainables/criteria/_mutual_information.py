@@ -1,4 +1,4 @@
-"""What a prediction says about its image."""
+"""Mutual information of images and predictions."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from trainables.nn.losses import entropy
 
 
 def mutual_information(logits: Tensor) -> float:
-    """Entropy of the mean prediction minus mean entropy of predictions, in nats.
+    """Return the entropy of the mean prediction minus the mean entropy of predictions.
 
     Args:
-        logits: Shape ``(N, K)``.
+        logits: Logits, shape ``(N, K)``.
 
     Returns:
-        In ``[0, ln K]`` but for rounding.
+        Mutual information in nats, in ``[0, ln K]`` up to rounding.
     """
     mean = logits.softmax(dim=1).mean(dim=0)
     return float(torch.special.entr(mean).sum() - entropy(logits))

@@ -1,4 +1,4 @@
-"""An order of samples that depends on the samples alone."""
+"""An order of samples that depends only on the samples."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,15 @@ from trainables.runtime.randomness import generator
 
 
 def own_order(features: Tensor) -> Tensor:
-    """Positions of the samples along a fixed direction of space.
+    """Return the samples' order along a fixed random direction of feature space.
 
-    Whoever has to draw or split samples does it in this order, and so treats a set the same
-    however it was sorted.
+    Draws and splits in this order treat a set the same however it is sorted.
 
     Args:
-        features: Shape ``(N, D)``.
+        features: Features, shape ``(N, D)``.
 
     Returns:
-        int64, shape ``(N,)``.
+        Indices of the samples in that order, int64, shape ``(N,)``.
     """
     direction = torch.randn(
         features.shape[1], generator=generator(0, "direction"), dtype=torch.float64

@@ -1,4 +1,4 @@
-"""What a selection criterion is."""
+"""Base classes of selection criteria."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -8,13 +8,13 @@ from trainables.data.evaluation import Evaluation, OracleEvaluation
 
 
 class CriterionConfig(BaseConfig):
-    """Settings that every criterion has: none."""
+    """Base class of a criterion's settings; it has none of its own."""
 
 
 class Criterion(ABC):
-    """A score of a trained network, larger is better, that ranks trials and checkpoints.
+    """A score that ranks trials and checkpoints; larger is better.
 
-    It sees an :class:`Evaluation`, which has no target labels.
+    It is computed from an :class:`Evaluation`, which has no target labels.
     """
 
     reads_target_labels: ClassVar[bool] = False
@@ -23,17 +23,21 @@ class Criterion(ABC):
 
     @abstractmethod
     def score(self, evaluation: Evaluation) -> float:
-        """The score of one evaluation."""
+        """Return the score of one evaluation."""
 
     @abstractmethod
     def lower_bound(self, num_classes: int) -> float:
-        """A number that no score falls below; trials under the source floor rank below it."""
+        """Return a bound that no score is below; trials under the source floor rank below it.
+
+        Args:
+            num_classes: Number of classes K.
+        """
 
 
 class LabelReadingCriterion(ABC):
-    """A criterion that reads target labels: no honest selection, only a yardstick.
+    """A criterion that reads target labels: a reference, not a valid way to select.
 
-    Its name is shown with every figure that it chose.
+    Its name is shown with every result that it selected.
     """
 
     reads_target_labels: ClassVar[bool] = True
@@ -42,8 +46,8 @@ class LabelReadingCriterion(ABC):
 
     @abstractmethod
     def score(self, evaluation: OracleEvaluation) -> float:
-        """The score of one evaluation."""
+        """Return the score of one evaluation."""
 
     @abstractmethod
     def lower_bound(self, num_classes: int) -> float:
-        """A number that no score falls below."""
+        """Return a bound that no score is below."""

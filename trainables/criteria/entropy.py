@@ -1,7 +1,9 @@
-"""Confidence on the target."""
+"""Confidence of target predictions."""
 
 import math
 from typing import final
+
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
@@ -12,13 +14,14 @@ from trainables.nn.losses import entropy
 class Entropy(Criterion):
     """Negative mean entropy of target predictions (Morerio et al., ICLR 2018, arXiv:1711.10288).
 
-    A network that calls every image the same class with certainty scores best.
+    A network that predicts one class for every image with certainty has the highest score.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
-        """In ``[-ln K, 0]``."""
+        """Return a score in ``[-ln K, 0]``."""
         return -float(entropy(evaluation.target.logits))
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return -math.log(num_classes)

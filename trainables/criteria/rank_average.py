@@ -1,4 +1,4 @@
-"""Several criteria that count alike."""
+"""Average of the ranks by several criteria."""
 
 from collections.abc import Sequence
 from typing import ClassVar, final
@@ -13,17 +13,17 @@ from trainables.criteria.base import CriterionConfig
 def mean_percentiles(
     scores: Sequence[Sequence[float]], among: Sequence[Sequence[float]]
 ) -> NDArray[np.float64]:
-    """Ranks by each of several criteria, averaged: 0 is the lowest, 1 the highest.
+    """Return percentile ranks averaged over criteria; 0 is the lowest, 1 the highest.
 
-    A percentile is the share of ``among`` that has a lower score, with half of those that have
-    the same. Criteria are compared by order alone, so their units do not matter.
+    A percentile rank is the share of ``among`` with a lower score, plus half the share with an
+    equal one. Only the order counts, so criteria may have different units.
 
     Args:
-        scores: Of what is ranked, shape ``(N, C)``: one column a criterion.
-        among: Of everything that it is ranked among, shape ``(M, C)``, M > 0.
+        scores: Scores to rank, one column per criterion, shape ``(N, C)``.
+        among: Scores to rank them among, shape ``(M, C)``, M > 0.
 
     Returns:
-        Shape ``(N,)``, in ``[0, 1]``.
+        Mean percentile ranks in ``[0, 1]``, shape ``(N,)``.
     """
     columns = []
     for ranked, rivals in zip(np.transpose(scores), np.sort(np.transpose(among)), strict=True):
@@ -34,20 +34,20 @@ def mean_percentiles(
 
 @final
 class RankAverage:
-    """Mean of the ranks by several criteria; it has no score of a network by itself.
+    """Mean of the ranks by several criteria, which a single network has no score of.
 
-    Within a trial, the ranks are those among its own evaluations so far; in a search, those among
-    all evaluations of the search so far. A checkpoint is kept if it ranks above the one kept
-    before, when both are ranked among the evaluations up to then.
+    Within a trial, ranks are among its own evaluations so far; in a search, among all evaluations
+    of the search so far. A checkpoint replaces the kept one if it ranks above it when both are
+    ranked among the trial's evaluations so far.
     """
 
     reads_target_labels: ClassVar[bool] = False
 
     class Config(CriterionConfig):
-        """Which ones."""
+        """The criteria to average."""
 
         criteria: list[str] = Field(min_length=2)
-        """Their names. They count alike, and must not read target labels."""
+        """Names of at least two criteria, which have equal weight and read no target labels."""
 
         @field_validator("criteria")
         @classmethod

@@ -5,23 +5,24 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.criteria.base import Criterion
 from trainables.data.evaluation import Evaluation
 
 _TEMPERATURE = 0.05
-"""The paper's."""
+"""Temperature of the softmax over neighbours, as in the paper."""
 
 
 def soft_neighbourhood_density(probabilities: Tensor, chunk_size: int = 1024) -> Tensor:
-    """Mean entropy of every sample's distribution over its neighbours.
+    """Return the mean entropy of each sample's distribution over its neighbours.
 
-    With ``s_ij`` the cosine similarity of samples i and j: ``-mean_i sum_j q_ij log q_ij``, where
-    ``q_i`` is the softmax of ``s_i / 0.05`` over all ``j ≠ i``.
+    This is ``-mean_i sum_j q_ij log q_ij``, where ``q_i`` is the softmax of ``s_i / 0.05`` over
+    all ``j ≠ i``, and ``s_ij`` the cosine similarity of samples i and j.
 
     Args:
-        probabilities: Shape ``(N, K)``, N > 1.
-        chunk_size: Rows of the similarity matrix that are held at once.
+        probabilities: Class probabilities, shape ``(N, K)``, N > 1.
+        chunk_size: Rows of the similarity matrix that are in memory together.
 
     Returns:
         Scalar in ``[0, ln(N - 1)]``.
@@ -41,17 +42,17 @@ def soft_neighbourhood_density(probabilities: Tensor, chunk_size: int = 1024) ->
 class SND(Criterion):
     """Soft neighbourhood density of target predictions.
 
-    Saito et al., ICCV 2021, arXiv:2108.10860. Large where samples have many neighbours that are
-    predicted alike. As in the paper, neighbours
-    are found among class probabilities and not among features. A network that calls every image
-    the same class scores best.
+    Saito et al., ICCV 2021, arXiv:2108.10860. It is large if samples have many neighbours with
+    similar predictions. As in the paper, neighbours are found by class probabilities, not by
+    features. A network that predicts one class for every image has the highest score.
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
-        """In ``[0, ln(N - 1)]`` for N images."""
+        """Return a score in ``[0, ln(N - 1)]`` for N images."""
         probabilities = evaluation.target.logits.softmax(dim=1)
         return float(soft_neighbourhood_density(probabilities))
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`."""
         return 0.0

@@ -1,4 +1,4 @@
-"""Even class vectors, clustered features, confident and diverse predictions."""
+"""Uniform class vectors, clustered features, and confident and diverse predictions."""
 
 import math
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.criteria._mutual_information import mutual_information
 from trainables.criteria.base import Criterion
@@ -15,16 +16,19 @@ from trainables.runtime.randomness import generator
 
 
 def hopkins_statistic(features: Tensor, chunk_size: int = 1024) -> float:
-    """How clustered a set of points is: about 0.5 for uniform ones, towards 1 for clusters.
+    """Return how clustered points are: about 0.5 if uniform, towards 1 if clustered.
 
-    ``sum(u) / (sum(u) + sum(w))``: ``w`` are distances of the points to their nearest neighbours,
-    ``u`` of as many uniform points of the bounding box to the nearest point (Hopkins & Skellam,
-    Annals of Botany 1954). All points take part, where the paper draws 5 %: less noise, and no
-    dependence on their order. 0 if all points are the same.
+    This is ``sum(u) / (sum(u) + sum(w))`` (Hopkins & Skellam, Annals of Botany 1954): ``w`` are
+    distances of the points to their nearest neighbours, ``u`` distances of as many uniform points
+    in the bounding box to the nearest point. Deviation: all points are used, where the paper draws
+    5 %, for less noise and no dependence on their order.
 
     Args:
-        features: Shape ``(N, D)``, N > 1.
-        chunk_size: Rows of the distance matrix that are held at once.
+        features: Features, shape ``(N, D)``, N > 1.
+        chunk_size: Rows of the distance matrix that are in memory together.
+
+    Returns:
+        Statistic in ``[0, 1]``; 0 if all points are equal.
     """
     low, high = features.amin(dim=0), features.amax(dim=0)
     uniform = low + (high - low) * torch.rand(
@@ -43,13 +47,13 @@ def hopkins_statistic(features: Tensor, chunk_size: int = 1024) -> float:
 
 
 def angle_deviation(class_weights: Tensor) -> float:
-    """How far a classifier's class vectors are from being spread evenly.
+    """Return how far the class vectors' angles are from those of a regular simplex.
 
-    Mean over pairs of classes of ``(theta - theta_0)²``, with theta the angle of the two class
-    vectors and ``theta_0 = arccos(-1 / (K - 1))``, that of a regular simplex.
+    This is the mean over pairs of classes of ``(theta - theta_0)²``, with theta the angle between
+    the two class vectors, in radians, and ``theta_0 = arccos(-1 / (K - 1))``.
 
     Args:
-        class_weights: Shape ``(K, D)``, K > 1.
+        class_weights: Class vectors, shape ``(K, D)``, K > 1.
     """
     unit = F.normalize(class_weights.double())
     num_classes = len(unit)
@@ -62,14 +66,15 @@ def angle_deviation(class_weights: Tensor) -> float:
 class TransferScore(Criterion):
     """Transfer score (Yang et al., ICLR 2024, arXiv:2305.18712).
 
-    ``-U + H + M / ln K``: U is the deviation of the class vectors' angles from even ones
-    (squared, as in the paper's release), H the Hopkins statistic of target features, M the mutual
-    information of target images and predictions. A classifier of several layers counts by its
-    last one, several heads (MCD's) by the mean of their U.
+    The score is ``-U + H + M / ln K``: U is the squared deviation of the class vectors' angles
+    from those of a regular simplex (squared as in the release of its authors), H the Hopkins
+    statistic of target features, and M the mutual information of target images and predictions. U
+    uses the last layer of a classifier, and the mean over heads if there are several (MCD).
     """
 
+    @override
     def score(self, evaluation: Evaluation) -> float:
-        """In ``[-theta_0², 2]``."""
+        """Return a score in ``[-theta_0², 2]``."""
         target = evaluation.target
         information = mutual_information(target.logits) / math.log(target.logits.shape[1])
         return (
@@ -78,8 +83,9 @@ class TransferScore(Criterion):
             - _unevenness(evaluation.class_weights)
         )
 
+    @override
     def lower_bound(self, num_classes: int) -> float:
-        """See :class:`Criterion`; rounding may take information of 0 a little below."""
+        """Return slightly less than ``-theta_0²``, because rounding may take M below 0."""
         return -(math.acos(-1 / (num_classes - 1)) ** 2) - 1e-3
 
 

@@ -1,8 +1,7 @@
-"""Arrays that are costly to make, made once and kept on disk."""
+"""Cache on disk for arrays that are expensive to compute."""
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,27 +10,29 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from trainables.checkpointing.files import atomic_writer
+
 ItemT = TypeVar("ItemT", bound=np.generic)
 
 
 def cached_array(
     folder: Path, name: str, origin: Mapping[str, str | int], make: Callable[[], NDArray[ItemT]]
 ) -> NDArray[ItemT]:
-    """The array that ``make`` returns, read from ``folder`` where it has been made before.
+    """Return the array that ``make`` computes, from ``folder`` if it is cached there.
 
-    Processes that ask for the same array at once make it once: the others wait.
+    Of several processes that need the same array, one computes it and the others wait.
 
     Args:
-        folder: An existing folder.
-        name: Start of the file's name, for whoever looks into the folder.
-        origin: Everything that the array depends on; another origin is another array.
-        make: Called only if the array is not there.
+        folder: Existing folder of the cache.
+        name: Prefix of the file name, for people who look into the folder.
+        origin: Everything that the array depends on, the key of the cache.
+        make: Function that computes the array; called only if it is not cached.
 
     Returns:
-        Mapped from the file, so that processes share its memory; writing to it changes a copy.
+        The array, mapped from the file so that processes share its memory; writes change a copy.
 
     Raises:
-        ValueError: The file is damaged.
+        ValueError: The cached file is damaged.
     """
     text = json.dumps(origin, sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
@@ -51,8 +52,5 @@ def cached_array(
 
 
 def _write(path: Path, array: NDArray[ItemT]) -> None:
-    """Puts the whole file in its place at once: nobody reads half of it."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with atomic_writer(path) as file:
         np.save(file, array, allow_pickle=False)
-    partial.replace(path)

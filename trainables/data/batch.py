@@ -1,4 +1,4 @@
-"""What a method sees of the data: a batch at each step, views of whole domains at each epoch."""
+"""The data that a method sees: a batch at each step, and whole domains at each epoch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from torch import Tensor
 class Batch:
     """One worker's share of a training batch, normalised and on the device.
 
-    There is no field for target labels.
+    It has no field for target labels.
     """
 
     source_images: Tensor
-    """Float, shape ``(B, 3, H, W)``."""
+    """Images of the source, float, shape ``(B, 3, H, W)``."""
     source_labels: Tensor
-    """int64, shape ``(B,)``."""
+    """Classes of the source images, int64, shape ``(B,)``."""
     source_indices: Tensor
     """Positions in the source's training set, int64, shape ``(B,)``."""
     target_images: Tensor
-    """Float, shape ``(B, 3, H, W)``; empty, ``(0, 3, H, W)``, for a method without target."""
+    """Images of the target, float, shape ``(B, 3, H, W)``; B is 0 for a method without target."""
     target_indices: Tensor
     """Positions in the target's training set, int64, shape ``(B,)``."""
     target_views: Tensor | None = None
-    """A second, stronger augmentation of ``target_images`` for consistency terms."""
+    """A second, stronger augmentation of the target images, for consistency losses."""
 
 
 @dataclass(frozen=True)
 class EpochViews:
-    """Both domains whole, in evaluation order and without augmentation, at the start of an epoch.
+    """Both whole domains at the start of an epoch, in evaluation order and without augmentation.
 
-    Each call walks the domain once, in batches.
+    Each call iterates over a domain once, in batches.
     """
 
     source: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-    """Images ``(B, 3, H, W)`` with their labels ``(B,)``."""
+    """Iterate over source images ``(B, 3, H, W)`` with their labels ``(B,)``."""
     target: Callable[[], Iterator[Tensor]]
-    """Images ``(B, 3, H, W)``."""
+    """Iterate over target images ``(B, 3, H, W)``."""

@@ -1,4 +1,4 @@
-"""Predictions on whole sets, the metrics of labelled ones, and what a criterion may see."""
+"""Predictions on whole sets, metrics of labelled sets, and the input of criteria."""
 
 from dataclasses import dataclass
 
@@ -8,61 +8,60 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Predictions:
-    """A method's output on a whole set, in the set's order, on the CPU."""
+    """A method's output on a whole set, in the order of the set, on the CPU."""
 
     logits: Tensor
-    """Shape ``(N, K)``."""
+    """Logits of the main classifier, shape ``(N, K)``."""
     features: Tensor
-    """Shape ``(N, D)``."""
+    """Pooled features of the backbone, shape ``(N, D)``."""
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """Predictions on mixtures of two target images each."""
+    """Predictions on mixtures of pairs of target images."""
 
     first: Tensor
-    """Position of the larger part in the target's sample, int64, shape ``(M,)``."""
+    """Position of the image with the larger share in the target sample, int64, ``(M,)``."""
     second: Tensor
-    """Position of the other part, int64, shape ``(M,)``."""
+    """Position of the other image, int64, ``(M,)``."""
     logits: Tensor
-    """Shape ``(M, K)``."""
+    """Logits of the mixtures, shape ``(M, K)``."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that a selection criterion may see. There is no field for target labels."""
+    """Everything that a selection criterion may see; it has no field for target labels."""
 
     source: Predictions
-    """On the source's hold-out."""
+    """Predictions on the source's hold-out."""
     source_labels: Tensor
-    """int64, shape ``(N,)``."""
+    """Classes of the hold-out, int64, shape ``(N,)``."""
     target: Predictions
-    """On a fixed sample of the unlabelled target."""
+    """Predictions on a fixed sample of the unlabelled target."""
     mixtures: Mixtures
-    """Of images of that sample."""
+    """Predictions on mixtures of images of that sample."""
     class_weights: tuple[Tensor, ...]
-    """The last layer of the main classifier, ``(K, D)``; one for each head that it averages."""
+    """Weights of the main classifier's last layer, ``(K, D)``; one for each head it averages."""
 
 
 @dataclass(frozen=True)
 class OracleEvaluation(Evaluation):
-    """What only a criterion that declares ``reads_target_labels`` is given."""
+    """An evaluation for criteria that declare ``reads_target_labels``."""
 
     target_val: Predictions
     target_val_labels: Tensor
-    """int64, shape ``(N,)``."""
+    """Classes of the target's validation images, int64, shape ``(N,)``."""
 
 
 def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy and mean class accuracy, as fractions.
+    """Return accuracy and mean class accuracy, both in ``[0, 1]``.
 
-    Mean class accuracy is the mean, over the classes that occur in ``labels``, of the share of
-    their samples that is predicted right. (The release of Tang & Jia calls it "mean class
-    precision" and counts absent classes as 0.)
+    Mean class accuracy is the mean of per-class recall over the classes present in ``labels``.
+    (The release of Tang & Jia calls it "mean class precision" and counts absent classes as 0.)
 
     Args:
-        logits: Shape ``(N, K)``, N > 0.
-        labels: int64, shape ``(N,)``.
+        logits: Logits, shape ``(N, K)``, N > 0.
+        labels: Classes, int64, shape ``(N,)``.
     """
     counts = confusion_matrix(logits, labels).double()
     right, sizes = counts.diag(), counts.sum(dim=1)
@@ -74,7 +73,7 @@ def classification_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """Counts, shape ``(K, K)``: rows are true classes, columns predicted ones."""
+    """Return counts of true classes (rows) and predicted classes (columns), ``(K, K)``."""
     num_classes = logits.shape[1]
     cells = labels * num_classes + logits.argmax(dim=1)
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)

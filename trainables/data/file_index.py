@@ -1,4 +1,4 @@
-"""Trees of images too large to list in every process: listed once, kept on disk, shared."""
+"""Index on disk of image trees that are too large for every process to list."""
 
 import hashlib
 import json
@@ -17,6 +17,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.checkpointing.files import publish, write_atomically
 from trainables.data.image_files import EXTENSIONS, read_image
 from trainables.data.images import Images
 
@@ -25,14 +26,14 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 _ENDINGS = tuple(os.fsencode(extension) for extension in EXTENSIONS)
 _RACE_NANOSECONDS = 2 * 10**9
-"""A folder that changed this shortly before it was listed may change once more without its time
-telling (clocks tick in milliseconds on local disks, in seconds on some others)."""
+"""A folder that changed this shortly before it was listed may change again within one tick of the
+file system's clock (milliseconds on local disks, seconds on some others)."""
 _UNKNOWN_TIME = -1
-"""Stands for the time of such a folder, and equals none: the next process lists again."""
+"""Recorded as the time of such a folder; as it matches none, the next process lists again."""
 
 
 class _State(TypedDict):
-    """What is on disk beside the arrays."""
+    """Contents of the JSON file that describes the arrays."""
 
     version: int
     stem: str
@@ -40,11 +41,11 @@ class _State(TypedDict):
     groups: list[str]
     starts: list[int]
     folders: list[tuple[str, int]]
-    """Path and time of last change."""
+    """Path and modification time of each folder."""
 
 
-class NoImages(ValueError):  # noqa: N818 - names what is wrong
-    """A tree without images."""
+class NoImages(ValueError):  # noqa: N818 - names the problem
+    """Error for a tree without images."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(f"folder {root} holds no images. Images end in {', '.join(EXTENSIONS)}.")
@@ -55,26 +56,26 @@ class ListedFolder:
     """One folder of a tree."""
 
     path: bytes
-    """Relative to the tree's root, whose own is empty."""
+    """Path relative to the root of the tree; empty for the root."""
     modified: int
-    """In nanoseconds since 1970, as of before it was listed."""
+    """Modification time before the folder was listed, in nanoseconds since 1970."""
     images: list[bytes]
-    """Names of the images directly in it, sorted."""
+    """Names of the images directly in the folder, sorted."""
 
 
 @final
 class FileIndex:
-    """The images of a tree ``<root>/<group>/…/<image>``, by number; those of a group are adjacent.
+    """The images of a tree ``<root>/<group>/…/<image>``, numbered so that groups are contiguous.
 
-    Only what is asked for is read from disk, and processes share the memory that it takes. Copies
-    for other processes hold no more than where the index is.
+    The index is mapped from disk: only the accessed parts are read, and processes share their
+    memory. A pickled index contains only its location.
 
     Args:
-        root: The tree.
-        stem: The index's files, up to their endings.
-        groups: Names of the folders directly below the root that hold images, sorted; the first is
-            empty if there are images directly in the root.
-        starts: Number of the first image of each group, then of all images.
+        root: Root of the tree.
+        stem: Path of the index's files without their suffixes.
+        groups: Names of the folders directly below the root that contain images, sorted; the first
+            is empty if there are images directly in the root.
+        starts: Number of the first image of each group, then the number of all images.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class FileIndex:
         self.stem = stem
         self.groups = groups
         self.starts = starts
-        # Plain views: numpy's class for mapped files is slow to slice.
+        # Plain arrays, because slicing numpy's class for mapped files is slow.
         self._ends = np.asarray(np.memmap(_ends_file(stem), np.int64, "r"))
         self._paths = np.asarray(np.memmap(_paths_file(stem), np.uint8, "r"))
 
@@ -96,33 +97,33 @@ class FileIndex:
 
     @property
     def id(self) -> str:
-        """Differs between trees and between states of a tree."""
+        """Identifier of the tree and of its present state."""
         return self.stem.name
 
     def path(self, number: int) -> str:
-        """Where an image lies, relative to the root."""
+        """Return the path of an image relative to the root."""
         assert 0 <= number < len(self)
         start = int(self._ends[number - 1]) if number else 0
         return os.fsdecode(self._paths[start : int(self._ends[number])].tobytes())
 
     def group_sizes(self) -> dict[str, int]:
-        """Number of images by group."""
+        """Return the number of images of each group."""
         return {
             name: end - start
             for name, start, end in zip(self.groups, self.starts, self.starts[1:], strict=False)
         }
 
     def spread(self, values: Sequence[int]) -> NDArray[np.int64]:
-        """One value for each group as one for each image, shape ``(N,)``."""
+        """Repeat one value per group for each of the group's images, shape ``(N,)``."""
         return np.repeat(np.array(values, dtype=np.int64), np.diff(self.starts))
 
     def numbers(self, paths: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-        """Finds images by their paths relative to the root.
+        """Find images by their paths relative to the root.
 
-        Takes memory for all paths of the tree: only for trees of some 100,000 images.
+        It holds all paths of the tree in memory, so it suits trees of some 100,000 images.
 
         Returns:
-            Numbers of those that are there, and paths of those that are not.
+            Numbers of the images that exist, and paths of those that do not.
         """
         known = {self.path(number): number for number in range(len(self))}
         found = [known[path] for path in paths if path in known]
@@ -131,10 +132,10 @@ class FileIndex:
 
 @final
 class IndexedImages(Images):
-    """All images of some trees, one tree after the other, read when they are asked for, in RGB.
+    """Concatenated images of several trees, read on access, in RGB.
 
     Args:
-        indexes: One for each tree.
+        indexes: Index of each tree.
     """
 
     def __init__(self, indexes: Sequence[FileIndex]) -> None:
@@ -148,7 +149,7 @@ class IndexedImages(Images):
         return read_image(self.name(index))
 
     def name(self, index: int) -> str:
-        """Its path."""
+        """Return the path of an image."""
         tree = bisect_right(self.starts, index) - 1
         listing = self.indexes[tree]
         return os.path.join(listing.root, listing.path(index - self.starts[tree]))
@@ -157,17 +158,17 @@ class IndexedImages(Images):
 def open_index(
     root: Path, cache: Path, walk: Callable[[Path], Iterable[ListedFolder]] | None = None
 ) -> FileIndex:
-    """Opens the index of a tree; lists the tree if that has not been done or it has changed.
+    """Open the index of a tree, listing the tree first if it is new or has changed.
 
-    Processes that come at once list once: the others wait. A change is noticed by the time of last
-    change of every folder of the tree: images and folders that were added, removed, renamed or
-    moved. A file that was overwritten in its place is not noticed: the index holds names only.
+    Of several processes, one lists and the others wait. Changes are detected by the modification
+    times of the tree's folders: images and folders that were added, removed, renamed or moved. A
+    file overwritten in place is not detected, since the index holds names only.
 
     Args:
-        root: An existing folder.
-        cache: An existing folder that remembers. What earlier states left there may be deleted
-            when no trial runs.
-        walk: Lists; :func:`walk_images` if not given.
+        root: Existing folder, the root of the tree.
+        cache: Existing folder for index files. Files of earlier states may be deleted while no
+            trial runs.
+        walk: Function that lists a tree; ``None``: :func:`walk_images`.
 
     Raises:
         ValueError: The tree cannot be listed.
@@ -180,7 +181,7 @@ def open_index(
         with FileLock(f"{state}.lock"):
             index = _current(root, state)
             if index is None:
-                log.info("Listing %s. It is done once, and again when a folder has changed.", root)
+                log.info("Listing %s (once, and again after a folder has changed).", root)
                 _build(root, (walk or walk_images)(root), state, time.time_ns())
                 index = _opened(root, state, _read(state))
     return index
@@ -195,7 +196,7 @@ def _paths_file(stem: Path) -> Path:
 
 
 def _current(root: Path, state: Path) -> FileIndex | None:
-    """The index that is on disk, if it is whole and of the tree as it is now."""
+    """Return the index on disk if it is complete and matches the tree's present state."""
     try:
         entries = _read(state)
         if entries["version"] != _VERSION or not all(
@@ -222,7 +223,7 @@ def _opened(root: Path, state: Path, entries: _State) -> FileIndex:
 
 
 def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -> None:
-    """Writes an index; none of its files is seen before it is whole."""
+    """Write an index; none of its files is visible before it is complete."""
     partial = state.with_suffix(f".{os.getpid()}.partial")
     listed: list[tuple[str, int]] = []
     counts: dict[str, int] = {}
@@ -251,8 +252,8 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
         _ends_file(partial).unlink()
         raise NoImages(root)
     stem = state.with_name(f"{state.stem}-{digest.hexdigest()}")
-    _paths_file(partial).replace(_paths_file(stem))
-    _ends_file(partial).replace(_ends_file(stem))
+    publish(_paths_file(partial), _paths_file(stem))
+    publish(_ends_file(partial), _ends_file(stem))
     entries: _State = {
         "version": _VERSION,
         "stem": stem.name,
@@ -261,17 +262,16 @@ def _build(root: Path, folders: Iterable[ListedFolder], state: Path, now: int) -
         "starts": [0, *accumulate(counts.values())],
         "folders": listed,
     }
-    partial.write_text(json.dumps(entries))
-    partial.replace(state)
+    write_atomically(state, json.dumps(entries).encode())
 
 
 def walk_images(root: Path) -> Iterator[ListedFolder]:
-    """Lists all images below ``root``; hidden files and folders are passed over.
+    """List all images below ``root``, without hidden files and folders.
 
-    A folder comes before its subfolders, and these sorted.
+    A folder precedes its subfolders, which are sorted.
 
     Raises:
-        ValueError: A link leads back to a folder that holds it.
+        ValueError: A link leads back to a folder that contains it.
     """
     yield from _walk(os.fsencode(root), b"", ())
 
@@ -281,7 +281,9 @@ def _walk(root: bytes, path: bytes, above: tuple[tuple[int, int], ...]) -> Itera
     status = os.stat(place)
     identity = (status.st_dev, status.st_ino)
     if identity in above:
-        raise ValueError(f"{os.fsdecode(place)} is a link to a folder that holds it. Remove it.")
+        raise ValueError(
+            f"{os.fsdecode(place)} is a link to a folder that contains it. Remove it."
+        )
     images, subfolders = [], []
     with os.scandir(place) as entries:
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Images in the user's folders: finding, checking and reading them."""
+"""Finding, checking and reading of image files."""
 
 import hashlib
 import io
@@ -17,24 +17,25 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
+from trainables.checkpointing.files import write_atomically
 from trainables.data.geometry import Geometry
 from trainables.data.images import Images
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-"""Of the files that are taken for images, in any case of letters."""
+"""Suffixes of image files, in upper or lower case."""
 _MAX_NAMED = 5
-"""How many files a message names."""
+"""Maximum number of files that a message names."""
 _DAMAGES = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises for files that it cannot read, depending on their format."""
+"""Exceptions that Pillow raises for unreadable files, depending on the format."""
 _MEASUREMENT_MODES = ("I", "F")
-"""Starts of the names of Pillow's modes whose values exceed 255: depth maps, raw scans."""
+"""Prefixes of Pillow's modes with values above 255, as in depth maps and raw scans."""
 
 
 def photograph_geometry(image_size: int, *, mirror: bool = True) -> Geometry:
-    """Sizes in the paper's proportion: scaled to 256, cut to 224.
+    """Return sizes in the paper's proportion: resized to 256, cropped to 224.
 
     Args:
-        image_size: Side in pixels of the square that the network sees.
+        image_size: Side, in pixels, of the square crop that the network sees.
         mirror: Whether a mirrored image keeps its class.
     """
     return Geometry(crop_size=image_size, resize_size=round(image_size * 256 / 224), mirror=mirror)
@@ -42,10 +43,10 @@ def photograph_geometry(image_size: int, *, mirror: bool = True) -> Geometry:
 
 @final
 class FileImages(Images):
-    """Images that are read when they are asked for, in RGB.
+    """Images that are read from files on access, in RGB.
 
     Args:
-        paths: One file for each.
+        paths: File of each image.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -58,15 +59,15 @@ class FileImages(Images):
         return read_image(self.paths[index])
 
     def name(self, index: int) -> str:
-        """Its path."""
+        """Return the path of an image."""
         return self.paths[index]
 
 
 def read_image(path: str) -> Tensor:
-    """One image in RGB, uint8, shape ``(3, H, W)``.
+    """Read one image in RGB, uint8, shape ``(3, H, W)``.
 
     Raises:
-        ValueError: It cannot be read; the message names it.
+        ValueError: The image cannot be read; the message names it.
     """
     try:
         with Image.open(path) as image:
@@ -76,7 +77,7 @@ def read_image(path: str) -> Tensor:
 
 
 def _to_tensor(image: Image.Image) -> Tensor:
-    """uint8, shape ``(3, H, W)``."""
+    """Convert an image to RGB, uint8, shape ``(3, H, W)``."""
     if image.mode.startswith(_MEASUREMENT_MODES):
         raise ValueError(f"must have 8 bits a channel, got Pillow's mode '{image.mode}'")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
@@ -87,11 +88,11 @@ def _damage(path: str | Path, error: Exception) -> str:
 
 
 def existing_folder(role: str, path: str | Path) -> Path:
-    """The folder that a setting names, as an absolute path.
+    """Return the folder that a setting names, as an absolute path.
 
     Args:
-        role: The setting, for the message.
-        path: May start with ``~``.
+        role: Name of the setting, for the message.
+        path: Path of the folder; it may start with ``~``.
 
     Raises:
         ValueError: There is no such folder.
@@ -106,7 +107,7 @@ def existing_folder(role: str, path: str | Path) -> Path:
 
 
 def find_images(root: Path) -> list[Path]:
-    """Paths of all images below ``root``, relative to it, sorted; hidden ones are passed over."""
+    """Return the sorted paths, relative to ``root``, of all images below it but hidden ones."""
     found = []
     for folder, subfolders, files in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
@@ -121,25 +122,25 @@ def find_images(root: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A file that was read without fault, and how to tell whether it is still the same."""
+    """A file that was decoded without error, and the data that identify its state."""
 
     size: int
-    """In bytes."""
+    """Size in bytes."""
     modified: int
-    """In nanoseconds since 1970."""
+    """Modification time in nanoseconds since 1970."""
     digest: str
-    """Of its content."""
+    """Digest of the content."""
 
 
 def check_images(root: Path, files: Sequence[Path], cache: Path) -> list[str]:
-    """Decodes every image once; what has been decoded before and has not changed is not read.
+    """Decode every image that is new or has changed since an earlier check.
 
-    A damaged image would else end a training in the middle of the night.
+    It finds damaged images before training, which would otherwise fail hours later.
 
     Args:
-        root: The folder.
-        files: Relative to it.
-        cache: An existing folder that remembers.
+        root: Folder of the images.
+        files: Paths of the images relative to the folder.
+        cache: Existing folder in which results of earlier checks are kept.
 
     Returns:
         A digest of each file's content.
@@ -169,7 +170,7 @@ def check_images(root: Path, files: Sequence[Path], cache: Path) -> list[str]:
 
 
 def first_of(lines: Sequence[str]) -> str:
-    """The first lines of a list that may be long, and how many more there are."""
+    """Return the first lines of a list and the number of further ones."""
     more = [f"… and {len(lines) - _MAX_NAMED} more."] if len(lines) > _MAX_NAMED else []
     return "\n".join([*lines[:_MAX_NAMED], *more])
 
@@ -182,12 +183,12 @@ def _is_current(path: Path, seen: _Seen | None) -> bool:
 
 
 def _inspect(path: Path) -> _Seen | str:
-    """Reads and decodes a file; returns what is wrong with it if something is."""
+    """Read and decode a file; return the error message if that fails."""
     try:
         status = path.stat()
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            image.draft("RGB", (1, 1))  # JPEG: reads all of the file, computes few of the pixels
+            image.draft("RGB", (1, 1))  # JPEG: read the whole file but decode few pixels
             _to_tensor(image)
     except _DAMAGES as error:
         return _damage(path, error)
@@ -196,7 +197,7 @@ def _inspect(path: Path) -> _Seen | str:
 
 
 def damage_of(path: Path) -> str | None:
-    """What is wrong with an image, if something is."""
+    """Return the error message for an unreadable image, or ``None``."""
     result = _inspect(path)
     return result if isinstance(result, str) else None
 
@@ -208,10 +209,5 @@ def _recall(memory: Path) -> dict[str, _Seen]:
 
 
 def _remember(memory: Path, seen: dict[str, _Seen]) -> None:
-    partial = memory.with_suffix(".partial")
-    partial.write_text(
-        json.dumps(
-            {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}
-        )
-    )
-    partial.replace(memory)
+    entries = {file: (entry.size, entry.modified, entry.digest) for file, entry in seen.items()}
+    write_atomically(memory, json.dumps(entries).encode())

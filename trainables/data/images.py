@@ -1,7 +1,7 @@
 """Collections of images, with and without labels.
 
-That target labels cannot reach training is a matter of these types: training receives
-:class:`UnlabelledImages`, which has no field for them.
+These types keep target labels out of training: it receives :class:`UnlabelledImages`, which has no
+field for labels.
 """
 
 from abc import ABC, abstractmethod
@@ -16,26 +16,26 @@ class Images(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Tensor:
-        """One image, uint8, shape ``(3, H, W)``; H and W may differ between images.
+        """Return one image, uint8, shape ``(3, H, W)``; H and W may differ between images.
 
         Raises:
             ValueError: The image cannot be read; the message names it.
         """
 
     def name(self, index: int) -> str:
-        """What the image is called in lists for people: its path, or its number."""
+        """Return the image's name in lists for people: its path or number."""
         return str(index)
 
 
 class TensorImages(Images):
-    """Images of one size, held in memory.
+    """Images of one size in memory.
 
     Args:
-        tensor: uint8, shape ``(N, 3, H, W)``.
+        tensor: Images, uint8, shape ``(N, 3, H, W)``.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -50,11 +50,11 @@ class TensorImages(Images):
 
 
 class ImageSubset(Images):
-    """Some images of another collection, in a given order.
+    """Images selected from another collection, in a given order.
 
     Args:
-        images: The collection.
-        indices: Positions in it, shape ``(N,)``.
+        images: Collection to select from.
+        indices: Positions in the collection, int64, shape ``(N,)``.
     """
 
     def __init__(self, images: Images, indices: Tensor) -> None:
@@ -68,13 +68,13 @@ class ImageSubset(Images):
         return self.images[int(self.indices[index])]
 
     def name(self, index: int) -> str:
-        """Its name in the collection."""
+        """Return the image's name in the collection."""
         return self.images.name(int(self.indices[index]))
 
 
 @dataclass(frozen=True)
 class UnlabelledImages:
-    """Images whose labels, if there are any, are out of reach."""
+    """Images without access to their labels, if there are any."""
 
     images: Images
 
@@ -96,25 +96,25 @@ class LabelledImages:
         return len(self.images)
 
     def subset(self, indices: Tensor) -> "LabelledImages":
-        """The samples at ``indices``, in that order."""
+        """Return the samples at ``indices``, in that order."""
         return LabelledImages(ImageSubset(self.images, indices), self.labels[indices])
 
     def without_labels(self) -> UnlabelledImages:
-        """The same images with the labels out of reach."""
+        """Return the images without access to the labels."""
         return UnlabelledImages(self.images)
 
 
 def stratified_split(
     labels: Tensor, fraction: float, rng: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Splits samples so that every class gives the same share to the second part.
+    """Split samples in two so that the second part has the same share of every class.
 
-    A class of at least two samples keeps at least one on each side.
+    A class of at least two samples has at least one in each part.
 
     Args:
-        labels: Shape ``(N,)``.
+        labels: Classes, int64, shape ``(N,)``.
         fraction: Share of each class in the second part, in ``(0, 1)``.
-        rng: Decides which samples go where.
+        rng: Generator that draws the samples of the second part.
 
     Returns:
         Sorted indices of both parts.

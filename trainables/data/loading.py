@@ -1,8 +1,9 @@
-"""Batches for training and evaluation: resumable without replay, deterministic by key.
+"""Batches for training and evaluation, resumable without replay and deterministic by key.
 
-A training stream is a function of the step: the sampler computes where each epoch's permutation
-stands, so a resumed trial starts at its step at once; and every random draw of an augmentation
-starts from the key of its step and position, so it does not matter which process makes it.
+A training stream is a function of the step. The sampler computes the position in an epoch's
+permutation, so that a resumed trial starts at its step without replaying earlier ones. Every
+random draw of an augmentation is seeded by step and position, so that it does not depend on the
+process that makes it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,22 +19,22 @@ from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import generator, seed_everything
 
 SampleKey = tuple[int, int, int]
-"""Step, position in the global batch, index of the image."""
+"""Step, position in the global batch, and index of the image."""
 
 
 class EpochSampler(Sampler[list[SampleKey]]):
-    """One worker's share of each global batch, from a given step on, for ever.
+    """Endless sampler of one worker's share of each global batch, from a given step on.
 
-    Every epoch is a fresh permutation whose last partial batch is dropped; a set smaller than a
-    batch repeats within it.
+    Every epoch is a new permutation whose last partial batch is dropped; a set smaller than a
+    batch repeats within the batch.
 
     Args:
-        num_images: Size of the set.
-        batch_size: Images of a batch, over all workers.
-        seed: The trial's.
-        stream: What the batches are for; streams are independent.
-        first_step: Where to start.
-        runtime: This worker's place.
+        num_images: Number of images in the set.
+        batch_size: Images per batch, over all workers.
+        seed: Seed of the trial.
+        stream: Name of the stream; streams are independent.
+        first_step: First step, counted from 0.
+        runtime: Rank and number of workers.
     """
 
     def __init__(
@@ -72,29 +73,29 @@ class EpochSampler(Sampler[list[SampleKey]]):
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
-    """Full batches in one pass over a set; at least one."""
+    """Return the number of full batches in one pass over a set, at least 1."""
     return max(num_images // batch_size, 1)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """One worker's share of a batch of one domain, uint8, before normalisation."""
+    """One worker's share of a batch of one domain, before normalisation."""
 
     images: Tensor
-    """Shape ``(B, 3, H, W)``."""
+    """Transformed images, uint8, shape ``(B, 3, H, W)``."""
     indices: Tensor
     """Positions in the set, int64, shape ``(B,)``."""
     views: Tensor | None = None
-    """The same images under the second transform."""
+    """Images under the second transform, uint8, shape ``(B, 3, H, W)``."""
 
     def pin_memory(self) -> "Samples":
-        """The same in page-locked memory, for asynchronous copies."""
+        """Return the samples in page-locked memory, for asynchronous copies."""
         views = None if self.views is None else self.views.pin_memory()
         return Samples(self.images.pin_memory(), self.indices.pin_memory(), views)
 
 
 class _AugmentedImages(Dataset[Samples]):
-    """Loads and augments the images of a list of keys in one go."""
+    """Data set that loads and augments the images of a batch together."""
 
     def __init__(
         self,
@@ -155,19 +156,19 @@ def training_stream(
     num_workers: int,
     views: nn.Module | None = None,
 ) -> Iterator[Samples]:
-    """Endless augmented batches of one domain from ``first_step`` on.
+    """Return an endless stream of augmented batches of one domain.
 
     Args:
-        images: The training set.
-        transform: Of uint8 ``(B, 3, H, W)``; draws from torch's global generator.
-        images_per_draw: Neighbours in a batch that share one draw.
-        batch_size: Over all workers.
-        seed: The trial's.
-        stream: The domain's name; domains draw independently.
-        first_step: Counted from 0.
-        runtime: This worker's place.
-        num_workers: Loading processes; 0 loads in this one.
-        views: A second transform of the same images.
+        images: Training set.
+        transform: Transform of uint8 ``(B, 3, H, W)``, which draws from torch's global generator.
+        images_per_draw: Consecutive images of a batch that share one random draw.
+        batch_size: Images per batch, over all workers.
+        seed: Seed of the trial.
+        stream: Name of the domain; domains draw independently.
+        first_step: First step, counted from 0.
+        runtime: Device, rank and number of workers.
+        num_workers: Number of loading processes; 0 loads in this process.
+        views: Second transform of the same images, if any.
     """
     sampler = EpochSampler(len(images), batch_size, seed, stream, first_step, runtime)
     dataset = _AugmentedImages(images, transform, images_per_draw, seed, stream, views)
@@ -175,7 +176,7 @@ def training_stream(
 
 
 class _PlainImages(Dataset[Samples]):
-    """Loads images as they are at test time."""
+    """Data set that loads images for evaluation."""
 
     def __init__(self, images: Images, transform: nn.Module) -> None:
         self.images = images
@@ -195,7 +196,16 @@ def evaluation_stream(
     runtime: Runtime,
     num_workers: int,
 ) -> Iterator[Samples]:
-    """Batches of the images at ``indices``, once, in that order."""
+    """Return batches of the images at ``indices``, once and in that order.
+
+    Args:
+        images: Set of images.
+        transform: Transform of one image, uint8 ``(3, H, W)``.
+        indices: Positions of the images in the set.
+        batch_size: Images per batch of this worker.
+        runtime: Device of this worker.
+        num_workers: Number of loading processes; 0 loads in this process.
+    """
     batches = [list(indices[i : i + batch_size]) for i in range(0, len(indices), batch_size)]
     return iter(_loader(_PlainImages(images, transform), batches, num_workers, runtime))
 
@@ -213,7 +223,7 @@ def _loader(
         collate_fn=_as_it_is,
         pin_memory=runtime.device.type == "cuda",
         prefetch_factor=4 if num_workers else None,
-        generator=torch.Generator(),  # else the loader draws from the global one
+        generator=torch.Generator(),  # otherwise the loader would draw from the global one
     )
 
 

@@ -1,4 +1,4 @@
-"""Pairs of target images whose mixtures probe a classifier."""
+"""Pairs of target images, whose mixtures probe a classifier."""
 
 import torch
 from torch import Tensor
@@ -6,24 +6,26 @@ from torch import Tensor
 from trainables.runtime.randomness import generator
 
 SHARE = 0.55
-"""Of the first image in a mixture (Hu et al., NeurIPS 2023)."""
+"""Share of the first image in a mixture (Hu et al., NeurIPS 2023)."""
 NUM_PAIRS = 128
-"""Of either kind, at most: a rate is then known to about 4 points, the same 4 in every trial."""
+"""Maximum number of pairs of each kind; an accuracy on 128 has a standard error of about 4
+points."""
 
 
 def probing_pairs(classes: Tensor, num_pairs: int = NUM_PAIRS) -> tuple[Tensor, Tensor]:
-    """Pairs within a class, and pairs across classes.
+    """Return pairs of samples within a class, followed by pairs across classes.
 
-    Samples in a fixed random order are sorted by class. Within a class the partner is the next
-    one, and the first one's for the last; across classes it is half the set away. Which of these
-    are taken is drawn with a fixed seed.
+    Samples are shuffled with a fixed seed and sorted by class. Within a class each sample is
+    paired with the next one, the last with the first; across classes, with the one half the set
+    away.
+    From these, ``num_pairs`` of each kind are drawn with a fixed seed.
 
     Args:
-        classes: int64, shape ``(N,)``.
-        num_pairs: Of either kind, at most.
+        classes: Predicted classes, int64, shape ``(N,)``.
+        num_pairs: Maximum number of pairs of each kind.
 
     Returns:
-        Positions of the pairs' first and second samples, each int64 and of one length.
+        Positions of the pairs' first and second samples, both int64, shape ``(M,)``.
     """
     rng = generator(0, "mixtures")
     order = torch.randperm(len(classes), generator=rng)

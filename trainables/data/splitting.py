@@ -1,4 +1,4 @@
-"""Splits that leave no part empty."""
+"""Splits in two with an error if a part is empty."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,14 @@ from trainables.data.images import stratified_split
 def split_or_complain(
     labels: Tensor, fraction: float, rng: torch.Generator, role: str, place: str
 ) -> tuple[Tensor, Tensor]:
-    """See :func:`stratified_split`.
+    """Split samples like :func:`stratified_split`, but raise if a part is empty.
 
     Args:
-        labels: Shape ``(N,)``.
-        fraction: Of the second part.
-        rng: Decides which samples go where.
-        role: The setting that names the images, for the message.
-        place: Where they lie, for the message.
+        labels: Classes, int64, shape ``(N,)``.
+        fraction: Share of each class in the second part, in ``(0, 1)``.
+        rng: Generator that draws the samples of the second part.
+        role: Setting that names the images, for the message.
+        place: Location of the images, for the message.
 
     Raises:
         ValueError: A part would be empty.

@@ -1,1 +1,4 @@
-"""Trained networks in use: classifiers in folders of their own."""
+"""Trained networks in use: exported classifiers, and methods restored from checkpoints.
+
+Modules import ``training``, ``config``, the tables and the packages below.
+"""

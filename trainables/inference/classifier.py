@@ -1,4 +1,4 @@
-"""A trained network in a folder that explains itself, and its use on images from files.
+"""Trained networks as folders that can be used without a study: write, read, classify images.
 
 >>> from trainables import load_model
 >>> model = load_model("runs/digits/export")
@@ -6,8 +6,8 @@
 >>> for result in model.classify(["photo.jpg", "another.png"]):
 ...     print(result)
 
-Such a folder is written by ``python -m study.export``. Using it needs neither the study nor the
-data that the network was trained on.
+``python -m study.export`` writes such a folder. Using it needs neither the study nor the data that
+the network was trained on.
 """
 
 import itertools
@@ -25,9 +25,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainables.augmentations import STATISTICS, Geometry, evaluation_transform, standardize
-from trainables.checkpointing.trial_folder import write_atomically
+from trainables.checkpointing.files import write_atomically
+from trainables.checkpointing.trial_folder import CONFIG
 from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import BaseConfig, validate
+from trainables.configuration.yaml_file import load_yaml
 from trainables.inference.trained_method import filled_method
 from trainables.methods import Method
 from trainables.runtime.distributed import Runtime
@@ -38,27 +40,27 @@ _PositiveChannels = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class TransformConfig(BaseConfig):
-    """What is done to an image before the network sees it: the evaluation's own transform."""
+    """The transform of an image before the network sees it; the one used in evaluation."""
 
     resize_size: PositiveInt
-    """Length in pixels to which the short side is scaled, bilinearly with antialiasing."""
+    """Length in pixels that the short side is scaled to, bilinearly with antialiasing."""
     crop_size: PositiveInt
     """Side in pixels of the square that is cut from the centre."""
     mean: _Channels = Field(strict=False)
-    """Subtracted from red, green and blue, which go from 0 to 1."""
+    """Means of red, green and blue, in ``[0, 1]``, which are subtracted."""
     std: _PositiveChannels = Field(strict=False)
-    """What the differences are divided by."""
+    """Standard deviations of red, green and blue, which the differences are divided by."""
 
 
 class ModelDescription(BaseConfig):
-    """What a model's folder says beside its weights."""
+    """The classes and the transform of a model, as its folder describes them."""
 
     format: Literal[1] = 1
-    """Of the folder."""
+    """Version of the folder's layout."""
     classes: tuple[str, ...] = Field(strict=False, min_length=2)
     """Names in the order of the network's outputs."""
     transform: TransformConfig
-    """The test transform."""
+    """Transform of images at test time."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,17 @@ class ModelFolder:
 
     @property
     def description(self) -> Path:
-        """Classes and test transform."""
+        """The file of classes and test transform."""
         return self.root / "model.yaml"
 
     @property
     def config(self) -> Path:
-        """The configuration that made it, as ``python -m trainables.run --config`` reads it."""
-        return self.root / "trial.yaml"
+        """The trial's configuration, as ``python -m trainables.run --config`` reads it."""
+        return self.root / CONFIG
 
     @property
     def weights(self) -> Path:
-        """The networks."""
+        """The weights of the networks."""
         return self.root / "model.safetensors"
 
     @property
@@ -95,14 +97,14 @@ def save_model(
     classes: Sequence[str],
     geometry: Geometry,
 ) -> None:
-    """Writes what :func:`load_model` reads.
+    """Write a model that :func:`load_model` reads.
 
     Args:
-        folder: Made if it does not exist.
-        config: Of the trial that trained the networks.
+        folder: The folder to write; made if it does not exist.
+        config: The configuration of the trial that trained the networks.
         networks: The state of the method's networks.
         classes: Names in the order of the outputs.
-        geometry: The task's.
+        geometry: The sizes of the task's images.
     """
     mean, std = STATISTICS[config.normalization]
     description = validate(
@@ -133,14 +135,14 @@ def save_model(
 
 @dataclass(frozen=True)
 class Classified:
-    """What a model says of an image."""
+    """A model's answer for an image."""
 
     image: str
     """Its path."""
     label: str
-    """The name of the most probable class."""
+    """Name of the most probable class."""
     probability: float
-    """Of that class, by softmax; not calibrated."""
+    """Softmax probability of that class; not calibrated."""
 
 
 @dataclass(frozen=True)
@@ -150,16 +152,16 @@ class Unreadable:
     image: str
     """Its path."""
     reason: str
-    """What is wrong with it; names it."""
+    """What is wrong, with the path of the image."""
 
 
 class Classifier:
-    """A network with its classes and its test transform; :func:`load_model` makes it.
+    """A network with its classes and its test transform; :func:`load_model` returns one.
 
     Args:
-        method: Knows how to predict.
+        method: The trained method, which predicts.
         description: Classes and transform.
-        device: Where the networks are.
+        device: The device that the networks are on.
     """
 
     def __init__(
@@ -177,7 +179,7 @@ class Classifier:
         )
 
     def probabilities(self, images: Iterable[Tensor]) -> Tensor:
-        """Class probabilities of one batch.
+        """Return the class probabilities of a batch.
 
         Args:
             images: RGB, uint8, each ``(3, H, W)`` of any size.
@@ -196,16 +198,15 @@ class Classifier:
     def classify(
         self, images: Iterable[str | Path], batch_size: int = 64
     ) -> Iterator[Classified | Unreadable]:
-        """Classifies files; one that cannot be read is named and does not stop the others.
-
-        Threads read the next batch while the network has this one.
+        """Classify image files, while threads read the next batch.
 
         Args:
-            images: Paths.
+            images: The paths.
             batch_size: Images of a forward pass.
 
         Yields:
-            One result for each image, in order.
+            A result for each image, in order: :class:`Classified`, or :class:`Unreadable` for a
+            file that cannot be read, which does not stop the others.
         """
         paths = iter([str(path) for path in images])
         with ThreadPoolExecutor() as pool:
@@ -249,18 +250,18 @@ class Classifier:
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Classifier:
-    """Reads a model that ``python -m study.export`` has written.
+    """Load a model that ``python -m study.export`` has written.
 
     Args:
-        folder: The model's.
-        device: Where it shall run.
+        folder: The model's folder.
+        device: The device to run it on.
 
     Raises:
-        ValueError: A file is missing, or not what it should be.
+        ValueError: A file of the folder does not exist or is damaged.
     """
     files = ModelFolder(Path(folder))
     config = read_trial_config(files.config)
-    description = _read_description(files.description)
+    description = read_description(files.description)
     runtime = Runtime(device=torch.device(device))
     try:
         networks = load_file(files.weights, device=str(runtime.device))
@@ -272,13 +273,13 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Classi
     return Classifier(method, description, runtime.device)
 
 
-def _read_description(path: Path) -> ModelDescription:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}.") from error
+def read_description(path: Path) -> ModelDescription:
+    """Read the description of a model, ``model.yaml`` in its folder.
+
+    Raises:
+        ValueError: The file cannot be read, or is no such description.
+    """
+    content = load_yaml(path)
     try:
         return validate(ModelDescription, content)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A trained method from its trial's folder, ready to be measured or asked."""
+"""A trained method, loaded from its trial's folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from trainables.backbones import BACKBONES
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors
+from trainables.checkpointing.tensors import load_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
 from trainables.config import TrialConfig
-from trainables.configuration.schema import look_up
 from trainables.methods import METHODS, Method
 from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
@@ -20,16 +20,16 @@ from trainables.training.evaluator import Evaluator
 def load_trained(
     config: TrialConfig, folder: Path, domains: Domains, runtime: Runtime | None = None
 ) -> Evaluator:
-    """Builds a trial's method and fills it with the selected checkpoint.
+    """Build a trial's method and load the selected checkpoint into it.
 
     Args:
-        config: The trial's.
-        folder: The trial's; it holds ``best.pt``.
-        domains: The trial's data, opened.
-        runtime: Where to run; the CPU by default.
+        config: The trial's configuration.
+        folder: The trial's folder, which holds ``best.pt``.
+        domains: The trial's data.
+        runtime: Device and workers; one process on the CPU by default.
 
     Raises:
-        ValueError: There is no checkpoint, or it is another configuration's.
+        ValueError: The checkpoint does not exist, or is another configuration's.
     """
     runtime = runtime or Runtime()
     path = TrialFolder(folder).best
@@ -47,21 +47,21 @@ def filled_method(
     origin: str,
     runtime: Runtime,
 ) -> Method:
-    """Builds a trial's method around given weights.
+    """Build a trial's method and load given weights into it.
 
     Args:
-        config: The trial's.
+        config: The trial's configuration.
         num_classes: K.
         networks: The state of the method's networks.
-        origin: Where that comes from, for messages.
-        runtime: Where to run.
+        origin: The file of that state, for messages.
+        runtime: Device and workers.
 
     Raises:
         ValueError: The weights are another configuration's.
     """
-    architecture = look_up(BACKBONES, config.backbone.name, "backbone")
+    architecture = BACKBONES.look_up(config.backbone.name)
     backbone = architecture.build(config.backbone.config, imagenet=False)
-    method = look_up(METHODS, config.method.name, "method")(
+    method = METHODS.look_up(config.method.name)(
         config.method.config,
         backbone.to(memory_format=torch.channels_last),
         num_classes,

@@ -6,6 +6,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
@@ -16,13 +17,14 @@ from trainables.runtime.distributed import Runtime
 
 
 def domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
-    """Cross entropy of telling source (0) from target (1), summed over the two domains.
+    """Return the cross entropy of the domain classifier, source 0 and target 1.
 
-    The release of Tang & Jia does not halve the sum; Ganin et al. average over both domains.
+    The two domains' means are added, as in the release of Tang & Jia; Ganin et al. average over
+    both domains.
 
     Args:
-        source_logits: Shape ``(B, 2)``.
-        target_logits: Shape ``(B, 2)``.
+        source_logits: Domain logits of source samples, shape ``(B, 2)``.
+        target_logits: Domain logits of target samples, shape ``(B, 2)``.
     """
     source = torch.zeros(len(source_logits), dtype=torch.int64, device=source_logits.device)
     target = torch.ones(len(target_logits), dtype=torch.int64, device=target_logits.device)
@@ -33,17 +35,19 @@ def domain_loss(source_logits: Tensor, target_logits: Tensor) -> Tensor:
 class DANN(Method):
     """Domain-adversarial neural network (Ganin et al., JMLR 2016, arXiv:1505.07818).
 
-    The domain classifier is one linear layer, as in the release of Tang & Jia (the original has
-    three).
+    Minimises ``CE(s) + w·(CE_d(s → 0) + CE_d(t → 1))``, with the domain classifier behind a
+    gradient reversal of strength λ. The domain classifier is one linear layer, as in the release
+    of Tang & Jia; the original has three.
     """
 
     class Config(MethodConfig):
-        """The defaults are the paper's."""
+        """The defaults are those of the paper."""
 
         domain_weight: NonNegativeFloat = 1.0
-        """Multiplies the domain loss; the gradient reversal has its own ramp."""
+        """Weight w of the domain loss, without the ramp λ of the gradient reversal."""
         ramp_sharpness: PositiveFloat = 10.0
-        """How fast the gradient reversal grows from 0 to 1: the paper's gamma."""
+        """Steepness gamma of the ramp ``λ = 2 / (1 + exp(-gamma·p)) - 1``, p being the completed
+        fraction of training."""
 
     supports_accumulation = True
     config: Config
@@ -73,8 +77,8 @@ class DANN(Method):
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`."""
         source, target = self.embed(batch.source_images, batch.target_images)
         classification = F.cross_entropy(self.classifier(source), batch.source_labels)
         strength = ramp_up(progress, self.config.ramp_sharpness)
@@ -91,7 +95,7 @@ class DANN(Method):
         logits: Tensor = self.discriminator(reverse_gradient(features, strength))
         return logits
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`."""
         (features,) = self.networks(images)
         return Prediction(self.classifier(features), features)

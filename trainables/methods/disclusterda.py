@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig, second_views
@@ -17,31 +18,32 @@ from trainables.runtime.distributed import Runtime
 
 
 def filtered_entropy(logits: Tensor) -> Tensor:
-    """Mean of ``H·exp(-H)``: entropy that counts less where it is large.
+    """Return the mean of ``H·exp(-H)``, an entropy that gives uncertain samples less weight.
 
-    The adaptive filtering of Tang et al., Pattern Recognition 2022, arXiv:2302.11984. The
+    This is the adaptive filtering of Tang et al., Pattern Recognition 2022, arXiv:2302.11984. The
     gradient flows through the weight ``exp(-H)`` too, as in the release.
 
     Args:
-        logits: Shape ``(B, K)``.
+        logits: Logits, shape ``(B, K)``.
     """
     entropies = -(F.softmax(logits, dim=1) * F.log_softmax(logits, dim=1)).sum(dim=1)
     return (entropies * (-entropies).exp()).mean()
 
 
 def moved_centroids(previous: Tensor, features: Tensor, labels: Tensor, keep: float) -> Tensor:
-    """Moving averages of class centroids after a batch; the gradient flows through the batch.
+    """Update moving averages of class centroids; the gradient flows through the batch mean.
 
-    A class's first batch replaces its zero vector; a class that the batch lacks stays.
+    A class's first batch mean replaces its zero vector; a class absent from the batch keeps its
+    centroid.
 
     Args:
-        previous: Constants, shape ``(K, D)``.
-        features: Of the *global* batch, shape ``(B, D)``.
-        labels: int64, shape ``(B,)``.
-        keep: Share of the previous centroid, in ``[0, 1)``.
+        previous: Centroids before the batch, without gradient, shape ``(K, D)``.
+        features: Features of the *global* batch, shape ``(B, D)``.
+        labels: Classes of the global batch, int64, shape ``(B,)``.
+        keep: Weight of the previous centroid, in ``[0, 1)``.
 
     Returns:
-        Shape ``(K, D)``.
+        Centroids after the batch, shape ``(K, D)``.
     """
     sums, counts = class_sums(features, labels, len(previous))
     known = previous.ne(0).any(dim=1).to(features.dtype)
@@ -51,25 +53,32 @@ def moved_centroids(previous: Tensor, features: Tensor, labels: Tensor, keep: fl
 
 @final
 class DisClusterDA(Method):
-    """Distilled discriminative clustering (Tang et al., PR 2022, arXiv:2302.11984)."""
+    """Distilled discriminative clustering (Tang et al., PR 2022, arXiv:2302.11984).
+
+    Minimises ``CE(s) + λ·(A(p_t) + CE(q_s, y) + A(q_t) + L_s + L_t) + w·bal(t)``. Here p are class
+    probabilities, ``q = softmax(-d)`` with squared distances d to the class centroids c of the
+    sample's domain, ``A(p)`` is the mean of ``H(p)·exp(-H(p))``, each domain has
+    ``L = CE(fc(c)/T) + CE(-d(c, c)/T)``, and bal is the class imbalance. Centroids are moving
+    averages.
+    """
 
     class Config(MethodConfig):
-        """The defaults are the release's."""
+        """The defaults are those of the release."""
 
         adaptation_weight: NonNegativeFloat = 1.0
-        """Multiplies the ramp, and so all terms but classification and balance."""
+        """Factor of the ramp λ, and so the weight of all terms but classification and balance."""
         balance_weight: NonNegativeFloat = 0.01
-        """Multiplies the target's class imbalance; it has no ramp."""
+        """Weight w of the target's class imbalance; it is not ramped."""
         consistency_weight: NonNegativeFloat = 0.0
-        """Multiplies, beside the ramp, the divergence between target images and second views of
-        them; the release's option uses 1."""
+        """Weight, multiplied by λ, of the KL divergence between predictions for target images and
+        for second, stronger augmentations of them. 0 leaves it out; the release's option is 1."""
         keep: float = Field(0.7, ge=0, lt=1)
-        """Share of a class centroid that a batch leaves as it was."""
+        """Weight of the previous centroid in the moving average; the batch mean has the rest."""
         temperature: PositiveFloat = 2.0
-        """Divides the logits of centroids, and their distances to each other."""
+        """Temperature T of the centroids' logits and of the distances between centroids."""
         softmax_twice: bool = True
-        """Whether the cross entropy of source samples among centroids takes the softmax of
-        negative distances for logits, as the release does; ``false``: negative distances."""
+        """Take the probabilities ``softmax(-d)`` as the logits of ``CE(q_s, y)``, as the release
+        does; ``false``: take the negative distances."""
 
     config: Config
 
@@ -97,8 +106,8 @@ class DisClusterDA(Method):
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`."""
         weight = self.config.adaptation_weight * ramp_up(progress)
         source, target, *views = self.embed(
             batch.source_images, batch.target_images, *second_views(batch, self.needs_target_views)
@@ -131,7 +140,7 @@ class DisClusterDA(Method):
         return {name: term.detach() for name, term in terms.items()}
 
     def _move(self, name: str, features: Tensor, labels: Tensor) -> Tensor:
-        """Moves a domain's centroids by the global batch and stores them without gradient."""
+        """Update a domain's centroids from the global batch; store them without gradient."""
         stored = self.networks.get_buffer(name)
         centroids = moved_centroids(
             stored.clone(), self.all_gather(features), self.all_gather(labels), self.config.keep
@@ -140,14 +149,14 @@ class DisClusterDA(Method):
         return centroids
 
     def _source_to_centroids(self, source: Tensor, centroids: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of telling the nearest centroid, the paper's soft Fisher criterion."""
+        """Return the cross entropy over source centroids, the paper's soft Fisher criterion."""
         similarities = -squared_distances(source, centroids)
         if self.config.softmax_twice:
             similarities = similarities.softmax(dim=1)
         return F.cross_entropy(similarities, labels)
 
     def _order(self, domain: str, centroids: Tensor) -> dict[str, Tensor]:
-        """Classification of a domain's centroids, by the classifier and among each other."""
+        """Return the losses of a domain's centroids: by classifier and by mutual distance."""
         classes = torch.arange(len(centroids), device=centroids.device)
         logits = self.classifier(centroids) / self.config.temperature
         pairs = -squared_distances(centroids, centroids) / self.config.temperature
@@ -156,7 +165,7 @@ class DisClusterDA(Method):
             f"{domain}_centroid_pairs": F.cross_entropy(pairs, classes),
         }
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`."""
         (features,) = self.networks(images)
         return Prediction(self.classifier(features), features)

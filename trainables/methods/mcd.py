@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
@@ -17,17 +18,17 @@ from trainables.runtime.distributed import Runtime
 
 
 def classifier_discrepancy(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of two classifiers' class probabilities.
+    """Return the mean absolute difference of two classifiers' class probabilities.
 
     Saito et al., CVPR 2018, arXiv:1712.02560.
 
     Args:
-        first: Logits, shape ``(B, K)``.
+        first: Logits of one classifier, shape ``(B, K)``.
         second: Logits of the other classifier on the same images, shape ``(B, K)``.
 
     Returns:
-        Scalar in ``[0, 2/K]``: a mean over classes as well as images, so a weight tuned at one K
-        does not transfer to another.
+        Scalar in ``[0, 2/K]``. It is a mean over classes as well as images, so a weight tuned at
+        one K does not transfer to another.
 
     Raises:
         ValueError: The shapes differ.
@@ -43,25 +44,28 @@ def classifier_discrepancy(first: Tensor, second: Tensor) -> Tensor:
 class MCD(Method):
     """Maximum classifier discrepancy (Saito et al., CVPR 2018, arXiv:1712.02560).
 
-    As in the release of Tang & Jia, the generator's optimizer has no momentum, and both
-    classifiers are kept from favouring classes.
+    Step A trains the generator G and the classifiers F1 and F2 by ``ΣCE(s) + b·Σbal(t)``; step B
+    trains F1 and F2 by the same less ``w·d(t)``; step C trains G by ``w·d(t)``, several times. The
+    discrepancy d is the mean of ``|p1 - p2|``, bal the class imbalance. The class balance and a
+    generator optimizer without momentum follow the release of Tang & Jia.
     """
 
     class Config(MethodConfig):
-        """The defaults are the release's."""
+        """The defaults are those of the release."""
 
         discrepancy_weight: NonNegativeFloat = 1.0
-        """Multiplies the discrepancy in steps B and C."""
+        """Weight w of the discrepancy in steps B and C. As d is a mean over classes, a good weight
+        depends on the number of classes."""
         balance_weight: NonNegativeFloat = 0.01
-        """Multiplies the class imbalance of each classifier on the target in steps A and B."""
+        """Weight b of each classifier's class imbalance on the target, in steps A and B."""
         num_generator_steps: PositiveInt = 4
-        """Repetitions of step C."""
+        """Repetitions of step C for each batch."""
         hidden_dim: PositiveInt = 1000
         """Width of the two hidden layers of each classifier."""
         dropout: float = Field(0.5, ge=0, lt=1)
-        """Before each hidden layer."""
+        """Dropout rate before each hidden layer."""
         generator_momentum: float = Field(0.0, ge=0, lt=1)
-        """The generator's SGD momentum or Adam beta 1."""
+        """SGD momentum, or Adam's beta 1, of the generator's optimizer."""
 
     config: Config
 
@@ -89,13 +93,14 @@ class MCD(Method):
         self.optimizers = {"generator": self.generator_optimizer, "heads": self.head_optimizer}
         self.output_layers = [_last_layer(head) for head in self.heads]
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`; takes steps A, B and C of the paper."""
+        """Take steps A, B and C of the paper."""
         train_all = self._train_all(batch)
         return {**train_all, **self._train_heads(batch), **self._train_generator(batch)}
 
     def _train_all(self, batch: Batch) -> dict[str, Tensor]:
-        """Step A: everything learns to classify the source."""
+        """Take step A: train generator and classifiers on the source."""
         source, target = self.generate(batch.source_images, batch.target_images)
         source_logits, target_logits = self.classify(source, target)
         classification = _classification(source_logits, batch.source_labels)
@@ -109,7 +114,7 @@ class MCD(Method):
         return {"classification": classification.detach(), "imbalance": imbalance.detach()}
 
     def _train_heads(self, batch: Batch) -> dict[str, Tensor]:
-        """Step B: the classifiers move apart on the target, the features stay."""
+        """Take step B: train the classifiers to disagree on the target, features fixed."""
         with torch.no_grad():
             source, target = self.generate(batch.source_images, batch.target_images)
         source_logits, target_logits = self.classify(source, target)
@@ -132,7 +137,7 @@ class MCD(Method):
         }
 
     def _train_generator(self, batch: Batch) -> dict[str, Tensor]:
-        """Step C: the features move so that the classifiers agree on the target."""
+        """Take step C: train the generator so that the classifiers agree on the target."""
         for _ in range(self.config.num_generator_steps):
             (target,) = self.generate(batch.target_images)
             discrepancy = classifier_discrepancy(*(frozen(head)(target) for head in self.heads))
@@ -148,8 +153,9 @@ class MCD(Method):
             start=logits[0].new_zeros(()),
         )
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`; the main classifier is the mean of both heads' probabilities."""
+        """Classify by the mean of both heads' probabilities; report the heads as well."""
         (features,) = self.networks(images)
         first, second = (head(features) for head in self.heads)
         ensemble = (first.softmax(dim=1) + second.softmax(dim=1)).div(2).log()
@@ -157,7 +163,7 @@ class MCD(Method):
 
 
 class _Heads(nn.Module):
-    """Both classifiers on several batches of features: a pair of logits for each batch."""
+    """Both classifiers as one module: a pair of logits for each batch of features."""
 
     def __init__(self, heads: nn.ModuleList) -> None:
         super().__init__()

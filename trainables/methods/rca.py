@@ -7,6 +7,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.configuration.schema import BaseConfig
 from trainables.data.batch import Batch
@@ -20,32 +21,32 @@ Classify = Callable[[Tensor], Tensor]
 
 
 class VirtualAdversarialConfig(BaseConfig):
-    """Virtual adversarial training; the defaults are the release's."""
+    """Virtual adversarial training (VAT); the defaults are those of the release."""
 
     weight: NonNegativeFloat = 1.0
-    """Multiplies the loss, for the heads as for the features; it has no ramp."""
+    """Weight of the VAT loss, for heads and features alike; it is not ramped."""
     epsilon: PositiveFloat = 0.1
-    """Length of the perturbation of an image, in units of normalised pixels."""
+    """Euclidean norm of an image's perturbation, in normalised pixel values."""
     xi: PositiveFloat = 1e-6
-    """Length of the step by which the worst direction is found. In float32 the default drowns in
-    rounding and the direction is close to random; 0.01 finds it."""
+    """Euclidean norm of the step that finds the adversarial direction. In float32 the default is
+    lost in rounding, and the direction is close to random; 0.01 finds it."""
     num_power_steps: PositiveInt = 1
-    """Repetitions of that search."""
+    """Power iterations that find the direction."""
 
 
 def joint_loss(
     source_logits: Tensor, source_labels: Tensor, target_logits: Tensor, target_labels: Tensor
 ) -> Tensor:
-    """Cross entropy over pairs of domain and class, summed over the two domains.
+    """Return the cross entropy over pairs of domain and class, summed over the two domains.
 
     Cicek & Soatto, ICCV 2019, arXiv:1905.10885.
 
     Args:
-        source_logits: Of the joint classifier, shape ``(B, 2K)``: classes of the source, then
-            of the target.
-        source_labels: int64 in ``[0, 2K)``, shape ``(B,)``.
-        target_logits: Shape ``(B, 2K)``.
-        target_labels: int64 in ``[0, 2K)``, shape ``(B,)``.
+        source_logits: Joint classifier's logits of source samples, shape ``(B, 2K)``: the K
+            classes of the source, then those of the target.
+        source_labels: Joint labels of source samples, int64 in ``[0, 2K)``, shape ``(B,)``.
+        target_logits: Joint classifier's logits of target samples, shape ``(B, 2K)``.
+        target_labels: Joint labels of target samples, int64 in ``[0, 2K)``, shape ``(B,)``.
     """
     return F.cross_entropy(source_logits, source_labels) + F.cross_entropy(
         target_logits, target_labels
@@ -59,19 +60,19 @@ def adversarial_perturbation(
     noise: Tensor,
     config: VirtualAdversarialConfig,
 ) -> Tensor:
-    """The perturbation of given length that changes the predictions most.
+    """Return the perturbation of norm ``epsilon`` that changes the predictions most.
 
     Miyato et al., TPAMI 2018, arXiv:1704.03976.
 
     Args:
-        classify: Images to logits, differentiable.
-        images: Shape ``(B, 3, H, W)``.
+        classify: Differentiable function from images to logits.
+        images: Normalised images, shape ``(B, 3, H, W)``.
         logits: Predictions for the unperturbed images, shape ``(B, K)``.
-        noise: Where the search starts, shape of the images.
-        config: Lengths and repetitions.
+        noise: Initial directions, shape ``(B, 3, H, W)``.
+        config: Norms and number of power iterations.
 
     Returns:
-        A constant of the images' shape.
+        Perturbations without gradient, shape ``(B, 3, H, W)``.
     """
     direction = noise
     for _ in range(config.num_power_steps):
@@ -82,7 +83,7 @@ def adversarial_perturbation(
 
 
 def _unit_length(directions: Tensor) -> Tensor:
-    """Scales each image's ``(3, H, W)`` to norm 1; the scale of tiny ones is kept off 0."""
+    """Scale each image's direction ``(3, H, W)`` to norm 1, without dividing by zero."""
     flat = directions.flatten(start_dim=1)
     flat = flat / (1e-12 + flat.abs().amax(dim=1, keepdim=True))
     return (flat / (1e-6 + flat.square().sum(dim=1, keepdim=True)).sqrt()).view_as(directions)
@@ -92,22 +93,25 @@ def _unit_length(directions: Tensor) -> Tensor:
 class RCA(Method):
     """Regularized conditional alignment (Cicek & Soatto, ICCV 2019, arXiv:1905.10885).
 
-    Heads and features minimise different losses in one step. The heads see features without
-    gradient, the features see heads as fixed functions, and one backward pass serves both: the
-    gradients are those of the release of Tang & Jia, also with several workers.
+    Heads minimise ``CE(s1, y) + λ·(CE(s2, y) + CE(t2, ŷ + K)) + b·bal(t1)`` and features
+    ``CE(s1, y) + λ·(CE(s2, y + K) + CE(t2, ŷ) + H(t1))``, where 1 marks the outputs of the K-way
+    classifier, 2 those of the joint 2K-way classifier, and ŷ the classes predicted on the target.
+
+    Heads see detached features, features see frozen heads, and one backward pass serves both. The
+    gradients equal those of the release of Tang & Jia, with several workers too.
     """
 
     class Config(MethodConfig):
-        """The defaults are the release's."""
+        """The defaults are those of the release."""
 
         adaptation_weight: NonNegativeFloat = 1.0
-        """Multiplies the ramp, and so the joint losses and the target's entropy."""
+        """Factor of the ramp λ, and so the weight of the joint losses and the target's entropy."""
         balance_weight: NonNegativeFloat = 0.1
-        """Multiplies the target's class imbalance, for the heads; it has no ramp."""
+        """Weight b of the target's class imbalance, for the heads; it is not ramped."""
         entropy_weight: NonNegativeFloat = 1.0
-        """Multiplies the target's entropy, for the features, beside the ramp."""
+        """Weight, multiplied by λ, of the target's entropy ``H(t1)``, for the features."""
         vat: VirtualAdversarialConfig | None = None
-        """Virtual adversarial training on both domains; ``{}`` turns it on."""
+        """Virtual adversarial training on both domains; null: off, ``{}``: with the defaults."""
 
     config: Config
 
@@ -137,13 +141,13 @@ class RCA(Method):
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`."""
         weight = self.config.adaptation_weight * ramp_up(progress)
         labels, num_classes = batch.source_labels, self.num_classes
         source, target = self.embed(batch.source_images, batch.target_images)
 
-        # The heads learn to tell the domains apart, class by class, …
+        # The heads learn to separate the domains class by class, …
         source_logits = self.classifier(source.detach())
         target_logits = self.classifier(target.detach())
         guesses = target_logits.argmax(dim=1)
@@ -154,7 +158,7 @@ class RCA(Method):
         imbalance = class_imbalance(self.all_gather(target_logits.softmax(dim=1)))
         heads = classification + weight * telling + self.config.balance_weight * imbalance
 
-        # … and the features to have each domain taken for the other.
+        # … and the features to make the heads confuse them.
         classify, join = frozen(self.classifier), frozen(self.joint)
         confusing = joint_loss(join(source), labels + num_classes, join(target), guesses)
         target_entropy = entropy(classify(target))
@@ -188,7 +192,7 @@ class RCA(Method):
         source_logits: Tensor,
         target_logits: Tensor,
     ) -> dict[str, Tensor]:
-        """How much perturbed images change the predictions: the heads' part, the features'."""
+        """Return the VAT losses: how much perturbations change the predictions."""
         domains = ((batch.source_images, source_logits), (batch.target_images, target_logits))
         losses = {}
         with running_averages_kept(self.networks.backbone):
@@ -210,7 +214,7 @@ class RCA(Method):
         )
         return kl_divergence(logits.detach(), route(images + perturbation))
 
-    # These call the backbone beside its wrapper, which prepares the backward pass only once.
+    # These bypass the distributed wrapper, which prepares one backward pass per step only.
 
     def _through_heads(self, images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -221,7 +225,7 @@ class RCA(Method):
     def _through_features(self, images: Tensor) -> Tensor:
         return frozen(self.classifier)(self.networks.backbone(images))
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`."""
         (features,) = self.networks(images)
         return Prediction(self.classifier(features), features)

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.batch import Batch, EpochViews
 from trainables.methods.base import Method, MethodConfig, second_views
@@ -30,38 +31,38 @@ from trainables.runtime.distributed import Runtime
 
 
 def auxiliary_distribution(probabilities: Tensor, frequencies: Tensor) -> Tensor:
-    """What predictions are trained towards: themselves, less of what is predicted often.
+    """Return ``p / sqrt(sum_b p)``, normalised over classes: frequent classes count less.
 
-    ``p / sqrt(sum_b p)``, normalised over classes (Tang et al., CVPR 2020, arXiv:2003.08607).
+    Tang et al., CVPR 2020, arXiv:2003.08607.
 
     Args:
-        probabilities: Shape ``(B, K)``.
+        probabilities: Class probabilities p, shape ``(B, K)``.
         frequencies: Sums of the probabilities over the *global* batch, shape ``(K,)``.
     """
-    tiny = torch.finfo(frequencies.dtype).tiny  # a class that nobody predicts: 0, and not 0/0
+    tiny = torch.finfo(frequencies.dtype).tiny  # an unpredicted class gives 0, not 0/0
     shares = probabilities / frequencies.clamp(min=tiny).sqrt()
     return shares / shares.sum(dim=1, keepdim=True)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Cross entropy of weighted samples, divided by their number and not by their weight.
+    """Return the weighted cross entropy, divided by the number of samples, not their weight.
 
     Args:
-        logits: Shape ``(B, K)``.
-        labels: int64, shape ``(B,)``.
-        weights: Shape ``(B,)``.
+        logits: Logits, shape ``(B, K)``.
+        labels: Classes, int64, shape ``(B,)``.
+        weights: Weights of the samples, shape ``(B,)``.
     """
     return (weights * F.cross_entropy(logits, labels, reduction="none")).mean()
 
 
 class ClusterMemory(nn.Module):
-    """What an epoch's clustering left behind; part of every checkpoint.
+    """Result of the epoch's clustering; part of every checkpoint.
 
-    Sizes follow the domains, also when a checkpoint is loaded.
+    Buffers take the sizes of the domains, or of the checkpoint that is loaded.
     """
 
     target_labels: Tensor
-    """Cluster of each target training image, int64, shape ``(N_t,)``."""
+    """Cluster label of each target training image, int64, shape ``(N_t,)``."""
     source_weights: Tensor
     """Weight of each source training image, shape ``(N_s,)``; empty while all weigh 1."""
 
@@ -74,12 +75,13 @@ class ClusterMemory(nn.Module):
             _resize_buffers
         )
 
+    @override
     def get_extra_state(self) -> Tensor:
-        """The epoch; outside the buffers because reading those waits for the accelerator."""
+        """Return the epoch; it is no buffer because reading one waits for the accelerator."""
         return torch.tensor(self.epoch)
 
+    @override
     def set_extra_state(self, state: Tensor) -> None:
-        """See :meth:`get_extra_state`."""
         self.epoch = int(state)
 
 
@@ -91,51 +93,55 @@ def _resize_buffers(module: nn.Module, state: Mapping[str, Any], prefix: str, *_
 
 @dataclass(frozen=True)
 class _Domain:
-    """The target as the networks see it at the start of an epoch."""
+    """The networks' outputs on the whole target at the start of an epoch."""
 
     levels: tuple[Tensor, Tensor]
     """Features ``(N, D)`` and bottleneck features ``(N, d)``."""
     logits: Tensor
-    """Shape ``(N, K)``."""
+    """Logits of the classifier, shape ``(N, K)``."""
 
 
 @final
 class SRDC(Method):
     """Structurally regularized deep clustering (Tang et al., CVPR 2020, arXiv:2003.08607).
 
-    As in the release of Tang & Jia, class probabilities at the centres are the softmax of the
-    kernel's values, and not these divided by their sum (as in Xie et al., arXiv:1511.06335).
+    Minimises ``CE(s) + w·(ΣCE(sim_s) + T(p_t) + ΣT(sim_t))``. The sums run over two feature
+    levels, ``sim`` are class probabilities by Student's t similarity to learnable centres, and T
+    is the cross entropy with ``(1 - β)·cluster label + β·auxiliary distribution``. The weight w is
+    1 in the first epoch and the ramp λ afterwards.
+
+    As in the release of Tang & Jia, ``sim`` is the softmax of the kernel's values, not the values
+    divided by their sum (as in Xie et al., arXiv:1511.06335).
     """
 
     class Config(MethodConfig):
-        """The defaults are the release's."""
+        """The defaults are those of the release."""
 
         adaptation_weight: NonNegativeFloat = 1.0
-        """Multiplies the ramp, and so all terms but classification; the ramp is 1 in the first
-        epoch."""
+        """Factor of w, and so the weight of all terms but the source's classification."""
         bottleneck_dim: PositiveInt | None = None
-        """Width of the layer between features and classifier; a quarter of the features' unless
-        given."""
+        """Width of the layer between backbone and classifier; null: a quarter of the backbone's
+        feature dimension."""
         alpha: PositiveFloat = 1.0
-        """Degrees of freedom of Student's t kernel."""
+        """Degrees of freedom α of Student's t kernel."""
         beta: float = Field(1.0, ge=0, le=1)
-        """Share of the auxiliary distribution in what the target is trained towards; the rest is
-        the cluster label. 0 in the first epoch."""
+        """Share β of the auxiliary distribution in the target's soft labels; the cluster label has
+        the rest. In the first epoch β is 0."""
         clustering: Literal["kmeans", "spherical_kmeans", "kernel_kmeans"] = "kmeans"
-        """How target features are clustered at the start of each epoch; the time of
-        ``kernel_kmeans`` grows with the square of the target's size."""
+        """Algorithm that clusters target features at the start of each epoch; the time of
+        ``kernel_kmeans`` grows with the square of the number of target images."""
         num_cluster_iterations: PositiveInt = 5
-        """Of the clustering; the release's runs use 2."""
+        """Iterations of the clustering; the release's runs use 2."""
         source_selection: Literal["none", "soft", "soft_mixed", "hard"] = "none"
-        """Weights of source images after the first epoch. ``soft``: closeness to the target's
-        centre of their class; ``soft_mixed``: that, fading in with the ramp from 1; ``hard``: 1
-        for the closest, else 0."""
+        """Weights of source images from the second epoch on. ``none``: 1; ``soft``: closeness v to
+        the target's centre of their class; ``soft_mixed``: ``λ·v + 1 - λ``; ``hard``: 1 where v
+        reaches a threshold, else 0."""
         consistency_weight: NonNegativeFloat = 0.0
-        """Multiplies, beside the ramp, the divergence between target images and second views of
-        them; the release's option uses 1."""
+        """Weight, multiplied by w, of the KL divergence between predictions for target images and
+        for second, stronger augmentations of them. 0 leaves it out; the release's option is 1."""
         detach_auxiliary: bool = False
-        """Whether the auxiliary distribution is a constant within a step, as in the paper; the
-        release lets the gradient flow through it."""
+        """Treat the auxiliary distribution as a constant within a step, as in the paper; the
+        release lets gradients flow through it."""
 
     config: Config
 
@@ -178,8 +184,9 @@ class SRDC(Method):
 
     # A step
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`; :meth:`begin_epoch` comes before the first step."""
+        """Take a step; :meth:`begin_epoch` must have been called before the first one."""
         ramp = ramp_up(progress)
         weight = self.config.adaptation_weight * (1.0 if self.memory.epoch == 0 else ramp)
         target, *views, source = self.embed(
@@ -215,7 +222,7 @@ class SRDC(Method):
         return {name: term.detach() for name, term in terms.items()}
 
     def _outputs(self, features: Tensor) -> list[Tensor]:
-        """Three times ``(B, K)``: logits, similarities to the centres of either level."""
+        """Return logits and the similarities to the centres of both levels, each ``(B, K)``."""
         levels = (features, self.bottleneck(features))
         return [self.classifier(levels[1])] + [
             student_similarity(level, centres, self.config.alpha)
@@ -223,7 +230,7 @@ class SRDC(Method):
         ]
 
     def _clustering_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy of the target's predictions with cluster labels and auxiliary ones."""
+        """Return T, the cross entropy of target predictions with soft labels."""
         beta = 0.0 if self.memory.epoch == 0 else self.config.beta
         probabilities = outputs.softmax(dim=1)
         frequencies = self.runtime.all_gather(probabilities).sum(dim=0)
@@ -235,7 +242,7 @@ class SRDC(Method):
         return -(aim * outputs.log_softmax(dim=1)).sum(dim=1).mean()
 
     def _sample_weights(self, batch: Batch, ramp: float) -> Tensor:
-        """Weights of the batch's source images, shape ``(B,)``."""
+        """Return weights of the batch's source images, shape ``(B,)``."""
         if len(self.memory.source_weights) == 0:
             return batch.source_images.new_ones(len(batch.source_labels))
         weights = self.memory.source_weights[batch.source_indices]
@@ -243,17 +250,19 @@ class SRDC(Method):
             return ramp * weights + (1 - ramp)
         return weights
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`."""
         (features,) = self.networks(images)
         return Prediction(self.classifier(self.bottleneck(features)), features)
 
     # The start of an epoch
 
+    @override
     def begin_epoch(self, views: EpochViews, epoch: int) -> None:
-        """Clusters the target, restarts the centres there and weighs the source anew.
+        """Cluster the target, re-initialise the centres and weight the source.
 
-        Images keep the order of the training sets, whose positions a batch's indices are.
+        Both domains are visited in the order of their training sets, to which the indices of a
+        batch refer.
         """
         with self.evaluating():
             target = self._describe_target(views)
@@ -271,7 +280,7 @@ class SRDC(Method):
             ]
             labels, centres = clusters[0][0], [found for _, found in clusters]
             weights = self._weigh_source(views, epoch, centres[0], target)
-        # Running averages of batch normalisation differ between workers, and so may clusters.
+        # BatchNorm's running averages differ between workers, so their clusters may: share one's.
         labels, weights, *centres = (
             shared.to(self.runtime.device)
             for shared in self.runtime.broadcast_object(
@@ -297,7 +306,7 @@ class SRDC(Method):
         return _Domain((first, second), self.classifier(second))
 
     def _source_means(self, views: EpochViews) -> list[Tensor]:
-        """Class means of the labelled source on both levels, ``(K, D)`` and ``(K, d)``."""
+        """Return class means of the source on both levels, ``(K, D)`` and ``(K, d)``."""
         sums = [torch.zeros_like(centres) for centres in self.centres]
         counts = sums[0].new_zeros(self.num_classes)
         for images, labels in views.source():
@@ -308,7 +317,7 @@ class SRDC(Method):
         return [total / counts.clamp(min=1)[:, None] for total in sums]
 
     def _cluster(self, features: Tensor, logits: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels ``(N,)`` and centres ``(K, D)`` of one level."""
+        """Return labels ``(N,)`` and centres ``(K, D)`` of one feature level."""
         iterations = self.config.num_cluster_iterations
         match self.config.clustering:
             case "kmeans":
@@ -321,7 +330,7 @@ class SRDC(Method):
     def _weigh_source(
         self, views: EpochViews, epoch: int, centres: Tensor, target: _Domain
     ) -> Tensor:
-        """Weights of the whole source, shape ``(N,)``; empty where all weigh 1."""
+        """Return weights of the whole source, shape ``(N,)``; empty where all are 1."""
         selection = self.config.source_selection
         if selection == "none" or epoch == 0:
             return centres.new_empty(0)

@@ -4,6 +4,7 @@ from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.batch import Batch
 from trainables.methods.base import Method, MethodConfig
@@ -11,10 +12,13 @@ from trainables.nn.networks import Backbone, Networks, Prediction
 from trainables.nn.optimization import MakeOptimizer
 from trainables.runtime.distributed import Runtime
 
+NO_ADAPTATION = "no_adaptation"
+"""Name of :class:`Supervised` among adaptation methods, which are compared with it."""
+
 
 @final
 class Supervised(Method):
-    """Cross entropy on the source; as an adaptation method the paper calls it No Adaptation."""
+    """Supervised training on the source by ``CE(s)``; the paper's baseline No Adaptation."""
 
     uses_target = False
     supports_accumulation = True
@@ -36,8 +40,9 @@ class Supervised(Method):
         self.optimizers = {"all": self.optimizer}
         self.output_layers = [self.classifier]
 
+    @override
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """See :class:`Method`; reads source images and labels only."""
+        """Take a step on source images and labels alone."""
         (source,) = self.embed(batch.source_images)
         classification = F.cross_entropy(self.classifier(source), batch.source_labels)
 
@@ -46,7 +51,7 @@ class Supervised(Method):
         self.optimizer.step()
         return {"classification": classification.detach()}
 
+    @override
     def predict(self, images: Tensor) -> Prediction:
-        """See :class:`Method`."""
         (features,) = self.networks(images)
         return Prediction(self.classifier(features), features)

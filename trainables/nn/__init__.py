@@ -1,1 +1,5 @@
-"""Networks and how they are trained: heads, losses, clustering, weights, optimizers."""
+"""Building blocks of training that methods share: networks, losses, clustering, optimizers.
+
+Modules know no method, backbone or task. They import ``data``, ``checkpointing``, ``runtime`` and
+``configuration``.
+"""

@@ -1,4 +1,4 @@
-"""Batch-normalisation statistics of another domain."""
+"""Re-estimation of BatchNorm statistics on another domain."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,28 +8,28 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def has_batchnorm(module: nn.Module) -> bool:
-    """Whether any layer keeps running batch statistics."""
+    """Return whether any layer is a BatchNorm layer."""
     return any(isinstance(layer, _BatchNorm) for layer in module.modules())
 
 
 def reestimate_batchnorm(
     module: nn.Module, predict: Callable[[Tensor], object], batches: Iterable[Tensor]
 ) -> None:
-    """Replaces running statistics by those of given images; weights stay.
+    """Replace running statistics by those of given images, without changing weights.
 
-    AdaBN (Li et al., 2016, arXiv:1603.04779): with target images, the simplest adaptation.
+    With target images this is AdaBN (Li et al., 2016, arXiv:1603.04779), the simplest adaptation.
 
     Args:
-        module: Changed in place; left in evaluation mode.
-        predict: Runs images through all of its layers that prediction uses.
-        batches: Images ``(B, 3, H, W)``; each batch counts the same.
+        module: Module to change in place; it is left in evaluation mode.
+        predict: Function that runs images through every layer used for prediction.
+        batches: Images ``(B, 3, H, W)``; every batch has the same weight.
     """
     module.eval()
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain average over batches
+        layer.momentum = None  # None: the average over all batches
         layer.train()
     with torch.no_grad():
         for images in batches:

@@ -1,4 +1,4 @@
-"""Clusters of features, and what is concluded from them, as pure functions."""
+"""Clustering of features, and selection of source samples by clusters, as pure functions."""
 
 import math
 
@@ -9,47 +9,50 @@ from torch.nn import functional as F
 from trainables.nn.losses import squared_distances
 
 EPSILON = 1e-6
-"""Added to counts, norms and probabilities that may be 0, as in the release of Tang & Jia."""
+"""Constant that keeps counts, norms and probabilities off 0, as in the release of Tang & Jia."""
 
 _KERNEL_ENTRIES = 2**26
-"""Entries of the kernel matrix that are held at once: 256 MiB of float32."""
+"""Maximum number of kernel entries in memory: 256 MiB of float32."""
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Sums the features of each class; differentiable in the features.
+    """Sum the features of each class; differentiable in the features.
 
     Args:
-        features: Shape ``(N, D)``.
-        labels: int64, shape ``(N,)``.
-        num_classes: K.
+        features: Features, shape ``(N, D)``.
+        labels: Classes, int64, shape ``(N,)``.
+        num_classes: Number of classes K.
 
     Returns:
-        Sums, shape ``(K, D)``, and how many samples each has, shape ``(K,)``, as floats.
+        Sums, shape ``(K, D)``, and numbers of samples as floats, shape ``(K,)``.
     """
-    # A product of matrices and not index_add: that one is not deterministic on accelerators.
+    # A matrix product, because index_add is not deterministic on accelerators.
     members = F.one_hot(labels, num_classes).to(features.dtype)
     return members.T @ features, members.sum(dim=0)
 
 
 def cluster_centres(features: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
-    """Means of the members, shape ``(K, D)``; an empty cluster's is the zero vector.
+    """Return the mean of each cluster; that of an empty cluster is the zero vector.
 
     Args:
-        features: Shape ``(N, D)``.
-        labels: int64, shape ``(N,)``.
-        num_clusters: K.
+        features: Features, shape ``(N, D)``.
+        labels: Clusters, int64, shape ``(N,)``.
+        num_clusters: Number of clusters K.
+
+    Returns:
+        Means, shape ``(K, D)``.
     """
     sums, counts = class_sums(features, labels, num_clusters)
     return sums / (counts[:, None] + EPSILON)
 
 
 def kmeans(features: Tensor, centres: Tensor, num_iterations: int) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from given centres, as the release of Tang & Jia runs it.
+    """Run Lloyd's algorithm from given centres, as the release of Tang & Jia does.
 
     Args:
-        features: Shape ``(N, D)``.
-        centres: Shape ``(K, D)``.
-        num_iterations: At least 1.
+        features: Features, shape ``(N, D)``.
+        centres: Initial centres, shape ``(K, D)``.
+        num_iterations: Number of iterations, at least 1.
 
     Returns:
         The last assignment, shape ``(N,)``, and the centres computed after it, ``(K, D)``.
@@ -63,16 +66,15 @@ def kmeans(features: Tensor, centres: Tensor, num_iterations: int) -> tuple[Tens
 def spherical_kmeans(
     features: Tensor, centres: Tensor, num_iterations: int
 ) -> tuple[Tensor, Tensor]:
-    """K-means whose centres add up directions, as the release of Tang & Jia runs it.
+    """Run k-means whose centres are sums of unit vectors, as the release of Tang & Jia does.
 
-    Deviates from spherical k-means (Dhillon & Modha, Machine Learning 2001): centres are sums of
-    unit vectors that are not normalised themselves, and the distances to them are Euclidean from
-    the raw features.
+    Deviation from spherical k-means (Dhillon & Modha, Machine Learning 2001): centres are not
+    normalised, and distances to them are Euclidean distances of the raw features.
 
     Args:
-        features: Shape ``(N, D)``.
-        centres: Shape ``(K, D)``.
-        num_iterations: At least 1.
+        features: Features, shape ``(N, D)``.
+        centres: Initial centres, shape ``(K, D)``.
+        num_iterations: Number of iterations, at least 1.
 
     Returns:
         The last assignment, shape ``(N,)``, and the centres computed after it, ``(K, D)``.
@@ -91,17 +93,18 @@ def kernel_kmeans(
     num_iterations: int,
     gamma: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """K-means in the feature space of the kernel ``exp(-gamma·|x - y|²)``.
+    """Run k-means in the feature space of the kernel ``exp(-gamma·|x - y|²)``.
 
-    Dhillon et al., KDD 2004. The kernel matrix is computed a slice at a time, anew in each
-    iteration: memory grows with N, time with N².
+    Dhillon et al., KDD 2004. The kernel matrix is recomputed in slices in every iteration, so that
+    memory grows with N only; time grows with N².
 
     Args:
-        features: Shape ``(N, D)``.
-        labels: First assignment, int64, shape ``(N,)``.
-        num_clusters: K.
-        num_iterations: At most so many; stops when fewer than 0.1 % of the labels change.
-        gamma: ``1/D`` unless given.
+        features: Features, shape ``(N, D)``.
+        labels: Initial assignment, int64, shape ``(N,)``.
+        num_clusters: Number of clusters K.
+        num_iterations: Maximum number of iterations; an iteration that changes fewer than 0.1 % of
+            the labels is the last.
+        gamma: Width parameter of the kernel; ``None``: ``1/D``.
 
     Returns:
         The last assignment, shape ``(N,)``, and its centres in the input space, ``(K, D)``.
@@ -123,30 +126,30 @@ def kernel_kmeans(
 
 
 def student_similarity(features: Tensor, centres: Tensor, alpha: float) -> Tensor:
-    """Student's t kernel of features and centres, ``(1 + d²/alpha)^(-(alpha + 1)/2)``.
+    """Return Student's t kernel of features and centres, ``(1 + d²/alpha)^(-(alpha + 1)/2)``.
 
     Van der Maaten & Hinton, JMLR 2008; Xie et al., ICML 2016, arXiv:1511.06335.
 
     Args:
-        features: Shape ``(N, D)``.
-        centres: Shape ``(K, D)``.
+        features: Features, shape ``(N, D)``.
+        centres: Cluster centres, shape ``(K, D)``.
         alpha: Degrees of freedom.
 
     Returns:
-        Similarities in ``(0, 1]``, not normalised, shape ``(N, K)``.
+        Unnormalised similarities in ``(0, 1]``, shape ``(N, K)``.
     """
     return (1 + squared_distances(features, centres) / alpha).pow(-(alpha + 1) / 2)
 
 
 def closeness(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
-    """How close samples are to the centre of their class, ``(1 + cos) / 2``.
+    """Return how close samples are to the centre of their class, ``(1 + cos) / 2``.
 
-    The soft source selection of Tang et al., CVPR 2020, arXiv:2003.08607.
+    These are the soft source weights of Tang et al., CVPR 2020, arXiv:2003.08607.
 
     Args:
-        features: Shape ``(N, D)``.
-        labels: int64, shape ``(N,)``.
-        centres: Shape ``(K, D)``.
+        features: Features, shape ``(N, D)``.
+        labels: Classes, int64, shape ``(N,)``.
+        centres: Class centres, shape ``(K, D)``.
 
     Returns:
         Weights in ``[0, 1]``, shape ``(N,)``.
@@ -155,32 +158,32 @@ def closeness(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
 
 
 def selection_threshold(epoch: int) -> float:
-    """Closeness that hard source selection asks for before discounts; grows with the epoch.
+    """Return the closeness that hard source selection requires before discounts.
 
     Args:
-        epoch: Counted from 0; selection starts with 1.
+        epoch: Epoch, counted from 0; selection starts in epoch 1.
     """
     return 1 / (1 + math.exp(-0.5 * epoch)) - 0.01
 
 
 def uncertainty_discounts(similarities: Tensor, probabilities: Tensor) -> Tensor:
-    """How far each class's selection threshold is lowered for its uncertain target samples.
+    """Return how far uncertain target samples lower each class's selection threshold.
 
-    In the release of Tang & Jia: by 0.1 where the mean prediction of the samples assigned to a
-    class has an entropy over ``ln(K) / 10`` by both predictors, by 0 where by neither, by 0.05
-    otherwise (also where a predictor assigns none).
+    As in the release of Tang & Jia, the entropy of the mean prediction for the samples assigned to
+    a class is compared with ``ln(K) / 10``. The discount is 0.1 if it is larger for both
+    predictors, 0 if for neither, and otherwise 0.05 (also if a predictor assigns no sample).
 
     Args:
         similarities: Class probabilities from the kernel, shape ``(N, K)``.
         probabilities: Class probabilities from the classifier, shape ``(N, K)``.
 
     Returns:
-        Shape ``(K,)``.
+        Discounts, shape ``(K,)``.
     """
     entropies = []
     for predictor in (similarities, probabilities):
         sums, counts = class_sums(predictor, predictor.argmax(dim=1), predictor.shape[1])
-        mean = sums / counts[:, None]  # NaN without samples: neither over nor under the limit
+        mean = sums / counts[:, None]  # no samples give NaN, neither over nor under
         entropies.append(-(mean * (mean + EPSILON).log()).sum(dim=1))
     limit = math.log(probabilities.shape[1]) / 10
     over = torch.stack(entropies) > limit
@@ -190,11 +193,11 @@ def uncertainty_discounts(similarities: Tensor, probabilities: Tensor) -> Tensor
 
 
 def lower_until_kept(weights: Tensor, threshold: float) -> float:
-    """Lowers a threshold in steps of 0.05 until at least one weight reaches it.
+    """Lower a threshold in steps of 0.05 until at least one weight reaches it.
 
     Args:
-        weights: In ``[0, 1]``, shape ``(N,)``, N > 0.
-        threshold: Where to start.
+        weights: Weights in ``[0, 1]``, shape ``(N,)``, N > 0.
+        threshold: Initial threshold.
     """
     largest = float(weights.max())
     while largest < threshold:
@@ -205,19 +208,19 @@ def lower_until_kept(weights: Tensor, threshold: float) -> float:
 def select_confident(
     weights: Tensor, labels: Tensor, threshold: float, discounts: Tensor
 ) -> Tensor:
-    """Hard source selection: samples that are close enough to the target's centre of their class.
+    """Select source samples that are close enough to the target's centre of their class.
 
-    Every class starts from ``threshold``. (In the release of Tang & Jia a class starts where the
-    one before it ended.)
+    Every class starts from ``threshold``. (In the release of Tang & Jia a class starts from the
+    lowered threshold of the previous one.)
 
     Args:
-        weights: From :func:`closeness`, shape ``(N,)``.
-        labels: int64, shape ``(N,)``.
-        threshold: Before discounts.
-        discounts: From :func:`uncertainty_discounts`, shape ``(K,)``.
+        weights: Result of :func:`closeness`, shape ``(N,)``.
+        labels: Classes, int64, shape ``(N,)``.
+        threshold: Threshold before discounts.
+        discounts: Result of :func:`uncertainty_discounts`, shape ``(K,)``.
 
     Returns:
-        Bool, shape ``(N,)``; at least one sample of each class that occurs.
+        Bool mask, shape ``(N,)``, with at least one sample of each class present.
     """
     thresholds = torch.full_like(discounts, math.inf)
     for label in labels.unique().tolist():

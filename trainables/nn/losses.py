@@ -1,4 +1,4 @@
-"""Losses and weights that more than one method uses, as pure functions."""
+"""Losses and loss weights that several methods share, as pure functions."""
 
 import math
 
@@ -7,59 +7,59 @@ from torch.nn import functional as F
 
 
 def ramp_up(progress: float, sharpness: float = 10.0) -> float:
-    """Weight of an adaptation term, from 0 towards 1: ``2 / (1 + exp(-sharpness·progress)) - 1``.
+    """Return the ramp λ from 0 towards 1, ``2 / (1 + exp(-sharpness·progress)) - 1``.
 
     Ganin et al., JMLR 2016, arXiv:1505.07818.
 
     Args:
-        progress: Share of the training that is done, in ``[0, 1]``.
-        sharpness: The paper's gamma.
+        progress: Completed fraction of training, in ``[0, 1]``.
+        sharpness: Steepness, gamma in the paper.
     """
     return 2 / (1 + math.exp(-sharpness * progress)) - 1
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy of the predictions, in nats.
+    """Return the mean entropy H of the predictions, in nats.
 
     Args:
-        logits: Shape ``(B, K)``.
+        logits: Logits, shape ``(B, K)``.
     """
     return -(F.softmax(logits, dim=1) * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
 def class_imbalance(probabilities: Tensor, epsilon: float = 1e-6) -> Tensor:
-    """``-mean_k log(mean_b p_bk + epsilon)``: least when the mean prediction is uniform.
+    """Return ``bal = -mean_k log(mean_b p_bk + epsilon)``, least for a uniform mean prediction.
 
     The release of Tang & Jia (CVPR 2023) calls it "entropy" in MCD and "balance" elsewhere.
 
     Args:
         probabilities: Class probabilities of the *global* batch, shape ``(B, K)``.
-        epsilon: Keeps the logarithm of an unpredicted class finite.
+        epsilon: Constant that keeps the logarithm finite for a class that is never predicted.
     """
     return -(probabilities.mean(dim=0) + epsilon).log().mean()
 
 
 def kl_divergence(reference: Tensor, logits: Tensor) -> Tensor:
-    """Mean over images of ``KL(softmax(reference) || softmax(logits))``.
+    """Return the mean over images of ``KL(softmax(reference) || softmax(logits))``.
 
-    The gradient flows through both; detach the reference where it is a fixed aim.
+    Gradients flow through both arguments; detach a reference that is a fixed target.
 
     Args:
-        reference: Logits, shape ``(B, K)``.
-        logits: Logits, shape ``(B, K)``.
+        reference: Logits of the reference distribution, shape ``(B, K)``.
+        logits: Logits of the other distribution, shape ``(B, K)``.
     """
     aim, prediction = F.log_softmax(reference, dim=1), F.log_softmax(logits, dim=1)
     return (aim.exp() * (aim - prediction)).sum(dim=1).mean()
 
 
 def squared_distances(points: Tensor, centres: Tensor) -> Tensor:
-    """Squared Euclidean distances with an exact gradient, also where they are 0.
+    """Return squared Euclidean distances, whose gradient is exact at distance 0 too.
 
     Args:
-        points: Shape ``(N, D)``; all N·K·D differences are held at once.
-        centres: Shape ``(K, D)``.
+        points: Points, shape ``(N, D)``; all N·K·D differences are in memory together.
+        centres: Centres, shape ``(K, D)``.
 
     Returns:
-        Shape ``(N, K)``.
+        Squared distances, shape ``(N, K)``.
     """
     return (points[:, None] - centres).square().sum(dim=2)

@@ -1,4 +1,4 @@
-"""The parts of a network that methods put together: backbone, heads and how they are used."""
+"""Parts of networks that methods combine: backbone, heads, frozen and reversed gradients."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Backbone(nn.Module):
-    """A feature extractor that ends in one pooled vector an image.
+    """A feature extractor that returns one vector per image.
 
     Args:
-        trunk: Maps images ``(B, 3, H, W)`` to features ``(B, feature_dim)``.
-        feature_dim: The length of a feature vector.
-        image_size: Side in pixels of the only images that the trunk takes; ``None``: any size.
+        trunk: Module from images ``(B, 3, H, W)`` to features ``(B, feature_dim)``.
+        feature_dim: Length D of a feature vector.
+        image_size: Side, in pixels, of the only images that the trunk accepts; ``None``: any size.
     """
 
     def __init__(self, trunk: nn.Module, feature_dim: int, image_size: int | None = None) -> None:
@@ -26,20 +26,20 @@ class Backbone(nn.Module):
         self.image_size = image_size
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, H, W)`` to features ``(B, D)``.
+        """Map images ``(B, 3, H, W)`` to features ``(B, D)``.
 
         Raises:
-            ValueError: The images are not of the trunk's size.
+            ValueError: The trunk does not accept images of this size.
         """
         self.check_image_size(*images.shape[-2:])
         features: Tensor = self.trunk(images)
         return features
 
     def check_image_size(self, height: int, width: int) -> None:
-        """Refuses images that the trunk does not take.
+        """Raise if the trunk does not accept images of this size, in pixels.
 
         Raises:
-            ValueError: They are of another size.
+            ValueError: The trunk accepts one other size only.
         """
         if self.image_size is not None and (height, width) != (self.image_size, self.image_size):
             raise ValueError(
@@ -52,8 +52,8 @@ class Backbone(nn.Module):
 class Networks(nn.Module):
     """A backbone and named heads as one module, so that one wrapper covers all parameters.
 
-    ``forward`` runs the backbone on several batches, one after the other (batch normalisation
-    sees each domain by itself). Heads are called as attributes, ``networks.classifier(features)``.
+    ``forward`` runs the backbone on each batch separately, so that BatchNorm sees one domain at a
+    time. Heads are called as attributes, ``networks.classifier(features)``.
     """
 
     def __init__(self, backbone: nn.Module, **heads: nn.Module) -> None:
@@ -63,26 +63,26 @@ class Networks(nn.Module):
             self.add_module(name, head)
 
     def forward(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Images ``(B, 3, H, W)`` to features ``(B, D)``, a batch at a time."""
+        """Map each batch of images ``(B, 3, H, W)`` to features ``(B, D)``."""
         return tuple(self.backbone(images) for images in batches)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a method says of a batch of images."""
+    """A method's output for a batch of images."""
 
     logits: Tensor
-    """Shape ``(B, K)``; softmax gives the class probabilities."""
+    """Logits of the main classifier, shape ``(B, K)``."""
     features: Tensor
     """Pooled features of the backbone, shape ``(B, D)``."""
     head_logits: dict[str, Tensor] = field(default_factory=dict)
-    """Further classifiers that are reported beside the main one, each ``(B, K)``."""
+    """Logits of further classifiers to report, by name, each of shape ``(B, K)``."""
 
 
 def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The module as a fixed function: gradients pass through to its input, not to its weights.
+    """Return the module as a function whose gradients reach its input but not its weights.
 
-    Batch statistics and running averages behave as in an ordinary call.
+    BatchNorm's batch statistics and running averages behave as in an ordinary call.
     """
     fixed = {name: p.detach() for name, p in module.named_parameters()}
 
@@ -95,9 +95,9 @@ def frozen(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 @contextmanager
 def running_averages_kept(module: nn.Module) -> Iterator[None]:
-    """Inside, batch normalisation in training mode leaves its running averages as they are.
+    """Keep BatchNorm from updating its running averages inside the block.
 
-    It still normalises by the statistics of the batch.
+    In training mode it still normalises by the statistics of the batch.
     """
     layers = [
         layer
@@ -129,13 +129,13 @@ class _ReverseGradient(torch.autograd.Function):
 
 
 def reverse_gradient(features: Tensor, strength: float) -> Tensor:
-    """The identity whose gradient is multiplied by ``-strength``.
+    """Return the features unchanged, with a gradient multiplied by ``-strength``.
 
     Ganin et al., JMLR 2016, arXiv:1505.07818.
 
     Args:
-        features: Any shape.
-        strength: The paper's lambda.
+        features: Features of any shape.
+        strength: Factor of the reversed gradient, λ in the paper.
     """
     reversed_features: Tensor = _ReverseGradient.apply(features, strength)
     return reversed_features

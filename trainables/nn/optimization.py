@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, the same for every method."""
+"""Optimizers and learning-rate schedules, common to all methods."""
 
 import math
 from collections.abc import Iterable
@@ -20,44 +20,48 @@ from trainables.configuration.schema import BaseConfig
 
 
 class OptimizerConfig(BaseConfig):
-    """How parameters move."""
+    """Settings of the optimizer."""
 
     algorithm: Literal["sgd", "adam", "adamw"] = "sgd"
-    """``sgd`` (with momentum, no Nesterov), ``adam`` or ``adamw``."""
+    """Update rule: ``sgd`` (with momentum, without Nesterov), ``adam`` or ``adamw``."""
     learning_rate: PositiveFloat = 1e-4
-    """Of the heads, at the schedule's factor 1."""
-    backbone_multiplier: NonNegativeFloat = 1.0
-    """Multiplies the learning rate of the backbone; the paper uses 0.1 when it is pre-trained."""
+    """Learning rate of the heads where the schedule's factor is 1."""
+    backbone_lr_multiplier: NonNegativeFloat = 1.0
+    """Learning rate of the backbone relative to that of the heads; the paper uses 0.1 for
+    pre-trained backbones."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """SGD's momentum, or Adam's beta 1."""
+    """Momentum of SGD, or beta 1 of Adam."""
     weight_decay: NonNegativeFloat = 1e-4
-    """L2 penalty; decoupled from the gradient with ``adamw``."""
+    """Weight of the L2 penalty; with ``adamw`` it is decoupled from the gradient."""
     clip_norm: PositiveFloat | None = None
-    """Largest gradient norm over all parameters of an optimizer; the supervised study uses 1."""
+    """Maximum gradient norm over all parameters of an optimizer; null: no clipping. The paper's
+    supervised study uses 1."""
 
 
 class ScheduleConfig(BaseConfig):
-    """How long training lasts and how its learning rate and adaptation weights change."""
+    """Length of training, and the course of learning rate and adaptation weights."""
 
     num_epochs: PositiveInt | None = 20
-    """An epoch is one pass over the larger domain; the smaller one starts over."""
+    """Length of training in epochs; an epoch is one pass over the larger domain, during which the
+    smaller one repeats."""
     num_steps: PositiveInt | None = None
-    """Total optimisation steps, in place of ``num_epochs`` (set that to null)."""
+    """Length of training in optimisation steps, instead of ``num_epochs`` (set that to null)."""
     decay: Literal["dann", "cosine", "linear", "step", "exponential", "constant"] = "dann"
-    """``dann``: ``(1 + 10·e/E)^-0.75``; ``step``: × ``decay_factor`` at each of ``decay_epochs``;
+    """Decay of the learning rate. ``dann``: ``(1 + 10·e/E)^-0.75`` in epoch e of E; ``cosine`` and
+    ``linear``: to 0; ``step``: × ``decay_factor`` after each of ``decay_epochs``;
     ``exponential``: × ``decay_factor`` every ``decay_interval`` steps, never below 0.01."""
     per: Literal["epoch", "step"] = "epoch"
-    """Whether learning rate and adaptation weights change once an epoch (as in the release) or
-    every step (as in the methods' own papers)."""
+    """When learning rate and adaptation weights change: every epoch (as in the release) or every
+    step (as in the methods' own papers)."""
     warmup_steps: NonNegativeInt = 0
-    """Steps of linear warm-up from 0 to 1, both included; only with ``per: step``. A decay starts
-    after them, but ``step`` counts epochs from the training's first."""
+    """Steps of linear warm-up, from factor 0 in the first to 1 in the last; only with
+    ``per: step``. The decay starts after them, except that ``decay: step`` counts all epochs."""
     decay_factor: float = Field(0.1, gt=0, le=1)
-    """For ``step`` and ``exponential``."""
+    """Factor of each decay by ``step`` or ``exponential``."""
     decay_epochs: tuple[PositiveInt, ...] = Field((10, 15), strict=False)
-    """For ``step``: counted from 1, as the release does."""
+    """Epochs, counted from 1 as in the release, after which ``step`` decays."""
     decay_interval: PositiveInt = 1
-    """For ``exponential``: steps between decays, counted from the end of the warm-up."""
+    """Steps between the decays of ``exponential``, counted from the end of the warm-up."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,12 +75,12 @@ class ScheduleConfig(BaseConfig):
 def learning_rate_factor(
     schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int
 ) -> float:
-    """The learning rate of a step, as a multiple of the configured one.
+    """Return the learning rate of a step as a multiple of the configured one.
 
     Args:
-        schedule: The shape of the curve.
-        step: Counted from 0.
-        num_steps: All steps of the training.
+        schedule: Settings of the schedule.
+        step: Step, counted from 0.
+        num_steps: Length of training in steps.
         steps_per_epoch: Batches of the larger domain.
     """
     warmup = schedule.warmup_steps
@@ -106,9 +110,9 @@ def learning_rate_factor(
 def training_progress(
     schedule: ScheduleConfig, step: int, num_steps: int, steps_per_epoch: int
 ) -> float:
-    """The share of the training that is done when ``step`` starts, in ``[0, 1)``.
+    """Return the fraction of training completed before ``step``, in ``[0, 1)``.
 
-    With ``per: epoch`` it stands still within an epoch, and is 0 during all of the first.
+    With ``per: epoch`` it is constant within an epoch, and so 0 in the first.
     """
     if schedule.per == "step":
         return step / num_steps
@@ -116,7 +120,7 @@ def training_progress(
 
 
 class MakeOptimizer(Protocol):
-    """Builds the configured optimizer over a method's parameters."""
+    """Function that builds the configured optimizer over a method's parameters."""
 
     def __call__(
         self,
@@ -125,11 +129,17 @@ class MakeOptimizer(Protocol):
         heads: Iterable[nn.Parameter] = (),
         momentum: float | None = None,
     ) -> Optimizer:
-        """Parameters under ``backbone`` get the multiplied rate; ``momentum`` overrides it."""
+        """Build an optimizer.
+
+        Args:
+            backbone: Parameters with the learning rate of the backbone.
+            heads: Parameters with the learning rate of the heads.
+            momentum: Momentum in place of the configured one.
+        """
 
 
 def optimizer_factory(config: OptimizerConfig) -> MakeOptimizer:
-    """The factory that trials hand to their method."""
+    """Return the factory that a trial passes to its method."""
 
     def make(
         *,
@@ -137,7 +147,7 @@ def optimizer_factory(config: OptimizerConfig) -> MakeOptimizer:
         heads: Iterable[nn.Parameter] = (),
         momentum: float | None = None,
     ) -> Optimizer:
-        rates = (config.learning_rate * config.backbone_multiplier, config.learning_rate)
+        rates = (config.learning_rate * config.backbone_lr_multiplier, config.learning_rate)
         groups = [
             {"params": list(parameters), "lr": rate, "initial_lr": rate}
             for parameters, rate in zip((backbone, heads), rates, strict=True)
@@ -173,6 +183,6 @@ def _clip_before_each_step(optimizer: Optimizer, max_norm: float) -> None:
 
 
 def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Sets every group to ``factor`` times its configured rate."""
+    """Set the learning rate of every group to ``factor`` times the configured one."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

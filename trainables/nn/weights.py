@@ -1,4 +1,4 @@
-"""Weights from files into backbones, by exact names."""
+"""Loading of weight files into backbones, by exact names."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.nn.networks import Backbone
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ RESNET_CHILDREN = (
     "layer4",
     "avgpool",
 )
-"""The children of torchvision's ResNets in order: the release of Tang & Jia keeps a trunk as their
-sequence, ``features.4.0.conv1.weight`` for ``layer1.0.conv1.weight``."""
+"""Children of torchvision's ResNets, in order. The release of Tang & Jia stores a trunk as their
+sequence: ``features.4.0.conv1.weight`` stands for ``layer1.0.conv1.weight``."""
 
 HEADS = frozenset(
     {
@@ -41,20 +41,20 @@ HEADS = frozenset(
         "head_dist",
     }
 )
-"""First parts of names that stand for heads in published files: the release's, torchvision's and
-timm's. A name inside a trunk, ``blocks.0.mlp.fc1.weight``, starts otherwise."""
+"""First components of the names of heads in files of the release, torchvision and timm. Only the
+first counts: in ``blocks.0.mlp.fc1.weight``, ``fc1`` is part of the trunk."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the names in a weight file."""
+    """Names of tensors that were loaded, missing or ignored."""
 
     loaded: tuple[str, ...]
-    """Parameters and buffers of the backbone that the file filled."""
+    """Parameters and buffers of the backbone that were loaded from the file."""
     new: tuple[str, ...]
-    """Those that keep their initial values."""
+    """Parameters and buffers that keep their initial values."""
     ignored: tuple[str, ...]
-    """Names in the file that the backbone does not have, heads for instance."""
+    """Tensors of the file that the backbone does not have, for instance heads."""
 
     def __str__(self) -> str:
         return (
@@ -64,14 +64,14 @@ class LoadReport:
 
 
 def load_backbone(backbone: Backbone, path: Path) -> LoadReport:
-    """Fills a backbone from a file and logs what was loaded; a warning if that is not all.
+    """Load a backbone's weights from a file and log the result, as a warning if incomplete.
 
-    The file is a checkpoint of this project, a published one of the release of Tang & Jia, or a
-    state dictionary as torchvision and timm have them.
+    The file is a checkpoint of this project, one published with the release of Tang & Jia, or a
+    state dictionary of torchvision or timm.
 
     Args:
-        backbone: Changed in place.
-        path: A file saved with torch; read without running code from it.
+        backbone: Backbone to change in place.
+        path: File saved with torch; it is read with ``weights_only``.
 
     Raises:
         ValueError: The file cannot be read, no name matches, or a tensor has another shape.
@@ -102,8 +102,8 @@ def load_backbone(backbone: Backbone, path: Path) -> LoadReport:
 def _read(
     content: Mapping[str, Any], own: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Tensors by the backbone's names for them, and the names of what is outside the trunk."""
-    if isinstance(content.get("networks"), Mapping):  # this project's
+    """Return tensors by the backbone's names, and the file's names of all other tensors."""
+    if isinstance(content.get("networks"), Mapping):  # a checkpoint of this project
         return _split_by_prefix(dict(_tensors(content["networks"])), "backbone.trunk.")
     for key in ("model_state_dict", "state_dict", "model"):
         if isinstance(content.get(key), Mapping):
@@ -111,7 +111,7 @@ def _read(
             break
     tensors = _without_wrapper(dict(_tensors(content)))
     others: tuple[str, ...] = ()
-    if any(name.startswith("G.") for name in tensors):  # MCD's generator, beside F1 and F2
+    if any(name.startswith("G.") for name in tensors):  # MCD: generator G, classifiers F1, F2
         tensors, others = _split_by_prefix(tensors, "G.")
         tensors = _without_wrapper(tensors)
     if {"conv1.weight", "layer4.0.conv1.weight"} <= own.keys():
@@ -120,7 +120,7 @@ def _read(
 
 
 def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested mappings, by its path."""
+    """Yield every tensor of nested mappings with its dotted path."""
     for name, value in content.items():
         if isinstance(value, Tensor):
             yield name, value
@@ -129,14 +129,14 @@ def _tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _without_wrapper(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names as they are outside DataParallel."""
+    """Remove the prefix that DataParallel adds to names."""
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
 def _split_by_prefix(
     tensors: Mapping[str, Tensor], prefix: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """What is under ``prefix``, without it, and the names of the rest."""
+    """Return the tensors under ``prefix``, by names without it, and the names of the others."""
     inside = {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
@@ -146,7 +146,7 @@ def _split_by_prefix(
 
 
 def _resnet_name(name: str) -> str:
-    """The name that torchvision has for ``features.<index>…``; other names as they are."""
+    """Return torchvision's name for ``features.<index>…``, and other names unchanged."""
     features, _, rest = name.partition(".")
     index, dot, below = rest.partition(".")
     if features != "features" or not index.isdigit() or int(index) >= len(RESNET_CHILDREN):
@@ -159,7 +159,7 @@ def _is_head(name: str) -> bool:
 
 
 def _is_counter(name: str) -> bool:
-    """Whether older files lack it, and nothing is computed from it."""
+    """Return whether it is BatchNorm's batch counter, which old files lack and nothing needs."""
     return name.endswith(".num_batches_tracked")
 
 

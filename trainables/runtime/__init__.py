@@ -1,4 +1,7 @@
-"""Devices, workers and random numbers."""
+"""Devices, distributed workers and keyed random numbers.
+
+Modules import torch and ``configuration`` only; Ray is not imported here.
+"""
 
 from trainables.runtime.distributed import Runtime, current_runtime
 

@@ -1,9 +1,11 @@
-"""Where a trial runs: its device, and the few operations that cross its workers.
+"""The device of a trial, and the few operations that cross its workers.
 
-Methods use these and never name Ray or DistributedDataParallel. Batch statistics are over the
-*global* batch: gather with :attr:`Runtime.all_gather`, which is differentiable.
+Methods use these and never name Ray or DistributedDataParallel. A method that needs statistics of
+a batch computes them over the *global* batch, after :attr:`Runtime.all_gather`, through which
+gradients flow.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,26 +20,52 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def _warn_of_former_name(former: str, present: str) -> None:
+    warnings.warn(
+        f"Runtime.{former} is now Runtime.{present}; the former name goes with version 0.3.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
 @dataclass(frozen=True)
 class Runtime:
-    """A trial's place among its workers; the default is one process on the CPU."""
+    """A worker of a trial and its link to the others; by default the only one, on the CPU."""
 
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - cannot be changed
+    """Device of the networks and batches."""
     rank: int = 0
+    """Number of this worker, from 0."""
     world_size: int = 1
+    """Number of workers, W."""
     wrap: Callable[[nn.Module], nn.Module] = _unchanged
-    """Makes a module's gradients averages over the workers."""
+    """Return a module whose gradients are averaged over the workers."""
     all_gather: Callable[[Tensor], Tensor] = _unchanged
-    """Concatenates equally shaped ``(B, …)`` tensors of all workers to ``(W·B, …)``;
-    the gradient flows back to each worker's share."""
+    """Concatenate equally shaped ``(B, …)`` tensors of all workers to ``(W·B, …)``; each worker's
+    part of the gradient flows back to it."""
     broadcast_object: Callable[[Any], Any] = _unchanged
-    """Gives every worker the object of worker 0."""
+    """Return the object of worker 0 in every worker; also a barrier."""
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """Gives every worker the buffers (running statistics) of worker 0, which it saves."""
+        """Copy the buffers of worker 0, such as running statistics, to every worker.
+
+        Each worker updates its own from its share of the batches, and worker 0 saves its own: all
+        have to predict with those.
+        """
         if self.world_size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, src=0)
+
+    @property
+    def share(self) -> Callable[[Any], Any]:
+        """The former name of :attr:`broadcast_object`, until version 0.3."""
+        _warn_of_former_name("share", "broadcast_object")
+        return self.broadcast_object
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Call :meth:`broadcast_buffers`; its former name, until version 0.3."""
+        _warn_of_former_name("same_buffers", "broadcast_buffers")
+        self.broadcast_buffers(module)
 
     @property
     def is_main(self) -> bool:
@@ -46,10 +74,10 @@ class Runtime:
 
 
 def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = False) -> Runtime:
-    """The runtime of this process: the initialised process group's, else a single worker's.
+    """Return the runtime of this process, in torch's process group if one is initialised.
 
     Args:
-        device: Where to run; a GPU where there is one if ``None``.
+        device: The device to run on; ``None`` takes a GPU if there is one.
         sync_batchnorm: Whether BatchNorm's statistics are over all workers.
     """
     if device is None:
@@ -73,9 +101,9 @@ def current_runtime(device: torch.device | None = None, sync_batchnorm: bool = F
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error only says that another worker is out of reach: dead, or about to be.
+    """Return whether an error only means that another worker cannot be reached.
 
-    NCCL's errors have a type; gloo's are RuntimeErrors that name a file of its transport.
+    NCCL's errors have a type; gloo's are plain RuntimeErrors, which name a file of its transport.
     """
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "/gloo/transport/" in str(error)
@@ -83,7 +111,10 @@ def is_lost_connection(error: BaseException) -> bool:
 
 
 def synchronised(module: nn.Module) -> nn.Module:
-    """The same module, the same parameters, with every BatchNorm inside over all workers."""
+    """Convert every BatchNorm inside a module to one over all workers, and return the module.
+
+    The module and its parameters stay the same objects, which optimizers may hold already.
+    """
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     assert converted is module, "a method's networks are no BatchNorm themselves"
     return module
@@ -97,23 +128,23 @@ def _distributed(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class _AllGather(torch.autograd.Function):
-    """All-gather whose backward sums every worker's gradient of this worker's share.
+    """An all-gather whose backward sums all workers' gradients of this worker's part.
 
-    With gradients then averaged over workers, a loss of the gathered tensor has the gradient that
-    a single process on the whole batch computes. (torch.distributed.nn.functional.all_gather
-    needs all-to-all, which gloo lacks.)
+    With gradients then averaged over the workers, a loss of the gathered tensor has the gradient
+    that a single process computes on the whole batch. torch.distributed.nn.functional.all_gather
+    would do the same, but needs all-to-all, which gloo lacks.
     """
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        """``(B, …)`` to ``(W·B, …)``."""
+        """Gather ``(B, …)`` of every worker to ``(W·B, …)``."""
         parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, tensor.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """``(W·B, …)`` to ``(B, …)``."""
+        """Reduce gradients ``(W·B, …)`` to that of this worker's part, ``(B, …)``."""
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]

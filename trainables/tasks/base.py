@@ -1,4 +1,4 @@
-"""What a task is: a labelled source, an unlabelled target, and sets to measure on."""
+"""Base class of tasks: a labelled source, an unlabelled target, and test sets."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -11,53 +11,55 @@ from trainables.data.geometry import Geometry
 from trainables.data.images import LabelledImages, UnlabelledImages
 
 TARGET_TEST = "target_test"
-"""The test set of a target that is split into parts."""
+"""Name of the test set that is split off the target."""
 
 
 class TaskConfig(BaseConfig):
-    """Settings that every task has."""
+    """Settings common to all tasks."""
 
     holdout: float = Field(0.1, gt=0, lt=1)
-    """Share of the labelled source that is kept from training (stratified, seeded) for the
+    """Share of the labelled source that is held out of training (stratified, seeded) for the
     selection criteria."""
     seed: int = 0
-    """Decides splits and, where images are generated, the images. Apart from the trial's seed, so
-    that trials of several seeds see the same data."""
+    """Seed of splits and of generated images, independent of the trial's seed, so that trials with
+    different seeds see the same data."""
 
 
 @dataclass(frozen=True)
 class Domains:
-    """The data of a task, opened."""
+    """The opened data of a task."""
 
     classes: tuple[str, ...]
-    """Names in the order of the labels."""
+    """Names of the classes, in the order of the labels."""
     geometry: Geometry
+    """Image sizes for augmentations and evaluation."""
     source_train: LabelledImages
+    """Training images of the source."""
     source_val: LabelledImages
-    """The source's hold-out."""
+    """Hold-out of the source, for criteria."""
     target_train: UnlabelledImages | None
-    """What adaptation sees; ``None`` for a task that has no target."""
+    """Images that adaptation sees; ``None`` for a task without target."""
     target_val: LabelledImages | None = None
-    """Labels for the criterion named oracle, and for nothing else."""
+    """Images whose labels only the criterion ``oracle`` reads; ``None`` if there are none."""
     test_sets: dict[str, LabelledImages] = field(default_factory=dict)
-    """By name; evaluated once, after training, where the trial's configuration says so."""
+    """Test sets by name; evaluated once, after training, if the trial is configured to."""
 
 
 class Task(ABC):
-    """Opens data."""
+    """A task, which opens its data."""
 
     Config = TaskConfig
 
     @staticmethod
     @abstractmethod
     def load(config: TaskConfig, cache: Path) -> Domains:
-        """Opens the data.
+        """Open the data.
 
         Args:
-            config: The settings.
-            cache: An existing folder, shared between trials, for what is costly to make.
+            config: Settings of the task.
+            cache: Existing folder, shared between trials, for data that are expensive to make.
 
         Raises:
-            ValueError: The data are missing or not as they should be; the message says which
-                file or folder, what was expected and what to do.
+            ValueError: The data are missing or wrong; the message names the file or folder, what
+                was expected and the remedy.
         """

@@ -1,4 +1,4 @@
-"""Compares a download with what is published: ``python -m trainables.tasks.check``."""
+"""Compare a download with the published data: ``python -m trainables.tasks.check``."""
 
 import argparse
 import sys
@@ -19,43 +19,45 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from trainables.configuration.schema import ConfigError, look_up, validate
+from trainables.configuration.command import command
+from trainables.configuration.schema import ConfigError, validate
 from trainables.data.file_index import walk_images
 from trainables.data.image_files import damage_of, first_of
 from trainables.tasks import TASKS
 from trainables.tasks.published._class_list import LEFT_OUT
 from trainables.tasks.published.base import Part, PublishedTask
 
-AS_PUBLISHED, DIFFERENT, CANNOT_CHECK = 0, 1, 2
-"""Exit codes."""
+AS_PUBLISHED, DIFFERENT = 0, 1
+"""Exit codes; 2 says that the data could not be checked."""
 
 _CHUNK = 1024
-"""Images that are decoded before the bar moves."""
+"""Images to decode between updates of the progress bar."""
 
 Advance = Callable[[int], None]
 
 
 @dataclass
 class Finding:
-    """What is there of one part."""
+    """Result of the comparison for one part."""
 
     part: Part
     counts: Counter[str] = field(default_factory=Counter)
-    """Images by class."""
+    """Number of images found, by class."""
     expected: Counter[str] = field(default_factory=Counter)
-    """By class, where it is published or listed."""
+    """Number of images expected, by class, as far as it is published or listed."""
     problems: list[str] = field(default_factory=list)
+    """Messages about missing, wrong or damaged images and folders."""
     remarks: list[str] = field(default_factory=list)
-    """What is unexpected and does no harm."""
+    """Messages about harmless differences."""
 
 
 def inspect(part: Part, advance: Advance, decode: bool = False) -> Finding:
-    """Compares one part with what is published.
+    """Compare one part of a download with the published data.
 
     Args:
-        part: The part.
-        advance: Called with numbers of images as they are found, or decoded.
-        decode: Read every image, too.
+        part: Part of the download.
+        advance: Function called with the number of images found, or decoded, since its last call.
+        decode: Decode every image as well.
     """
     finding = Finding(part, expected=Counter(part.published))
     wanted: set[str] | None = None
@@ -115,7 +117,7 @@ def _compare(finding: Finding, root: Path, groups: list[str]) -> None:
             f"{part.role}: {wrong} classes have another number of images than "
             "is published: see the table."
         )
-    # A list must itself be the published one.
+    # For a split file, compare the list itself: its images are compared above.
     total = sum((finding.counts if part.split is None else finding.expected).values())
     if part.published_total not in (None, total):
         what = root if part.split is None else part.split.find()
@@ -125,7 +127,7 @@ def _compare(finding: Finding, root: Path, groups: list[str]) -> None:
 
 
 def _damages(root: Path, paths: list[str], advance: Advance) -> list[str]:
-    """Decodes images; returns what is wrong with the bad ones."""
+    """Decode images; return error messages of the unreadable ones."""
     damages = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), _CHUNK):
@@ -136,7 +138,7 @@ def _damages(root: Path, paths: list[str], advance: Advance) -> list[str]:
 
 
 def table_of(findings: Sequence[Finding]) -> Table:
-    """Counts by class and part; one that differs from the published one is written beside it."""
+    """Return counts by class and part, with the published count where it differs."""
     table = Table("class", title="images found")
     for finding in findings:
         table.add_column(finding.part.role, justify="right")
@@ -168,19 +170,20 @@ def _cell(count: int, expected: int | None) -> str:
     return f"[green]{count:,}[/]" if count == expected else f"[red]{count:,} of {expected:,}[/]"
 
 
+@command()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Run the command.
 
     Returns:
-        0: all is as published. 1: something is missing or different. 2: it could not be checked.
+        Exit code: 0 if the data are as published, 1 if something is missing or different, 2 if
+        they could not be checked.
     """
     options = _parser().parse_args(arguments)
     console = Console()
     try:
         findings = _inspect_all(options, console)
     except (ValueError, OSError) as error:
-        console.print(f"{options.task}: {error}", style="red", markup=False, highlight=False)
-        return CANNOT_CHECK
+        raise ValueError(f"{options.task}: {error}") from error
     console.print(table_of(findings))
     for finding in findings:
         for remark in finding.remarks:
@@ -198,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _inspect_all(options: argparse.Namespace, console: Console) -> list[Finding]:
-    entry = look_up(TASKS, options.task, "task")
+    entry = TASKS.look_up(options.task)
     if not issubclass(entry, PublishedTask):
         known = ", ".join(name for name, task in TASKS.items() if issubclass(task, PublishedTask))
         raise ValueError(f"--task: must be one of {known}, got {options.task}.")

@@ -1,4 +1,4 @@
-"""The user's own images, in folders."""
+"""Images of the user, in folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated, Self, final
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
+from typing_extensions import override
 
 from trainables.configuration.paths import PathText
 from trainables.configuration.schema import nearest
@@ -28,32 +29,33 @@ from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 class Folders(Task):
     """Source and target from any two folders of images.
 
-    A tree is a folder with a folder for each class, ``<tree>/<class>/…/<image>``. Hidden files,
-    and files that are no images, are passed over. Give absolute paths on a cluster.
+    A tree is a folder with a folder for each class, ``<tree>/<class>/…/<image>``. Hidden files and
+    files that are not images are ignored. On a cluster, paths must be absolute.
     """
 
     class Config(TaskConfig):
-        """Only the two domains are required."""
+        """Only ``source`` and ``target`` are required."""
 
         source: PathText
         """Tree of the labelled source."""
         target: PathText
-        """A tree, or one folder of unlabelled images. Adaptation sees all of them and never their
-        labels, names or places: renaming and moving them changes no trained weight."""
+        """Tree of target images, or one folder of unlabelled images. Adaptation sees
+        all images but never their labels or paths: renaming or moving them changes no weights."""
         test_sets: dict[str, PathText] = {}
-        """Further trees to measure on, by name."""
+        """Further trees, by name, that are evaluated as test sets."""
         classes: Annotated[tuple[str, ...], Field(strict=False)] | None = None
-        """Names in the order of the labels; null: the source's folders, sorted. Trees other than
-        the source may lack classes."""
+        """Names of the classes in the order of the labels; null: the source's folders, sorted.
+        Trees other than the source may lack classes."""
         aliases: dict[str, str] = {}
-        """Class by the name of a folder that is called otherwise, in any tree."""
+        """Class for each folder, in any tree, that is not named like its class."""
         image_size: PositiveInt = 224
-        """Side in pixels of the square that the network sees."""
+        """Side in pixels of the square crop that the network sees; images are resized before it in
+        the paper's proportion, 256 to 224."""
         mirror: bool = True
-        """Whether a mirrored image keeps its class."""
+        """Whether a mirrored image keeps its class, so that augmentations may flip it."""
         target_test_fraction: float = Field(0.5, gt=0, lt=1)
         """Share of a labelled target that becomes the test set ``target_test`` (stratified,
-        seeded); the labels of the rest are for the criterion named oracle."""
+        seeded); only the criterion ``oracle`` reads the labels of the rest."""
 
         @model_validator(mode="after")
         def _check(self) -> Self:
@@ -67,8 +69,8 @@ class Folders(Task):
             return self
 
     @staticmethod
+    @override
     def load(config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, Folders.Config)
         source = _Tree.open("source", config.source)
         target = _Tree.open("target", config.target)
@@ -77,7 +79,7 @@ class Folders(Task):
         }
         naming = _naming(source, config)
 
-        # All folders are compared with the classes before any image is read.
+        # Compare all folders with the classes first: reading images may take minutes.
         source_labels = naming.labels(source)
         target_labels = None if target.is_flat else naming.labels(target)
         test_labels = {name: naming.labels(tree) for name, tree in tests.items()}
@@ -117,14 +119,14 @@ class _Tree:
     """A folder of images."""
 
     role: str
-    """The setting that names it."""
+    """Setting that names the folder."""
     root: Path
     files: list[Path]
-    """Relative to the root, sorted."""
+    """Paths of the images relative to the root, sorted."""
 
     @staticmethod
     def open(role: str, path: str) -> "_Tree":
-        """Lists the images below ``path``."""
+        """List the images below ``path``."""
         root = existing_folder(role, path)
         files = find_images(root)
         if not files:
@@ -135,25 +137,25 @@ class _Tree:
 
     @property
     def is_flat(self) -> bool:
-        """Whether all images lie directly in it, and so have no labels."""
+        """Whether all images are directly in the folder, and so have no labels."""
         return all(len(file.parts) == 1 for file in self.files)
 
     def images(self, cache: Path) -> FileImages:
-        """Its images, checked, in the order of their names."""
+        """Check the images and return them in the order of their paths."""
         check_images(self.root, self.files, cache)
         return FileImages([self.root / file for file in self.files])
 
     def images_by_content(self, cache: Path) -> tuple[FileImages, Tensor]:
-        """Its images, checked, in an order that no name or place decides, and that order."""
+        """Check the images and return them in an order independent of paths, with that order."""
         digests = check_images(self.root, self.files, cache)
         order = sorted(range(len(digests)), key=digests.__getitem__)
         return FileImages([self.root / self.files[i] for i in order]), torch.tensor(order)
 
     def class_folders(self) -> list[str]:
-        """Name of each image's class folder.
+        """Return the name of each image's class folder.
 
         Raises:
-            ValueError: An image lies outside any, or a class folder has no image.
+            ValueError: An image is outside the class folders, or a class folder has no image.
         """
         for file in self.files:
             if len(file.parts) == 1:
@@ -174,18 +176,18 @@ class _Tree:
 
 @dataclass(frozen=True)
 class _Naming:
-    """How folders' names become labels."""
+    """Mapping from names of folders to labels."""
 
     classes: tuple[str, ...]
     aliases: dict[str, str]
     origin: str
-    """Where the classes come from, for messages."""
+    """Origin of the classes, for messages."""
 
     def labels(self, tree: _Tree) -> Tensor:
-        """Label of each image, shape ``(N,)``.
+        """Return the label of each image, int64, shape ``(N,)``.
 
         Raises:
-            ValueError: A folder is no class.
+            ValueError: A folder is not a class.
         """
         positions = {name: label for label, name in enumerate(self.classes)}
         folders = tree.class_folders()
@@ -199,11 +201,11 @@ class _Naming:
 
 
 def _naming(source: _Tree, config: Folders.Config) -> _Naming:
-    """The classes, from the settings or else from the source.
+    """Return the classes of the settings, or else those of the source.
 
     Raises:
-        ValueError: There are less than two, one has no folder in the source, or an alias stands
-            for none.
+        ValueError: There are fewer than two classes, a class has no folder in the source, or an
+            alias is of no class.
     """
     folders = sorted(set(source.class_folders()))
     named = {config.aliases.get(folder, folder) for folder in folders}
@@ -232,6 +234,6 @@ def _naming(source: _Tree, config: Folders.Config) -> _Naming:
 def _split(
     samples: LabelledImages, fraction: float, rng: torch.Generator, tree: _Tree
 ) -> tuple[LabelledImages, LabelledImages]:
-    """See :func:`split_or_complain`."""
+    """Split a tree's samples in two, stratified."""
     first, second = split_or_complain(samples.labels, fraction, rng, tree.role, str(tree.root))
     return samples.subset(first), samples.subset(second)

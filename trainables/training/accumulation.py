@@ -1,72 +1,148 @@
-"""A step on a batch that is too large for the memory: in parts, by the mean of their gradients."""
+"""Gradient accumulation: one optimisation step on a batch that is computed in parts."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields, replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainables.config import TrialConfig
-from trainables.configuration.schema import look_up
 from trainables.data.batch import Batch
 from trainables.methods import METHODS, Method
 from trainables.nn.batchnorm import has_batchnorm
+from trainables.nn.optimization import MakeOptimizer
 
 
 def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:
-    """Whether steps in parts are the steps on whole batches.
+    """Raise unless accumulated steps equal steps on whole batches.
 
     Args:
-        config: The trial's.
-        backbone: Its feature extractor.
+        config: The trial's configuration.
+        backbone: The trial's feature extractor.
 
     Raises:
-        ValueError: A loss is of the batch as a whole, or a layer normalises by it.
+        ValueError: The method has a loss over the batch as a whole, or the backbone has BatchNorm.
     """
-    num_parts, name = config.accumulation, config.method.name
+    num_parts, name = config.gradient_accumulation_steps, config.method.name
     if num_parts == 1:
         return
-    if not look_up(METHODS, name, "method").supports_accumulation:
+    if not METHODS.look_up(name).supports_accumulation:
         raise ValueError(
-            f"accumulation {num_parts}: method '{name}' has losses of the batch as a "
-            "whole, which its parts don't add up to. Use accumulation: 1 and a "
+            f"gradient_accumulation_steps {num_parts}: method '{name}' has losses of the batch as "
+            "a whole, which its parts don't add up to. Use gradient_accumulation_steps: 1 and a "
             "smaller batch_size, or more workers."
         )
     if has_batchnorm(backbone):
         raise ValueError(
-            f"accumulation {num_parts}: the network has BatchNorm, which would "
-            "normalise by parts of a batch. Use accumulation: 1, or a backbone "
+            f"gradient_accumulation_steps {num_parts}: the network has BatchNorm, which would "
+            "normalise by parts of a batch. Use gradient_accumulation_steps: 1, or a backbone "
             "without it (vit_*, deit_*, mixer_*)."
         )
 
 
-def update_in_parts(
-    method: Method, batch: Batch, progress: float, num_parts: int
-) -> dict[str, Tensor]:
-    """One step of a method on a batch, whose parts go through the networks one after another.
+class GradientAccumulation:
+    """Updates of a method on batches in parts.
+
+    A method's ``update`` clears gradients, computes them and takes a step. To accumulate, that is
+    called once for each part of a batch, and the method's optimizers, which are made here, ignore
+    the calls that would break up the step.
 
     Args:
-        method: One of which :func:`check_accumulation` does not complain.
-        batch: This worker's share.
-        progress: As of :meth:`Method.update`.
-        num_parts: Divides the share's size.
-
-    Returns:
-        Means of the loss terms.
+        num_parts: Parts of a batch; with 1, optimizers and updates are the usual ones.
     """
-    means: dict[str, Tensor] = {}
-    optimizers = list(method.optimizers.values())
-    for index, part in enumerate(_parts(batch, num_parts)):
-        with _one_step(optimizers, index == 0, index == num_parts - 1, num_parts):
-            losses = method.update(part, progress)
-        for name, value in losses.items():
-            means[name] = means[name] + value / num_parts if name in means else value / num_parts
-    return means
+
+    def __init__(self, num_parts: int) -> None:
+        self.num_parts = num_parts
+        self.part = 0
+
+    @property
+    def is_first_part(self) -> bool:
+        """Whether gradients of an earlier step have to be cleared."""
+        return self.part == 0
+
+    @property
+    def is_last_part(self) -> bool:
+        """Whether all gradients of the step are summed up."""
+        return self.part == self.num_parts - 1
+
+    def wrap(self, make_optimizer: MakeOptimizer) -> MakeOptimizer:
+        """Return a factory of the same optimizers that take one step a batch."""
+        if self.num_parts == 1:
+            return make_optimizer
+
+        def make(
+            *,
+            backbone: Iterable[nn.Parameter] = (),
+            heads: Iterable[nn.Parameter] = (),
+            momentum: float | None = None,
+        ) -> Optimizer:
+            return _AccumulatingOptimizer(
+                make_optimizer(backbone=backbone, heads=heads, momentum=momentum), self
+            )
+
+        return make
+
+    def update(self, method: Method, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Take one step of a method on a batch.
+
+        Args:
+            method: A method that :func:`check_accumulation` accepts, with wrapped optimizers.
+            batch: This worker's share of the global batch.
+            progress: The share of the training that is done, as in :meth:`Method.update`.
+
+        Returns:
+            The loss terms, averaged over the parts.
+        """
+        if self.num_parts == 1:
+            return method.update(batch, progress)
+        means: dict[str, Tensor] = {}
+        for index, part in enumerate(_parts(batch, self.num_parts)):
+            self.part = index
+            for name, value in method.update(part, progress).items():
+                share = value / self.num_parts
+                means[name] = means[name] + share if name in means else share
+        return means
+
+
+class _AccumulatingOptimizer(Optimizer):
+    """An optimizer that clears gradients for the first part and steps after the last.
+
+    It wraps another one, whose parameter groups, state and hooks it shares. A subclass or a hook
+    would not do: torch runs the hooks before each call of ``step``, and one of them clips.
+    """
+
+    def __init__(self, optimizer: Optimizer, accumulation: GradientAccumulation) -> None:
+        # Without super().__init__, so that every attribute is the wrapped optimizer's.
+        self.optimizer = optimizer
+        self.accumulation = accumulation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["optimizer"], name)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        if self.accumulation.is_first_part:
+            self.optimizer.zero_grad(set_to_none)
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        assert closure is None, "a closure would compute the whole batch"
+        if not self.accumulation.is_last_part:
+            return
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad /= self.accumulation.num_parts
+        self.optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state_dict)
 
 
 def _parts(batch: Batch, num_parts: int) -> Iterator[Batch]:
-    """The batch in equal parts; what a method does not read stays empty in each."""
+    """Split a batch into equal parts; what a method does not read stays empty in each."""
     whole = {field.name: getattr(batch, field.name) for field in fields(batch)}
     for index in range(num_parts):
         yield replace(
@@ -79,40 +155,3 @@ def _parts(batch: Batch, num_parts: int) -> Iterator[Batch]:
                 if value is not None
             },
         )
-
-
-@contextmanager
-def _one_step(
-    optimizers: Iterable[Optimizer], is_first: bool, is_last: bool, num_parts: int
-) -> Iterator[None]:
-    """Inside, gradients are cleared for the first part only, and only the last one steps.
-
-    A method's update is whole: it clears, adds and steps. So what its optimizers do is held back
-    here, for the time of a part, rather than by every method.
-    """
-    for optimizer in optimizers:
-        take_step = optimizer.step
-        if not is_first:
-            optimizer.zero_grad = _nothing  # type: ignore[method-assign]
-        optimizer.step = _nothing  # type: ignore[method-assign,assignment]
-        if is_last:
-
-            def last_step(optimizer: Optimizer = optimizer, take_step: object = take_step) -> None:
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        if parameter.grad is not None:
-                            parameter.grad /= num_parts
-                assert callable(take_step)
-                take_step()
-
-            optimizer.step = last_step  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        for optimizer in optimizers:
-            vars(optimizer).pop("zero_grad", None)
-            del optimizer.step
-
-
-def _nothing(*args: object, **kwargs: object) -> None:
-    """Stands for what is held back."""

@@ -1,4 +1,4 @@
-"""Checks before the first trial: what would stop trials later is said at once."""
+"""Checks before the first trial, so that no later one fails for a reason known by then."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,22 +7,21 @@ import torch
 
 from trainables.backbones import BACKBONES
 from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, pretraining_trial
-from trainables.configuration.schema import look_up
 from trainables.tasks import TASKS
 from trainables.training.accumulation import check_accumulation
-from trainables.training.trial import check_domains
+from trainables.training.domains import check_domains
 
 
 def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
-    """Opens the data of trials and of their pre-training, each once, and checks what needs them.
+    """Open the data of trials and of their pre-training once each, and check them together.
 
     Args:
-        configs: The trials.
+        configs: The configurations of the trials.
         cache: The folder that trials share.
 
     Raises:
-        ValueError: The data are not as they should be, a method or criterion does not fit them, a
-            file of weights is missing, or a backbone takes images of another size.
+        ValueError: Data are missing or damaged, a method or criterion does not fit them, a file of
+            weights does not exist, or a backbone takes images of another size.
     """
     by_task: dict[str, list[TrialConfig]] = {}
     for config in configs:
@@ -39,34 +38,35 @@ def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:
             by_task.setdefault(repr(trial.task), []).append(trial)
     for trials in by_task.values():
         task = trials[0].task
-        domains = look_up(TASKS, task.name, "task").load(task.config, cache)
+        domains = TASKS.look_up(task.name).load(task.config, cache)
         for trial in trials:
             check_domains(trial, domains)
-        distinct = {repr((t.backbone, t.method.name, t.accumulation)): t for t in trials}
+        distinct = {
+            repr((t.backbone, t.method.name, t.gradient_accumulation_steps)): t for t in trials
+        }
         for trial in distinct.values():
             _check_backbone(trial, domains.geometry.crop_size)
 
 
 def _check_backbone(trial: TrialConfig, image_size: int) -> None:
+    """Raise if the backbone cannot take the images, or the trial's gradient accumulation."""
     name = trial.backbone.name
     try:
-        with torch.device("meta"):  # sizes without memory
-            backbone = look_up(BACKBONES, name, "backbone").build(
-                trial.backbone.config, imagenet=False
-            )
+        with torch.device("meta"):  # shapes only: no memory, no initialisation
+            backbone = BACKBONES.look_up(name).build(trial.backbone.config, imagenet=False)
         backbone.check_image_size(image_size, image_size)
     except ValueError as error:
         raise ValueError(f"backbone '{name}': {error}") from error
     except (NotImplementedError, RuntimeError):
-        return  # a network that cannot be built without memory: the trial will say
+        return  # it cannot be built on the meta device; the trial reports what is wrong
     check_accumulation(trial, backbone)
 
 
 def fetch_weights(configs: Iterable[TrialConfig]) -> None:
-    """Downloads the ImageNet weights that trials start from, unless they are there.
+    """Download the ImageNet weights that trials start from, unless they are cached.
 
     Raises:
-        ValueError: There are no such weights, or they cannot be downloaded from here.
+        ValueError: No such weights exist, or they cannot be downloaded.
     """
     backbones = {
         repr(config.backbone): config.backbone
@@ -74,4 +74,4 @@ def fetch_weights(configs: Iterable[TrialConfig]) -> None:
         if config.initialization.name == "imagenet"
     }
     for backbone in backbones.values():
-        look_up(BACKBONES, backbone.name, "backbone").build(backbone.config, imagenet=True)
+        BACKBONES.look_up(backbone.name).build(backbone.config, imagenet=True)

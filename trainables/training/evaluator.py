@@ -1,4 +1,4 @@
-"""Predictions and metrics of a method on a task's sets, shared out among workers."""
+"""Predictions and metrics of a method on the data of a task, computed by all workers."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,12 +28,12 @@ from trainables.tasks import Domains
 
 
 class Evaluator:
-    """Measures a method as its training goes on.
+    """Measures a method during and after its training.
 
     Args:
-        config: The trial's.
-        domains: The data.
-        method: What is measured.
+        config: The trial's configuration.
+        domains: The task's data.
+        method: The method to measure.
         runtime: Device and workers; each worker predicts a share of every set.
     """
 
@@ -53,10 +53,12 @@ class Evaluator:
         )
 
     def evaluation(self) -> tuple[Evaluation, dict[str, float]]:
-        """What criteria see, and metrics of the source's hold-out.
+        """Evaluate the method on samples of both domains.
 
-        The evaluation holds labelled target images only where the task has them, and criteria get
-        them only if they declare it.
+        Returns:
+            The evaluation that criteria score, and metrics of the source's hold-out. It is an
+            :class:`OracleEvaluation` if the task has labelled target images; criteria get their
+            labels only if they declare that they read them.
         """
         source, metrics = self.measure("source_val", self.source_sample)
         labels = self.source_sample.labels
@@ -77,10 +79,11 @@ class Evaluator:
         ), metrics
 
     def test_metrics(self) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of all test sets; then again with batch statistics of the target's images.
+        """Measure all test sets, then again with BatchNorm statistics of the target images.
 
         Returns:
-            The metrics, and each set's confusion matrix (without new statistics) by its name.
+            The metrics, and by the name of each set its confusion matrix ``(K, K)``, which is that
+            of the original statistics.
         """
         metrics: dict[str, float] = {}
         confusion = {}
@@ -100,7 +103,7 @@ class Evaluator:
         return metrics, confusion
 
     def target_predictions(self) -> list[tuple[str, str, float]]:
-        """Name, class and its probability of every image that adaptation saw."""
+        """Return name, predicted class and its probability of every target training image."""
         target = self.domains.target_train
         if target is None:
             return []
@@ -114,7 +117,7 @@ class Evaluator:
         ]
 
     def measure(self, name: str, data: LabelledImages) -> tuple[Predictions, dict[str, float]]:
-        """Predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
+        """Return predictions on a labelled set, and its metrics as ``<name>/<metric>``."""
         predictions, heads = self.predict(data.images)
         metrics = {
             f"{name}/{metric}": value
@@ -127,11 +130,11 @@ class Evaluator:
         return predictions, metrics
 
     def predict(self, images: Images) -> tuple[Predictions, dict[str, Tensor]]:
-        """The main classifier's output on a set, and the logits of further heads by name."""
+        """Return the main classifier's output on a set, and the logits of other heads by name."""
         return self._predict(self.walk(images, self._share(range(len(images)))), len(images))
 
     def mixtures(self, images: Images, predictions: Predictions) -> Mixtures:
-        """Predictions on mixtures of a set's images, within predicted classes and across."""
+        """Return predictions on mixtures of images, within predicted classes and across them."""
         first, second = probing_pairs(predictions.logits.argmax(dim=1))
         if len(first) == 0:
             return Mixtures(first, second, predictions.logits[:0])
@@ -140,13 +143,13 @@ class Evaluator:
         return Mixtures(first, second, self._predict(mixed, len(first))[0].logits)
 
     def _share(self, indices: Sequence[int]) -> Sequence[int]:
-        """This worker's part; one image, for the shapes, where it has none."""
+        """Return this worker's share, or one image if it has none: gathering needs its shapes."""
         return indices[self.runtime.rank :: self.runtime.world_size] or indices[:1]
 
     def _predict(
         self, batches: Iterable[Tensor], num_images: int
     ) -> tuple[Predictions, dict[str, Tensor]]:
-        """Predictions on all workers' batches, in the order in which they were shared out."""
+        """Return predictions on the batches of all workers, in the order of the set."""
         self.runtime.broadcast_buffers(self.method.networks)
         logits, features, heads = [], [], dict[str, list[Tensor]]()
         with self.method.evaluating():
@@ -163,7 +166,7 @@ class Evaluator:
         )
 
     def views(self) -> EpochViews:
-        """Both domains' training images as they are at test time."""
+        """Return both domains' training images in order, transformed as at test time."""
         source, target = self.domains.source_train, self.domains.target_train
 
         def walk_source() -> Iterator[tuple[Tensor, Tensor]]:
@@ -180,7 +183,7 @@ class Evaluator:
         return EpochViews(walk_source, walk_target)
 
     def walk(self, images: Images, indices: Sequence[int]) -> Iterator[Tensor]:
-        """Normalised images at ``indices``, in order, in evaluation batches."""
+        """Yield the images at ``indices``, in order, normalised, in evaluation batches."""
         stream = evaluation_stream(
             images,
             evaluation_transform(self.domains.geometry),
@@ -195,12 +198,12 @@ class Evaluator:
 
 
 def _sample(num_images: int, size: int) -> Tensor:
-    """Sorted positions of a random sample, the same in every trial."""
+    """Return sorted positions of a random sample, the same in every trial."""
     return torch.randperm(num_images, generator=generator(0, "sample"))[:size].sort().values
 
 
 class _Gather:
-    """Puts the workers' interleaved shares of a set back in its order, on the CPU."""
+    """Collects the workers' interleaved shares of a set in its order, on the CPU."""
 
     def __init__(self, num_images: int, runtime: Runtime) -> None:
         self.num_images = num_images

@@ -1,60 +1,64 @@
-"""Which of several evaluations is best, by the criterion and the source floor."""
+"""The ranking of evaluations by the criterion and the source accuracy floor."""
 
 from collections.abc import Mapping, Sequence
 
 from trainables.config import SelectionConfig, criteria_of
-from trainables.configuration.schema import look_up
 from trainables.criteria import CRITERIA, RankAverage, mean_percentiles
+from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 
 Metrics = Mapping[str, float]
 
 
 def is_average(selection: SelectionConfig) -> bool:
-    """Whether evaluations are ranked among others, and not scored."""
+    """Return whether evaluations are ranked among others, instead of scored by themselves."""
     return isinstance(selection.criterion.config, RankAverage.Config)
 
 
 def objectives(
     selection: SelectionConfig, num_classes: int, evaluations: Sequence[Metrics]
 ) -> list[float]:
-    """What a trial's evaluations are worth: the criterion, or their ranks among each other.
-
-    Where the source is not learned, something below the criterion's least value.
+    """Return the objective of each evaluation of a trial.
 
     Args:
-        selection: The criterion and the floor.
+        selection: The criterion and the source accuracy floor.
         num_classes: K.
-        evaluations: Metrics of the trial's reports.
+        evaluations: The metrics of the trial's reports.
+
+    Returns:
+        The criterion's score or, for an average of ranks, the rank among the given evaluations.
+        An evaluation under the floor gets a value below :func:`objective_floor`, by how much it
+        misses the floor.
     """
     if is_average(selection):
         return average_ranks(selection, evaluations, evaluations)
     name = selection.criterion.name
-    least = least_objective(selection, num_classes)
+    least = objective_floor(selection, num_classes)
     shortfalls = [_shortfall(selection, evaluation) for evaluation in evaluations]
     return [
-        least - shortfall if shortfall > 0 else evaluation[f"criterion/{name}"]
+        least - shortfall if shortfall > 0 else evaluation[f"{CRITERION_PREFIX}{name}"]
         for shortfall, evaluation in zip(shortfalls, evaluations, strict=True)
     ]
 
 
-def least_objective(selection: SelectionConfig, num_classes: int) -> float:
-    """What an evaluation is worth at least, if only the source is learned."""
+def objective_floor(selection: SelectionConfig, num_classes: int) -> float:
+    """Return the lower bound of the objectives of evaluations that reach the floor."""
     if is_average(selection):
         return 0.0
-    return look_up(CRITERIA, selection.criterion.name, "criterion")().lower_bound(num_classes)
+    return CRITERIA.look_up(selection.criterion.name)().lower_bound(num_classes)
 
 
 def average_ranks(
     selection: SelectionConfig, evaluations: Sequence[Metrics], among: Sequence[Metrics]
 ) -> list[float]:
-    """Mean percentiles by the averaged criteria; below 0 where the source is not learned.
+    """Return mean percentiles by the averaged criteria; negative for those under the floor.
 
     Args:
-        selection: The average and the floor.
-        evaluations: Metrics of what is ranked.
-        among: Metrics of everything that it is ranked among; those below the floor do not count.
+        selection: The averaged criteria and the source accuracy floor.
+        evaluations: The metrics of the evaluations to rank.
+        among: The metrics of the evaluations to rank them among; those under the floor are left
+            out.
     """
-    names = [f"criterion/{name}" for name in criteria_of(selection.criterion)]
+    names = [f"{CRITERION_PREFIX}{name}" for name in criteria_of(selection.criterion)]
     rivals = [[e[name] for name in names] for e in among if _shortfall(selection, e) <= 0]
     if not rivals:
         return [-_shortfall(selection, evaluation) for evaluation in evaluations]
@@ -67,5 +71,5 @@ def average_ranks(
 
 
 def _shortfall(selection: SelectionConfig, evaluation: Metrics) -> float:
-    """How far the source accuracy is from the floor; at most 0 if it is reached."""
-    return selection.source_accuracy_floor - evaluation["source_val/accuracy"]
+    """Return how much source accuracy lacks to the floor; 0 or negative if it is reached."""
+    return selection.source_accuracy_floor - evaluation[SOURCE_ACCURACY]

@@ -1,4 +1,4 @@
-"""Figures of a study from its records: curves, classes, criteria, cost."""
+"""Figures drawn from a study's records: curves, classes, criteria, cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,16 +10,16 @@ from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of
 from study.trials.ranking import Rank, winners
 from study.trials.records import TrialRecord
+from trainables.training.report import CRITERION_PREFIX, ORACLE_ACCURACY, SOURCE_ACCURACY
 
 MAX_CURVES = 120
-"""Trials of the search whose curves are drawn."""
+"""Maximum number of search trials whose curves are drawn."""
 MAX_POINTS = 200
-"""Of a curve."""
+"""Maximum number of points of a curve."""
 MAX_DOTS = 3000
-"""Of a scatter plot."""
+"""Maximum number of dots of a scatter plot."""
 OBJECTIVE = "objective"
-"""Stands for an evaluation's objective among its metrics."""
-ORACLE = "criterion/oracle"
+"""The name of an evaluation's objective among its metrics."""
 ORACLE_TITLE = "oracle (target-val accuracy, %)"
 
 
@@ -29,11 +29,11 @@ ORACLE_TITLE = "oracle (target-val accuracy, %)"
 def curve_cards(
     records: Sequence[TrialRecord], criterion: str, standing: Mapping[str, Rank] | None = None
 ) -> Iterator[Card]:
-    """What was measured over epochs, in the final runs and in the search.
+    """Draw what was measured over epochs, in the final runs and in the search.
 
     Args:
-        records: Of one task.
-        criterion: The name of what selected checkpoints.
+        records: The records of one task.
+        criterion: The name of the criterion that selected checkpoints.
         standing: See :func:`study.trials.ranking.winners`.
     """
     yield from _final_curves(measured_runs(records, standing), criterion)
@@ -43,17 +43,17 @@ def curve_cards(
 def measured_runs(
     records: Sequence[TrialRecord], standing: Mapping[str, Rank] | None
 ) -> list[TrialRecord]:
-    """The winners' final runs that came to their end; in a study that has none, its winners."""
+    """Return the winners' complete final runs or, if there are none, the tested winners."""
     best = winners(records, standing).values()
     return finals_of(best, records) or [winner for winner in best if winner.test]
 
 
 def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
-    """Each metric of the final runs over epochs, one line a seed."""
+    """Draw each metric of the final runs over epochs, one line per seed."""
     metrics = {
         _metric(finals, criterion): (criterion, 1),
-        "source_val/accuracy": ("source-val accuracy (%)", 100),
-        ORACLE: (ORACLE_TITLE, 100),
+        SOURCE_ACCURACY: ("source-val accuracy (%)", 100),
+        ORACLE_ACCURACY: (ORACLE_TITLE, 100),
     }
     for metric, (title, factor) in metrics.items():
         curves = [(run, _curve(run, metric, factor)) for run in finals]
@@ -62,12 +62,12 @@ def _final_curves(finals: Sequence[TrialRecord], criterion: str) -> Iterator[Car
             yield Card(
                 f"Final runs: {title}",
                 _lines(curves, title),
-                f"One line a seed; the large dot is the checkpoint that {criterion} selected.",
+                f"One line per seed; the large dot is the checkpoint that {criterion} selected.",
             )
 
 
 def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Card]:
-    """The criterion's course in trials of the search."""
+    """Draw the criterion over epochs in trials of the search."""
     ranked = sorted((r for r in search if r.evaluations), key=lambda r: -(r.objective or 0.0))
     shown = thinned(ranked, MAX_CURVES)
     curves = [(run, _curve(run, _metric(shown, criterion), 1)) for run in shown]
@@ -80,13 +80,13 @@ def _search_curves(search: Sequence[TrialRecord], criterion: str) -> Iterator[Ca
         yield Card(
             f"Search: {criterion}",
             _lines(curves, criterion),
-            f"One line a trial; short ones were stopped early.{left_out}",
+            f"One line per trial; short ones were pruned.{left_out}",
         )
 
 
 def _metric(runs: Sequence[TrialRecord], criterion: str) -> str:
-    """The criterion's own values; of an average of ranks, which has none, the best so far."""
-    metric = f"criterion/{criterion}"
+    """Return the criterion's metric; an average of ranks has none, so the objective stands in."""
+    metric = f"{CRITERION_PREFIX}{criterion}"
     return metric if any(metric in run.selected() for run in runs) else OBJECTIVE
 
 
@@ -106,7 +106,7 @@ def _curve(run: TrialRecord, metric: str, factor: float) -> Curve:
 
 
 def _lines(curves: Sequence[tuple[TrialRecord, Curve]], title: str) -> go.Figure:
-    """All curves of a condition in one trace, with gaps between them: many traces are slow."""
+    """Draw all curves of a condition in one trace, with gaps, since many traces are slow."""
     figure = go.Figure()
     colour = colours(run.condition for run, _ in curves)
     for condition in colour:
@@ -153,11 +153,11 @@ def class_cards(
     study_folder: StudyFolder,
     standing: Mapping[str, Rank] | None = None,
 ) -> Iterator[Card]:
-    """Accuracy of each class and confusion of classes, for each test set.
+    """Draw the accuracy of each class and the confusion of classes for each test set.
 
     Args:
-        records: Of one task.
-        study_folder: The study's folder, in which the final runs left their confusion matrices.
+        records: The records of one task.
+        study_folder: The study's folder, which holds the final runs' confusion matrices.
         standing: See :func:`study.trials.ranking.winners`.
     """
     finals = measured_runs(records, standing)
@@ -214,7 +214,7 @@ def _class_accuracies(test_set: str, classes: Sequence[str], counts: Counts) -> 
 
 
 def _confusion(test_set: str, classes: Sequence[str], counts: Counts) -> Card:
-    """Shares of each true class, over all seeds of a condition; a menu chooses the condition."""
+    """Draw shares of each true class over all seeds; a menu chooses the condition."""
     figure = go.Figure()
     for number, (condition, matrices) in enumerate(counts.items()):
         total = [
@@ -256,7 +256,7 @@ def _confusion(test_set: str, classes: Sequence[str], counts: Counts) -> Card:
 
 
 def _menu(names: Sequence[str]) -> dict[str, object]:
-    """Shows one trace at a time."""
+    """Return a menu that shows one trace at a time."""
     return {
         "x": 0,
         "xanchor": "left",
@@ -273,13 +273,13 @@ def _menu(names: Sequence[str]) -> dict[str, object]:
 
 
 def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
-    """Each criterion against accuracy on labelled target images; a menu chooses the criterion."""
+    """Draw criteria against accuracy on labelled target images; a menu chooses the criterion."""
     looks = [
         (run, e)
         for run in records
         if run.stage == "search"
         for e in run.evaluations
-        if ORACLE in e.metrics
+        if ORACLE_ACCURACY in e.metrics
     ]
     shown = thinned(looks, MAX_DOTS)
     names = sorted(
@@ -287,7 +287,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
             name
             for _, e in shown
             for name in e.metrics
-            if name.startswith("criterion/") and name != ORACLE
+            if name.startswith(CRITERION_PREFIX) and name != ORACLE_ACCURACY
         }
     )
     if not names:
@@ -301,7 +301,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
             ]
             figure.add_scattergl(
                 x=[e.metrics[name] for _, e in own],
-                y=[100 * e.metrics[ORACLE] for _, e in own],
+                y=[100 * e.metrics[ORACLE_ACCURACY] for _, e in own],
                 text=[f"{run.id}, epoch {e.epoch:.3g}" for run, e in own],
                 mode="markers",
                 name=condition,
@@ -312,11 +312,11 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     menu = _menu(names)
     menu["buttons"] = [
         {
-            "label": name.removeprefix("criterion/"),
+            "label": name.removeprefix(CRITERION_PREFIX),
             "method": "update",
             "args": [
                 {"visible": [other == name for other in names for _ in colour]},
-                {"xaxis.title.text": name.removeprefix("criterion/")},
+                {"xaxis.title.text": name.removeprefix(CRITERION_PREFIX)},
             ],
         }
         for name in names
@@ -324,7 +324,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
     figure.update_layout(
         updatemenus=[menu],
         yaxis_title=ORACLE_TITLE,
-        xaxis_title=names[0].removeprefix("criterion/"),
+        xaxis_title=names[0].removeprefix(CRITERION_PREFIX),
     )
     left_out = f" {len(shown)} of {len(looks)}." if len(shown) < len(looks) else ""
     yield Card(
@@ -340,7 +340,7 @@ def criterion_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
 
 
 def cost_cards(records: Sequence[TrialRecord]) -> Iterator[Card]:
-    """Processor time of each condition."""
+    """Draw the processor time of each condition."""
     conditions = sorted({record.condition for record in records}, reverse=True)
     figure = go.Figure()
     for stage, name, colour in (

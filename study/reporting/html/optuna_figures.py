@@ -1,4 +1,4 @@
-"""Optuna's own figures of a study, from its storage, which is only read."""
+"""Optuna's figures of a study, from its storage, which is only read."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,12 +27,12 @@ from study.trials.records import TrialRecord
 from study.trials.running_trial import search_id
 
 MAX_LINES = 150
-"""Of trials in parallel coordinates."""
+"""Maximum number of trials in parallel coordinates."""
 MAX_BARS = 200
-"""Of trials in the timeline."""
+"""Maximum number of trials in the timeline."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
-"""Of the criterion and of a cost."""
+"""Directions of the criterion and of a cost."""
 
 STATES = {
     "COMPLETE": "#3b82f6",
@@ -41,13 +41,13 @@ STATES = {
     "RUNNING": "#54a24b",
     "WAITING": "#98a2b1",
 }
-"""Colours in the timeline."""
+"""Colours of states in the timeline."""
 
 
 def stored_trials(journal: Path) -> list[FrozenTrial]:
-    """All trials of a storage, those under way too; none if there is no storage.
+    """Return all trials of a storage, including running ones; none if there is no storage.
 
-    Reading takes no lock and leaves a line that is being written for later.
+    Reading takes no lock and ignores a line that is still being written.
     """
     if not journal.exists():
         return []
@@ -63,12 +63,12 @@ def stored_trials(journal: Path) -> list[FrozenTrial]:
 def search_cards(
     records: Sequence[TrialRecord], trials: Sequence[FrozenTrial], criterion: str
 ) -> Iterator[Card]:
-    """History, importances, and for each condition slices and parallel coordinates.
+    """Draw history, importances and, per condition, slices and parallel coordinates.
 
     Args:
-        records: Of one task.
-        trials: Of the storage.
-        criterion: The name of what is maximised.
+        records: The records of one task.
+        trials: The trials of the storage.
+        criterion: The name of the objective.
     """
     conditions = {record.trial: record.condition for record in records if record.stage == "search"}
     ended = [trial for trial in trials if search_id(trial.number) in conditions]
@@ -90,7 +90,7 @@ def front_cards(
     criterion: str,
     cost: Cost | None,
 ) -> Iterator[Card]:
-    """Criterion against cost, where the study minimises one."""
+    """Draw criterion against cost if the study minimises one."""
     own = {record.trial for record in records if record.stage == "search"}
     done = [
         trial
@@ -105,12 +105,12 @@ def front_cards(
 def _study(
     trials: Sequence[FrozenTrial], names: Mapping[str, str] | None = None, num_objectives: int = 1
 ) -> optuna.Study:
-    """A study in memory that holds these trials.
+    """Make a study in memory that holds these trials.
 
     Args:
-        trials: In this order.
-        names: Of the parameters to keep and what to call them; all of them if ``None``.
-        num_objectives: Values of each to keep: the criterion, and what it cost.
+        trials: The trials in this order.
+        names: New names by name of the parameters to keep; all of them unchanged if ``None``.
+        num_objectives: The number of values to keep: 1 for the criterion, 2 with its cost.
     """
     study = optuna.create_study(directions=DIRECTIONS[:num_objectives])
     for trial in trials:
@@ -176,12 +176,12 @@ def _of_condition(trials: Sequence[FrozenTrial], condition: str, criterion: str)
 
 
 def _criterion(trial: FrozenTrial) -> float:
-    """Of a trial that ran to its end; a cost stands behind it."""
+    """Return the criterion of a complete trial, its first value; a cost would be the second."""
     return float(trial.values[0])
 
 
 def _short(paths: Sequence[str]) -> dict[str, str]:
-    """Each path's last part, or all of it where that is another one's too."""
+    """Shorten each path to its last part, unless another path has the same one."""
     last = [path.rpartition("/")[2] for path in paths]
     return {
         path: name if last.count(name) == 1 else path
@@ -192,7 +192,7 @@ def _short(paths: Sequence[str]) -> dict[str, str]:
 def _parallel(
     trials: Sequence[FrozenTrial], names: Mapping[str, str], criterion: str
 ) -> go.Figure:
-    """Optuna's, with colours that can be told apart on a dark page too."""
+    """Return Optuna's figure with colours that are distinguishable on a dark page too."""
     figure = _plain(plot_parallel_coordinate(_study(trials, names), target_name=criterion))
     values = [_criterion(trial) for trial in trials]
     low, high = min(values), max(values)
@@ -207,7 +207,7 @@ def _parallel(
 
 
 def timeline_cards(trials: Sequence[FrozenTrial]) -> Iterator[Card]:
-    """When each trial ran, those under way too."""
+    """Draw when each trial ran, including running ones."""
     begun = [trial for trial in trials if trial.datetime_start is not None]
     if begun:
         left_out = f" The last {MAX_BARS} of {len(begun)} trials." if len(begun) > MAX_BARS else ""
@@ -217,5 +217,5 @@ def timeline_cards(trials: Sequence[FrozenTrial]) -> Iterator[Card]:
 
 
 def _plain(figure: go.Figure) -> go.Figure:
-    """Without Optuna's title and background, which the page has its own of."""
+    """Remove Optuna's title and background, which the page replaces by its own."""
     return figure.update_layout(title=None, plot_bgcolor=None)

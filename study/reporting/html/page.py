@@ -1,4 +1,4 @@
-"""Compared studies as one HTML file that opens without a network."""
+"""The comparison of studies as one HTML file that opens offline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from study.analysis.comparison import Comparison, Row
 from study.analysis.published import HEADING, NOTE, Published
 from study.analysis.stored_study import StoredStudy
-from study.analysis.study_tables import Cell, Table, across, heading_of
+from study.analysis.study_tables import Cell, Table, heading_of, study_table
 from study.reporting.html.cards import HEIGHT, Card
 from study.reporting.html.figures import class_cards, cost_cards, criterion_cards, curve_cards
 from study.reporting.html.optuna_figures import (
@@ -33,21 +33,21 @@ from study.reporting.summary import (
 from study.trials.ranking import Rank
 from study.trials.records import TrialRecord
 
-OUTCOMES = ("complete", "stopped", "failed")
+OUTCOMES = ("complete", "pruned", "failed")
 
 
 @dataclass(frozen=True)
 class TextCell:
-    """A cell of a table as it is shown."""
+    """A cell of a table, as text."""
 
     text: str
     kind: str = ""
-    """``best``, ``paper``, ``text`` or a plain number."""
+    """``best``, ``paper`` or ``text``; empty for a plain number."""
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table as it is shown."""
+    """A table of text."""
 
     title: str
     headings: tuple[TextCell, ...]
@@ -69,7 +69,7 @@ class Part:
 
 
 def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
-    """The page: its scripts, styles and data are in it."""
+    """Return the page, which contains its scripts, styles and data."""
     environment = Environment(
         loader=PackageLoader("study.reporting.html", "."),
         autoescape=True,
@@ -81,7 +81,7 @@ def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
     return environment.get_template("page.html.jinja").render(
         title=", ".join(study.name for study in studies),
         height=HEIGHT,
-        table=_across(across(studies, published)),
+        table=_across(study_table(studies, published)),
         parts=[part for number, study in enumerate(studies) for part in _parts(study, number)],
         plotly_js=Markup(get_plotlyjs()),
         templates={
@@ -92,13 +92,13 @@ def as_html(studies: Sequence[StoredStudy], published: Published | None) -> str:
 
 
 def _figure_json(card: Card) -> Markup:
-    """Data and layout for a script element; the page chooses the template."""
+    """Return data and layout for a script element; the page chooses the template."""
     card.figure.layout.template = {}
     return Markup(_in_script(card.figure.to_json()))
 
 
 def _in_script(json: str) -> str:
-    """In JSON, ``<`` stands in texts only, and can be written so that no element ends there."""
+    """Escape ``<``, which JSON has in strings only, so that no text ends the script element."""
     return json.replace("<", "\\u003c")
 
 
@@ -106,7 +106,7 @@ def _in_script(json: str) -> str:
 
 
 def _across(table: Table) -> TextTable:
-    """Methods × tasks."""
+    """Return the table of methods × tasks."""
     headings = [TextCell(table.heading, "text")]
     for index, column in enumerate(table.columns):
         headings.append(TextCell(f"{column.title}: {column.heading}"))
@@ -136,7 +136,7 @@ def _figure_cell(cell: Cell) -> TextCell:
 
 def _parts(study: StoredStudy, number: int) -> Iterator[Part]:
     trials = stored_trials(study.study_folder.journal)
-    standing = study.standing() if study.config.joint else None
+    standing = study.ranks() if study.config.joint else None
     for index, (task, comparison) in enumerate(study.comparisons.items()):
         records = [record for record in study.records if record.task == task]
         yield Part(
@@ -157,7 +157,7 @@ def _tables(comparison: Comparison) -> Iterator[TextTable]:
             TextCell(first, "text"),
             *map(
                 TextCell,
-                ("trials done", "stopped early", "failed", "final seeds", "CPU minutes", "winner"),
+                ("trials done", "pruned", "failed", "final seeds", "CPU minutes", "winner"),
             ),
             TextCell("its searched settings", "text"),
         ),

@@ -1,4 +1,4 @@
-"""From records to figures, against figures by hand."""
+"""Comparisons of records, checked against figures computed by hand."""
 
 from statistics import stdev
 
@@ -63,11 +63,11 @@ def test_a_row_counts_outcomes_of_the_search_and_seconds_of_everything() -> None
     (row,) = of(
         make_record("0000", [0.9]),
         make_record("0001", [0.8]),
-        make_record("0002", [0.1], outcome="stopped"),
+        make_record("0002", [0.1], outcome="pruned"),
         make_record("0003", [], outcome="failed"),
         final("dann", 1, 0.5),
     ).rows
-    assert row.outcomes == {"complete": 2, "stopped": 1, "failed": 1}
+    assert row.outcomes == {"complete": 2, "pruned": 1, "failed": 1}
     assert row.cpu_seconds == 50.0
 
 
@@ -151,7 +151,7 @@ def test_regret_over_all_methods_is_of_the_best_winner() -> None:
 
 def test_over_all_methods_a_complete_trial_goes_before_a_stopped_one() -> None:
     dann = make_record("0000", [0.5], oracle=[0.25])
-    mcd = make_record("0001", [0.9], method="mcd", oracle=[0.5], outcome="stopped")
+    mcd = make_record("0001", [0.9], method="mcd", oracle=[0.5], outcome="pruned")
     regrets = {regret.name: regret for regret in of(dann, mcd).regrets}
     assert regrets["all methods"].chosen == 0.25
 

@@ -1,4 +1,4 @@
-"""How criteria of a search agree: by hand, and where there is nothing to compare."""
+"""Agreement of criteria, computed by hand, and searches with nothing to compare."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def record(
     source: list[float] | None = None,
     criterion: Any = None,
 ) -> TrialRecord:
-    """A trial of the search whose criteria took these values, one an evaluation."""
+    """Make a search trial whose criteria have these values, one per evaluation."""
     length = len(next(iter(scores.values())))
     base = make_record(name, [0.0] * length, outcome=outcome)
     config = (
@@ -59,7 +59,7 @@ SECOND = record("0001", {"bnm": [0.3, 0.4], "snd": [2.0, 1.0], "oracle": [0.8, 0
 
 
 def test_correlations_and_regrets_by_hand() -> None:
-    """Ranks by bnm 1 2 3 4, by the oracle 1 2 4 3: 1 - 6·2 / (4·15) = 0.8."""
+    """Ranks are 1 2 3 4 by bnm and 1 2 4 3 by the oracle: 1 - 6·2 / (4·15) = 0.8."""
     result = agreement([FIRST, SECOND])
     assert result is not None
     assert (result.num_evaluations, result.num_trials, result.has_oracle) == (4, 2, True)
@@ -88,9 +88,9 @@ def test_without_labels_criteria_are_compared_with_each_other() -> None:
 
 
 def test_choices_are_made_as_winners_are() -> None:
-    """Above the floor before below it, complete before stopped, earlier before later."""
+    """Above the floor comes before below it, complete before pruned, earlier before later."""
     low = record("0000", {"bnm": [0.9], "snd": [1.0], "oracle": [0.1]}, source=[0.3])
-    stopped = record("0001", {"bnm": [0.8], "snd": [1.0], "oracle": [0.2]}, outcome="stopped")
+    stopped = record("0001", {"bnm": [0.8], "snd": [1.0], "oracle": [0.2]}, outcome="pruned")
     complete = record("0002", {"bnm": [0.5, 0.7], "snd": [1.0, 1.0], "oracle": [0.3, 0.4]})
     later = record("0003", {"bnm": [0.7], "snd": [1.0], "oracle": [0.5]})
     result = agreement([later, complete, stopped, low])
@@ -100,7 +100,7 @@ def test_choices_are_made_as_winners_are() -> None:
 
 
 def test_an_average_of_ranks_that_selects_is_listed() -> None:
-    """Ranks by bnm 1 2 3 4 and by snd 4 3 2 1 cancel out; by bnm alone they would not."""
+    """Ranks 1 2 3 4 by bnm and 4 3 2 1 by snd cancel out; those by bnm alone would not."""
     criterion = {"rank_average": {"criteria": ["bnm", "source_validation"]}}
     scores = {
         "bnm": [0.1, 0.2, 0.3],
@@ -151,11 +151,7 @@ def shown(records: list[TrialRecord]) -> list[str]:
     with console.capture() as capture:
         print_summary(compare(records, "bnm", False), console)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    start = next(
-        i
-        for i, line in enumerate(lines)
-        if line.startswith(("Criteria beside", "The target has no labels"))
-    )
+    start = next(i for i, line in enumerate(lines) if line.startswith("Criteria compared with"))
     return lines[start:]
 
 
@@ -171,7 +167,7 @@ def all_criteria(name: str, value: float, **changes: float) -> TrialRecord:
 
 def test_the_table_says_what_each_criterion_is_worth() -> None:
     lines = shown([FIRST, SECOND])
-    assert lines[0] == "Criteria beside the oracle (accuracy on target-val)"
+    assert lines[0] == "Criteria compared with the oracle (accuracy on target-val)"
     assert any(line.startswith("Of 4 evaluations of 2 trials.") for line in lines)
     assert cells(lines, "bnm") == ["bnm", "+0.80", "0001", "70.0", "10.0"]
     assert cells(lines, "snd") == ["snd", "-0.80", "0000", "50.0", "30.0"]
@@ -196,10 +192,10 @@ def test_without_labels_the_table_says_so_and_shows_no_accuracy() -> None:
         for r in (FIRST, SECOND)
     ]
     lines = shown(unlabelled)
-    assert lines[0].startswith("The target has no labels: criteria beside each other")
+    assert lines[0].startswith("Criteria compared with each other (the target has no labels)")
     assert cells(lines, "bnm") == ["bnm", "-1.00", "0001"]
     text = " ".join(lines)
-    assert "oracle" not in text.lower() and "Agreement is no accuracy" in text
+    assert "oracle" not in text.lower() and "Agreement is not accuracy" in text
 
 
 def test_the_result_s_file_holds_the_table() -> None:

@@ -1,4 +1,4 @@
-"""Paired differences from No Adaptation, by hand."""
+"""Paired differences from No Adaptation, computed by hand."""
 
 from itertools import product
 from statistics import mean
@@ -40,7 +40,7 @@ def test_differences_are_paired_by_seed_whatever_the_order() -> None:
 
 
 def test_the_interval_is_that_of_all_resamples() -> None:
-    """Of five differences there are 3125, so their percentiles are known."""
+    """Five differences have 3125 resamples, so their percentiles are known."""
     differences = (0.125, 0.25, 0.375, 0.5, 0.875)
     records = [final("no_adaptation", seed, 0.0) for seed in range(5)] + [
         final("dann", seed, value) for seed, value in enumerate(differences)

@@ -1,4 +1,4 @@
-"""Criterion against cost: the front by hand, and studies that minimise a second objective."""
+"""The Pareto front, computed by hand, and studies that minimise a cost as well."""
 
 import io
 import json
@@ -16,10 +16,11 @@ from rich.console import Console
 
 from study.analysis.comparison import compare
 from study.analysis.pareto import pareto_front
-from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
-from study.config.study_config import Cost, parse_studies
+from study.config.reading import parse_studies
+from study.config.study_config import Cost
 from study.reporting.html.page import as_html
+from study.reporting.simulation import print_simulation
 from study.reporting.summary import as_json, print_summary
 from study.session.ask_tell import Search
 from study.session.session import Session
@@ -76,7 +77,7 @@ def test_who_is_on_the_front(points: list[tuple[float, float]], front: list[str]
     "other",
     [
         record("0001", 0.9, 1.0, outcome="failed"),
-        record("0001", 0.9, 1.0, outcome="stopped"),
+        record("0001", 0.9, 1.0, outcome="pruned"),
         record("final-dann-seed1", 0.9, 1.0, stage="final"),
         record("0001", 0.5, 0.0).model_copy(update={"same_as": "0000"}),
         make_record("0001", [], outcome="failed"),
@@ -269,8 +270,8 @@ def test_the_page_shows_the_front(tmp_path: Path) -> None:
         (
             {"sampler": "random"},
             [
-                "needs pruner none, got asha: stopping by the criterion alone would "
-                "end cheap trials that belong to the front."
+                "needs pruner none, got asha: pruning by the criterion alone would stop "
+                "cheap trials that belong to the Pareto front."
             ],
         ),
         ({"sampler": "auto", "pruner": "none"}, []),
@@ -290,7 +291,9 @@ def test_what_a_cost_needs(tmp_path: Path, changes: dict[str, object], lines: li
 
 def test_cma_es_has_one_objective() -> None:
     study, _ = make_study(sampler="cma_es", **TWO)
-    with pytest.raises(ValueError, match="cma_es has one objective only. Choose sampler auto"):
+    with pytest.raises(
+        ValueError, match="needs a sampler for two objectives: auto, gp, random or tpe, got cma_es"
+    ):
         study.check_cost()
 
 

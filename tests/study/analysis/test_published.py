@@ -1,4 +1,4 @@
-"""The paper's figures stand beside those of ours that they correspond to, and no others."""
+"""The paper's figures are shown next to ours of the same experiment, and no others."""
 
 from importlib import resources
 from typing import Any

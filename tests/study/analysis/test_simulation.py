@@ -1,4 +1,4 @@
-"""Simulated searches, on curves whose best settings are known."""
+"""Simulated searches on curves whose best settings are known."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,8 @@ import pytest
 
 from study.analysis.learning_curves import read_curves
 from study.analysis.simulation import Surrogate, efficiencies, simulate
-from study.config.study_config import StudyConfig, read_study
+from study.config.reading import read_study
+from study.config.study_config import StudyConfig
 from study.run import main
 from study.spaces.search_space import SearchSpace
 
@@ -25,7 +26,7 @@ def digits() -> tuple[StudyConfig, SearchSpace]:
 
 @pytest.fixture(scope="module")
 def curves(digits: tuple[StudyConfig, SearchSpace]) -> pd.DataFrame:
-    """200 trials: MCD is best, near a learning rate; half of the value is there at once."""
+    """Make 200 trials: MCD is best, near one learning rate; curves start near half their end."""
     memory = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     rows = []
     for number in range(200):

@@ -1,4 +1,4 @@
-"""Several studies in one table, against figures by hand."""
+"""Tables over several studies, checked against figures computed by hand."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from study.analysis.published import Published
 from study.analysis.stored_study import StoredStudy, read_all
-from study.analysis.study_tables import Table, across, main_sets
+from study.analysis.study_tables import Table, main_sets, study_table
 from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record
 from tests.support.stored_studies import final, store
@@ -46,7 +46,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> list[StoredStudy]:
 
 @pytest.fixture(scope="module")
 def table(studies: list[StoredStudy]) -> Table:
-    return across(studies, Published.read())
+    return study_table(studies, Published.read())
 
 
 def test_columns_are_studies_tasks_and_metrics(table: Table) -> None:
@@ -110,7 +110,7 @@ def test_the_paper_s_figures_stand_beside_the_same_method_s(table: Table) -> Non
 def test_without_being_asked_for_the_paper_s_figures_are_absent(
     studies: list[StoredStudy],
 ) -> None:
-    table = across(studies)
+    table = study_table(studies)
     assert not any(table.has_published(index) for index in range(6))
 
 
@@ -123,7 +123,7 @@ def test_a_task_without_target_shows_all_its_sets(tmp_path: Path) -> None:
     run = final("supervised", 1, {**sets, "test_IID/head_1_accuracy": 0.5}, task={"synsl": {}})
     (study,) = read_all([store(tmp_path / "synsl", [run])])
     assert main_sets(study.comparisons["synsl"]) == ["test_OOD", "test_IID"]
-    assert [c.heading for c in across([study]).columns] == [
+    assert [c.heading for c in study_table([study]).columns] == [
         "OOD accuracy",
         "OOD mean class",
         "IID accuracy",
@@ -134,7 +134,7 @@ def test_a_task_without_target_shows_all_its_sets(tmp_path: Path) -> None:
 def test_tasks_of_one_study_are_compared_apart(tmp_path: Path) -> None:
     runs = [final("dann", 1, scores(0.5, 0.5)), final("dann", 2, scores(0.25, 0.25), **S2RDA)]
     (study,) = read_all([store(tmp_path / "both", runs)])
-    cells = across([study]).rows["dann"]
+    cells = study_table([study]).rows["dann"]
     assert [cell.spread and cell.spread.values for cell in cells] == [
         (0.5,),
         (0.5,),
@@ -145,7 +145,7 @@ def test_tasks_of_one_study_are_compared_apart(tmp_path: Path) -> None:
 
 def test_a_study_before_its_final_runs_has_rows_and_no_columns(tmp_path: Path) -> None:
     (study,) = read_all([store(tmp_path / "early", [make_record("0000", [0.5])])])
-    assert across([study]) == Table((), {"dann": ()})
+    assert study_table([study]) == Table((), {"dann": ()})
     assert study.progress() == "1 of 10 trials and 0 final runs have ended"
 
 
@@ -157,7 +157,7 @@ def test_conditions_that_are_no_methods_are_called_so(tmp_path: Path) -> None:
             final("dann", 1, scores(0.25, 0.25), **S2RDA),
         )
     ]
-    table = across(read_all([store(tmp_path / "conditions", runs)]), Published.read())
+    table = study_table(read_all([store(tmp_path / "conditions", runs)]), Published.read())
     assert (table.heading, list(table.rows)) == ("condition", ["strong · dann", "strong · srdc"])
     assert [cell.published for cell in table.rows["strong · srdc"]] == [
         pytest.approx(0.6152),
@@ -175,7 +175,7 @@ def test_without_final_runs_a_winner_that_was_tested_is_shown(tmp_path: Path) ->
     }
     winner = make_record("0000", [0.5], method="supervised", test={"test_IID/accuracy": 0.75})
     winner = winner.model_copy(update={"config": {**winner.config, **config}})
-    table = across(read_all([store(tmp_path / "supervised", [winner])]), Published.read())
+    table = study_table(read_all([store(tmp_path / "supervised", [winner])]), Published.read())
     (cells,) = table.rows.values()
     assert cells[0].spread is not None and cells[0].spread.values == (0.75,)
     assert cells[0].published == pytest.approx(0.9819)

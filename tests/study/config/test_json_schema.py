@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from study.config.json_schema import space_schema
-from study.config.study_config import parse_studies, question_of, shipped_spaces
+from study.config.reading import parse_studies, question_of, shipped_spaces
 from trainables.configuration.yaml_file import read_yaml
 
 SPACES = {

@@ -78,7 +78,8 @@ def test_rows_say_what_they_should(page: str) -> None:
         if line.startswith("| `")
     }
     assert (
-        rows["`dropout`"] == "| `dropout` | number ≥ 0, < 1 | `0.5` | Before each hidden layer. |"
+        rows["`dropout`"]
+        == "| `dropout` | number ≥ 0, < 1 | `0.5` | Dropout rate before each hidden layer. |"
     )
     folders = section(page, "Task `folders`")
     assert "| `source` | [path](#paths) | **required** | Tree of the labelled source. |" in folders

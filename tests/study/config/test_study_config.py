@@ -6,14 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from study.config.study_config import (
-    StudyConfig,
-    parse_duration,
-    question_of,
-    read_studies,
-    read_study,
-    shipped_spaces,
-)
+from study.config.reading import question_of, read_studies, read_study, shipped_spaces
+from study.config.study_config import StudyConfig, parse_duration
 from study.spaces.search_space import SearchSpace
 from trainables.backbones import BACKBONES
 from trainables.config import TrialConfig, read_trial_config
@@ -122,8 +116,8 @@ def test_several_tasks_are_a_study_each(file: Path) -> None:
 
 def test_where_one_task_is_meant_several_are_refused(file: Path) -> None:
     assert wrong(file, changed("task: digits", "tasks: [digits, synsl]")) == [
-        "space.yaml: tasks: must be a single one here, got digits, synsl. "
-        "Choose by --set tasks=[digits]."
+        "space.yaml: tasks: must be a single task here, got digits, synsl. "
+        "Choose one with --set tasks=[digits]."
     ]
     assert read_study(str(file), ["tasks=[digits]"])[0].task == "digits"
 
@@ -194,7 +188,7 @@ def test_a_value_is_overridden(file: Path) -> None:
         ("=3", "--set =3: must be section.key=value."),
         ("fixed..backbone=3", "--set fixed..backbone=3: must be section.key=value."),
         ("seed=[1", "--set seed=[1: the value is not YAML."),
-        ("num_trials.x=3", "--set num_trials.x=3: 'num_trials' is 6, which has no keys."),
+        ("num_trials.x=3", "--set num_trials.x=3: 'num_trials' is 6 and has no keys."),
         ("num_trials=0", "--set: num_trials: must be greater than 0, got 0."),
         (
             "num_trial=3",
@@ -315,11 +309,11 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits\n", ""),
-            "space.yaml: task: is required and missing; tasks, a list, takes several.",
+            "space.yaml: task: is required and missing; for several tasks, give tasks, a list.",
         ),
         (
             changed("task: digits", "task: digits\ntasks: [synsl]"),
-            "space.yaml:3: tasks: is given beside task; keep one.",
+            "space.yaml:3: tasks: must not be given together with task; keep one.",
         ),
         (
             changed("task: digits", "tasks: []"),
@@ -336,9 +330,7 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("task: digits", "tasks:\n- digits\n- digits: {num_source: 50}"),
-            "space.yaml:4: tasks/1: 'digits' is given twice; another study of it takes a space "
-            "of its "
-            "own.",
+            "space.yaml:4: tasks/1: 'digits' is given twice; study it again in another space.",
         ),
         (
             changed("task: digits", "tasks:\n- digits: {num_source: 3}\n- synsl"),
@@ -404,16 +396,17 @@ def test_a_mistake_of_the_file_is_not_the_override_s(file: Path) -> None:
         ),
         (
             changed("schedule: {num_epochs: 1}", "seed: 3"),
-            "space.yaml:7: fixed/seed: is set by 'seed' at the top of a space.",
+            "space.yaml:7: fixed/seed: must be given as 'seed' at the top level of the space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "criterion: bnm"),
-            "space.yaml:7: fixed/criterion: is set by 'criterion' at the top of a space.",
+            "space.yaml:7: fixed/criterion: must be given as 'criterion' at the top level of the "
+            "space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: {criterion: oracle}"),
-            "space.yaml:7: fixed/selection/criterion: is set by 'criterion' at the top of a "
-            "space.",
+            "space.yaml:7: fixed/selection/criterion: must be given as 'criterion' at the "
+            "top level of the space.",
         ),
         (
             changed("schedule: {num_epochs: 1}", "selection: bnm"),
@@ -537,3 +530,51 @@ def test_durations(text: str, seconds: float) -> None:
 def test_a_study_config_takes_no_further_keys() -> None:
     with pytest.raises(ConfigError, match="unknown key 'task_name'"):
         validate(StudyConfig, {"task": "digits", "search": {}, "task_name": "x"})
+
+
+# Former names of settings
+
+FORMER = """
+task: digits
+num_trials: 2
+compare_by: optimizer/backbone_multiplier
+fixed: {accumulation: 2}
+search:
+  optimizer: {backbone_multiplier: {choice: [0.1, 1.0]}}
+"""
+
+
+def test_former_names_in_a_space_are_read_with_a_warning_that_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "former.yaml"
+    path.write_text(FORMER)
+    with pytest.warns(FutureWarning) as warned:
+        study, space = read_study(str(path), ["fixed.accumulation=4"])
+    assert [str(warning.message) for warning in warned] == [
+        f"{path}:5: 'accumulation' is now 'gradient_accumulation_steps'. The former name is read "
+        "until 0.3.",
+        f"{path}:7: 'backbone_multiplier' is now 'backbone_lr_multiplier'. The former name is "
+        "read until 0.3.",
+        "--set fixed.accumulation=4: 'accumulation' is now 'gradient_accumulation_steps'. The "
+        "former name is read until 0.3.",
+    ]
+    assert study.compare_by == "optimizer/backbone_lr_multiplier"
+    trial = next(space.probe_configs())
+    assert trial.gradient_accumulation_steps == 4
+    assert trial.optimizer.backbone_lr_multiplier == 0.1
+
+
+def test_a_value_by_a_former_name_is_complained_about_in_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "former.yaml"
+    path.write_text(FORMER.replace("accumulation: 2", "accumulation: 0"))
+    with (
+        pytest.warns(FutureWarning),
+        pytest.raises(ValueError, match=rf"^{path}:5: fixed/gradient_accumulation_steps: must be"),
+    ):
+        read_study(str(path), [])
+
+
+def test_a_stored_study_s_former_names_are_read_without_a_warning() -> None:
+    """It is no file of the user's; pytest turns warnings into errors."""
+    study = validate(StudyConfig, yaml.safe_load(FORMER))
+    assert study.fixed == {"gradient_accumulation_steps": 2}
+    assert study.compare_by == "optimizer/backbone_lr_multiplier"

@@ -9,7 +9,8 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 )
 from ray.autoscaler._private.util import prepare_config
 
-from study.config.study_config import StudyConfig, read_study
+from study.config.reading import read_study
+from study.config.study_config import StudyConfig
 from study.execution.autoscaler import joined_cluster, num_awaited
 from study.execution.placement import concurrency_of
 from tests.cluster.files import ROOT

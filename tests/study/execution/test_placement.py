@@ -5,7 +5,8 @@ from math import floor
 
 import pytest
 
-from study.config.study_config import StudyConfig, read_study
+from study.config.reading import read_study
+from study.config.study_config import StudyConfig
 from study.execution.placement import (
     MAX_CONCURRENCY,
     Cluster,

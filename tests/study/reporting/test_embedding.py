@@ -7,7 +7,8 @@ import torch
 from matplotlib import image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from study.embed import Embedding, draw, embed, main
+from study.embed import main
+from study.reporting.embedding import Embedding, draw, embed
 from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from study.trials.running_trial import RunningTrial, make_record
@@ -15,7 +16,8 @@ from tests.support.stored_studies import describe
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.inference.trained_method import load_trained
-from trainables.training.trial import open_domains, run_trial
+from trainables.training.domains import open_domains
+from trainables.training.trial import run_trial
 
 CONFIG = {
     "task": {"digits": {"num_source": 200, "num_test": 20}},

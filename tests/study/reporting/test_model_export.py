@@ -16,8 +16,8 @@ import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from study.export import export
 from study.export import main as export_main
+from study.reporting.model_export import export
 from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord, read_records
 from study.trials.running_trial import RunningTrial, make_record
@@ -441,7 +441,9 @@ def test_study_of_several_tasks_needs_one_named(study: Study, tmp_path: Path) ->
     other = json.loads(lines[0]) | {"id": "final-other"}
     other["config"]["task"] = {"digits": {}}
     StudyFolder(root).records.write_text("".join([*lines, json.dumps(other) + "\n"]))
-    with pytest.raises(ValueError, match="--task: must be given, for the study has folders, dig"):
+    with pytest.raises(
+        ValueError, match="--task: must be given, since the study has folders, dig"
+    ):
         export(root)
     assert exported_run(export(root, task="folders", method="mcd"), study).method == "mcd"
 

@@ -13,7 +13,7 @@ from study.reporting.progress import Display
 from study.trials.running_trial import RunningTrial
 from tests.support.fake_trials import REASON, open_session, run_to_end, training_report
 from tests.support.fake_trials import test_report_of as final_report
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 PLAIN = {"pruner": "none", "sampler": "random"}
 
@@ -141,7 +141,7 @@ def test_an_end_is_a_line_with_counts_and_time_left(plain: Shown, clock: Clock) 
     clock.now += 10
     plain.report(trial, 5, finished=True)
     assert plain.printed()[-1] == (
-        "  0:10  0000 no_adaptation done  [1 running · 1 done · 0 stopped early · 0 failed · "
+        "  0:10  0000 no_adaptation done  [1 running · 1 done · 0 pruned · 0 failed · "
         "about 2 min left]"
     )  # 11 to go, 10 s each
 
@@ -153,8 +153,8 @@ def test_trials_that_have_no_machine_are_counted(plain: Shown) -> None:
     plain.display.on_wait(1)
     plain.display.on_wait(0)
     assert plain.printed() == [
-        "  0:00  2 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed",
-        "  0:00  2 running · 0 done · 0 stopped early · 0 failed",
+        "  0:00  2 running (1 without a machine yet) · 0 done · 0 pruned · 0 failed",
+        "  0:00  2 running · 0 done · 0 pruned · 0 failed",
     ]
 
 
@@ -186,7 +186,7 @@ def test_a_whole_study_reads_from_start_to_end(tmp_path: Path, clock: Clock) -> 
     shown = Shown(tmp_path, False, pruner={"asha": {"reduction_factor": 2}}, sampler="tpe")
     records = run_to_end(shown.session)
     lines = shown.printed()
-    words = {"complete": "done", "stopped": "stopped early", "failed": "failed"}
+    words = {"complete": "done", "pruned": "pruned", "failed": "failed"}
     ends = [line for line in lines if "running ·" in line]
     assert len(ends) == len(records)
     for line, record in zip(ends, records, strict=True):
@@ -217,7 +217,7 @@ def test_the_picture_counts_trials_without_a_machine(terminal: Shown) -> None:
     assert terminal.printed() == []
     assert (
         terminal.picture()[1]
-        == "1 running (1 without a machine yet) · 0 done · 0 stopped early · 0 failed"
+        == "1 running (1 without a machine yet) · 0 done · 0 pruned · 0 failed"
     )
 
 
@@ -227,7 +227,7 @@ def test_the_picture_counts_trials(terminal: Shown) -> None:
     terminal.session.on_failure(failed.id, REASON)
     lines = terminal.picture()
     assert "2 of 12 trials" in lines[0]  # 10, and 2 final runs of the one method so far
-    assert lines[1] == "1 running · 1 done · 0 stopped early · 1 failed"
+    assert lines[1] == "1 running · 1 done · 0 pruned · 1 failed"
 
 
 def test_the_picture_shows_the_best_that_did_not_fail(terminal: Shown) -> None:

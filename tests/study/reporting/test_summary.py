@@ -41,7 +41,7 @@ RECORDS = [
             "augmentation": "strong",
         },
     ),
-    make_record("0002", [0.25], method="disclusterda", outcome="stopped", oracle=[0.1]),
+    make_record("0002", [0.25], method="disclusterda", outcome="pruned", oracle=[0.1]),
     make_record("0003", [], method="disclusterda", outcome="failed"),
     *(
         final("no_adaptation", seed, **{"target_batchnorm/target_test/accuracy": 0.8})

@@ -171,7 +171,7 @@ def test_the_table_has_the_space_s_columns_and_no_noise(study: Study) -> None:
     "outcome, status",
     [
         ("complete", api_pb2.STATUS_SUCCESS),
-        ("stopped", api_pb2.STATUS_SUCCESS),
+        ("pruned", api_pb2.STATUS_SUCCESS),
         ("failed", api_pb2.STATUS_FAILURE),
     ],
 )

@@ -1,4 +1,4 @@
-"""Optuna's side of a study."""
+"""The search in Optuna's terms: draws, reports, outcomes, repairs."""
 
 import os
 import time
@@ -27,7 +27,7 @@ def open_search(folder: Path, **changes: object) -> Search:
 
 
 def as_optuna_sees_it(folder: Path) -> list[FrozenTrial]:
-    """The trials, read by Optuna alone."""
+    """Read the trials with Optuna alone."""
     storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
     return optuna.load_study(study_name="study", storage=storage).get_trials()
 
@@ -117,14 +117,14 @@ def test_tpe_learns_from_what_it_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name, outcomes", [("tpe", ["complete", "stopped"]), ("gp", ["complete", "complete"])]
+    "name, outcomes", [("tpe", ["complete", "pruned"]), ("gp", ["complete", "complete"])]
 )
 def test_the_random_start_lasts_until_enough_trials_have_finished(
     tmp_path: Path,
     name: str,
     outcomes: list[Outcome],
 ) -> None:
-    """Many that run at the same time do not use it up, nor do those that fail."""
+    """Neither concurrent trials nor failed ones use it up."""
     searches = []
     for count in (2, 1000):  # the second one stays random
         (tmp_path / str(count)).mkdir()
@@ -213,7 +213,7 @@ def ended(search: Search, outcome: str, value: float | None) -> Suggestion:
 def test_states_are_truthful(tmp_path: Path) -> None:
     search = open_search(tmp_path, pruner="none")
     ended(search, "complete", 0.75)
-    ended(search, "stopped", 0.5)
+    ended(search, "pruned", 0.5)
     ended(search, "failed", 0.5)
     search.ask()
     complete, stopped, failed, running = as_optuna_sees_it(tmp_path)
@@ -255,9 +255,14 @@ def test_unfinished_trials_are_handed_out_again_as_they_were(tmp_path: Path) -> 
         (1, 0.1, [0.1], False),  # nobody to compare with
         (1, 0.1, [0.2, 0.1], True),
         (1, 0.2, [0.1, 0.2], False),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], False),  # the second best of 6, and 6 // 3 go on
+        (
+            1,
+            0.3,
+            [0.4, 0.1, 0.2, 0.3, 0.0, 0.0],
+            False,
+        ),  # the second best of 6, and 6 // 3 continue
         (1, 0.2, [0.4, 0.1, 0.2, 0.3, 0.0, 0.0], True),
-        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best goes on
+        (1, 0.3, [0.4, 0.1, 0.2, 0.3, 0.0], True),  # of 5, only the best continues
         (2, 0.1, [0.2, 0.1], False),  # between rungs 1 and 3
         (3, 0.1, [0.2, 0.1], True),
         (4, 0.1, [0.2, 0.1], False),
@@ -309,10 +314,10 @@ def test_the_median_is_not_of_trials_that_run_or_were_stopped(tmp_path: Path) ->
         search={"optimizer": {"learning_rate": {"log_uniform": [1e-5, 1e-1]}}},
     )
     trials = [search.ask().number for _ in range(4)]
-    for number, outcome in ((trials[0], "stopped"), (trials[1], None)):
+    for number, outcome in ((trials[0], "pruned"), (trials[1], None)):
         assert not search.report(number, 1, 0.9)
         if outcome:
-            search.finish(number, "stopped", 0.9, None)
+            search.finish(number, "pruned", 0.9, None)
     assert not search.report(trials[2], 1, 0.5)
     search.finish(trials[2], "complete", 0.5, None)
     assert search.report(trials[3], 1, 0.4)

@@ -1,4 +1,4 @@
-"""Budgets of a search: trials, time and epochs, whichever ends first."""
+"""Budgets of a search: trials, time and epochs, whichever is used up first."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {
 
 
 class Clock:
-    """Stands still until it is put forward."""
+    """A clock that only a test advances."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -33,7 +33,7 @@ def open_session(folder: Path, clock: Clock, **limits: object) -> Session:
 
 
 def run_to_end(session: Session, clock: Clock | None = None, concurrency: int = 1) -> list[str]:
-    """The ids of what ran; each report takes a minute."""
+    """Run a study and return the ids of its runs; each report takes a minute."""
     for event in Driver(session, {}, concurrency).events():
         if clock and "report" in event:
             clock.seconds += 60
@@ -78,8 +78,8 @@ def test_a_killed_study_ends_with_the_same_trials(tmp_path: Path, concurrency: i
     assert sorted(record.id for record in session.records) == sorted(expected)
 
 
-def test_trials_under_way_count_with_all_their_epochs(tmp_path: Path) -> None:
-    """Else several at a time would go over the limit together."""
+def test_live_trials_count_with_all_their_epochs(tmp_path: Path) -> None:
+    """Otherwise several trials at a time would exceed the limit together."""
     ids = run_to_end(open_session(tmp_path, Clock(), epoch_limit=8), concurrency=5)
     assert ids == ["0000", "0001", "final-no_adaptation-seed4"]
 

@@ -1,4 +1,4 @@
-"""One search on several tasks: values by hand, stops and failures, winners, kills."""
+"""Joint searches on several tasks: scores by hand, pruning, failures, winners, kills."""
 
 import os
 from collections import Counter
@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from study.analysis.comparison import compare_tasks
-from study.analysis.simulation import print_simulation
 from study.analysis.stored_study import read_all
-from study.analysis.study_tables import across
+from study.analysis.study_tables import study_table
+from study.reporting.simulation import print_simulation
 from study.reporting.summary import selection_sentence
 from study.session.session import Session
 from study.session.warm_start import best_params, known_trials
@@ -49,7 +49,7 @@ def report(
     last: bool = True,
     source: float = 0.9,
 ) -> bool:
-    """Reports an evaluation; below the source floor of 0.5 it is worth less than nothing."""
+    """Report an evaluation; below the source floor of 0.5 its objective is negative."""
     metrics = {"criterion/bnm": value, "source_val/accuracy": source}
     return session.on_report(
         trial.id,
@@ -67,7 +67,7 @@ def told(session: Session) -> list[FrozenTrial]:
 
 
 def run_trials(session: Session, *values: tuple[float, float]) -> None:
-    """Trials of one evaluation on both tasks."""
+    """Run trials of one evaluation on both tasks."""
     for pair in values:
         for value in pair:
             report(session, start(session), value)
@@ -115,7 +115,7 @@ def test_ranks_are_those_on_each_task_at_the_time(tmp_path: Path) -> None:
     ]
     # in the end: 1 and 2 of 3, 3 and 1 of 3, 2 and 3 of 3
     found = rank_trials(session.records, "mean_rank", 2)
-    assert {name[:4]: standing.value for name, standing in found.items()} == {
+    assert {name[:4]: rank.value for name, rank in found.items()} == {
         "0000": pytest.approx((1 / 6 + 3 / 6) / 2),
         "0001": pytest.approx((5 / 6 + 1 / 6) / 2),
         "0002": pytest.approx((3 / 6 + 5 / 6) / 2),
@@ -123,12 +123,12 @@ def test_ranks_are_those_on_each_task_at_the_time(tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_not_learned_is_not_made_up_for() -> None:
-    """Leasts as of criteria that go below 0 by different amounts."""
-    leasts = [-2.5, -4.0]
-    good = mean_over_tasks([-2.5, -4.0], leasts)
-    collapsed = mean_over_tasks([-2.6, -0.01], leasts)
+    """The floors are those of criteria that go below 0 by different amounts."""
+    floors = [-2.5, -4.0]
+    good = mean_over_tasks([-2.5, -4.0], floors)
+    collapsed = mean_over_tasks([-2.6, -0.01], floors)
     assert (good, collapsed) == (-3.25, -3.3)
-    assert mean_over_tasks([-2.6, -4.1], leasts) < collapsed
+    assert mean_over_tasks([-2.6, -4.1], floors) < collapsed
     assert mean_over_tasks([0.25], [0.0]) == 0.25
 
 
@@ -148,7 +148,7 @@ def test_the_winner_has_learned_every_task(tmp_path: Path, joint: str) -> None:
 
 
 def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
-    """By the mean, the large scale decides; by ranks, both do."""
+    """The larger scale decides by the mean; both tasks decide by ranks."""
     values = ((0.1, 900.0), (0.8, 800.0), (0.9, 100.0), (0.2, 150.0))
     chosen = {}
     for joint in ("mean", "mean_rank"):
@@ -173,13 +173,13 @@ def test_mean_and_mean_rank_choose_by_hand(tmp_path: Path) -> None:
 def test_trials_that_were_stopped_on_one_task_come_after_complete_ones() -> None:
     runs = [
         make_record(f"0000-{A}", [0.9]),
-        make_record(f"0000-{B}", [0.9], outcome="stopped"),
+        make_record(f"0000-{B}", [0.9], outcome="pruned"),
         make_record(f"0001-{A}", [0.1]),
         make_record(f"0001-{B}", [0.1]),
         make_record(f"0002-{A}", [0.9]),
         make_record(f"0002-{B}", [0.9], outcome="failed"),
         make_record(f"0003-{A}", [0.9]),
-    ]  # under way on the other
+    ]  # still running on the other
     found = rank_trials(runs, "mean", 2)
     assert set(found) == {run.id for run in runs[:4]}
     assert found[f"0001-{A}"] > found[f"0000-{A}"]
@@ -196,8 +196,8 @@ def test_a_trial_is_stopped_as_a_whole(tmp_path: Path) -> None:
     assert not report(session, bad[0], 0.1, last=False)  # not by one task alone
     assert report(session, bad[1], 0.1, last=False)
     assert {r.id: r.outcome for r in session.records} == {
-        bad[0].id: "stopped",
-        bad[1].id: "stopped",
+        bad[0].id: "pruned",
+        bad[1].id: "pruned",
     }
     assert told(session)[1].state == TrialState.PRUNED
     folder = session.study_folder.trial(bad[0].id)
@@ -298,7 +298,7 @@ def test_a_search_killed_between_any_two_calls_takes_the_same_course(
 
 
 def test_the_formula_stops_and_fails_trials(tmp_path: Path) -> None:
-    """Else the tests around would test little."""
+    """Otherwise the tests around this one would test little."""
     session = open_session(tmp_path, **{**JOINT, "num_trials": 6})
     run_to_end(session)
     assert Counter(trial.state for trial in told(session)).keys() == {
@@ -317,7 +317,7 @@ def test_a_search_killed_at_any_write_loses_nothing(
     moment: str,
     concurrency: int,
 ) -> None:
-    """Of two at a time, the pace decides which are rivals: only one at a time is the same."""
+    """With two at a time, rivals depend on timing: only one at a time is reproducible."""
     settings = {**JOINT, "num_trials": 6, "final_seeds": 1}
     count = KillAtWrite(0, moment)
     monkeypatch.setattr(os, "fsync", count)
@@ -339,9 +339,9 @@ def test_a_search_killed_at_any_write_loses_nothing(
 
 
 def whole_trials(session: Session) -> object:
-    """What Optuna was told, and the records of what was not ended by another run.
+    """Return what Optuna was told, and the records of runs that no other run ended.
 
-    How far others are at the time that one ends them hangs on their pace.
+    How far a run is when another one ends it depends on timing.
     """
     return (
         [
@@ -358,7 +358,7 @@ def whole_trials(session: Session) -> object:
 
 def test_tables_have_the_mean_over_tasks_of_each_seed(tmp_path: Path) -> None:
     (study,) = read_all([run_fake(tmp_path / "both", **{**JOINT, "num_trials": 6})])
-    table = across([study])
+    table = study_table([study])
     assert [column.title for column in table.columns] == [A, A, B, B, "mean", "mean"]
     accuracies = {
         f"target_test/{name}": value
@@ -386,18 +386,15 @@ def test_the_report_says_how_winners_were_chosen(tmp_path: Path) -> None:
     [
         (
             {"tasks": [A]},
-            "joint: mean is over tasks, and needs at least two of them: tasks: [s2rda49, "
-            "s2rda_ms39].",
+            "joint: mean needs at least two tasks, such as tasks: [s2rda49, s2rda_ms39].",
         ),
         (
             {"task": A, "tasks": None},
-            "joint: mean is over tasks, and needs at least two of them: "
-            "tasks: [s2rda49, s2rda_ms39].",
+            "joint: mean needs at least two tasks, such as tasks: [s2rda49, s2rda_ms39].",
         ),
         (
             {"cost": "seconds", "pruner": "none"},
-            "cost: is of one task and has no meaning where the search is joint. Leave out cost or "
-            "joint.",
+            "cost: must not be given together with joint: a cost is of one task; keep one.",
         ),
     ],
 )
@@ -424,11 +421,11 @@ def test_a_warm_start_takes_the_best_on_all_tasks(tmp_path: Path) -> None:
     assert best in [dict(row.params) for row in rows.values()]
     params = best_params(folder, 9, space)
     assert len(params) == len(
-        {record.trial for record in stored.records if record.id in stored.standing()}
+        {record.trial for record in stored.records if record.id in stored.ranks()}
     )
     with pytest.raises(ValueError, match="its results are of another study; it differs in task"):
         known_trials(folder, study, space)
-    with pytest.raises(ValueError, match="what a trial is worth on several tasks is not in"):
+    with pytest.raises(ValueError, match="score on several tasks does not follow from"):
         known_trials(folder, *make_study(**JOINT))
 
 

@@ -1,4 +1,4 @@
-"""A trial costs a study's process no more, the more trials there were before."""
+"""The driver's work per trial does not grow with the number of earlier trials."""
 
 import io
 import sys
@@ -22,13 +22,13 @@ OWN = str(Path(study.__file__).parent)
 
 
 class Work:
-    """What is done inside :meth:`counted`."""
+    """Work done inside :meth:`counted`."""
 
     def __init__(self) -> None:
         self.lines = 0
-        """Of ``study`` that were executed; each turn of a loop or comprehension counts."""
+        """Executed lines of ``study``; each iteration of a loop or comprehension counts."""
         self.reads = 0
-        """Of all trials from Optuna's storage."""
+        """Reads of all trials from Optuna's storage."""
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -49,7 +49,7 @@ class Work:
 
 
 def run_trials(session: Session, count: int) -> Work:
-    """Whole trials that are all worth the same, so that none is stopped."""
+    """Run whole trials with equal scores, so that none is pruned."""
     work = Work()
     for _ in range(count):
         with work.counted():

@@ -1,4 +1,4 @@
-"""The course of a study: what comes next, what is written down, and what a kill changes."""
+"""The course of a study: what runs next, what is recorded, and what a kill changes."""
 
 import os
 from collections import Counter
@@ -27,13 +27,13 @@ from tests.support.fake_trials import (
     run_to_end,
     training_report,
 )
-from trainables.training.trial import Report
+from trainables.training.report import Report
 
 FIFO: dict[str, Any] = {"pruner": "none", "sampler": "random"}
 
 
 class Diary:
-    """An observer that remembers."""
+    """An observer that remembers what it was told."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -57,7 +57,7 @@ def start(session: Session) -> RunningTrial:
 
 
 def finish(session: Session, trial: RunningTrial, value: float) -> None:
-    """Reports one evaluation, the last."""
+    """Report one evaluation, the last."""
     session.on_report(
         trial.id, replace(training_report(trial.config, 1), objective=value, finished=True)
     )
@@ -80,9 +80,9 @@ def test_a_study_ends_with_all_its_trials_and_final_runs(tmp_path: Path) -> None
 
 
 def test_the_formula_gives_all_outcomes(tmp_path: Path) -> None:
-    """Else the tests below would test little."""
+    """Otherwise the tests below would test little."""
     outcomes = Counter(record.outcome for record in run_to_end(open_session(tmp_path)))
-    assert set(outcomes) == {"complete", "stopped", "failed"}
+    assert set(outcomes) == {"complete", "pruned", "failed"}
 
 
 def test_a_record_holds_what_its_trial_reported(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_pruner_s_word_ends_a_trial(tmp_path: Path) -> None:
     )
     assert not session.on_report(first.id, good)
     assert session.on_report(second.id, bad)
-    assert session.records[0].outcome == "stopped" and second.id not in session.live
+    assert session.records[0].outcome == "pruned" and second.id not in session.live
 
 
 def test_a_trial_that_finishes_at_a_rung_is_complete(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_the_winner_is_the_best_by_the_criterion() -> None:
     "other",
     [
         make_record("0000", [0.9], outcome="failed"),
-        make_record("0000", [0.9], outcome="stopped"),
+        make_record("0000", [0.9], outcome="pruned"),
         make_record("final-dann-seed1", [0.9], stage="final"),
         make_record("0000", [], outcome="failed"),
         make_record("0002", [0.5]),
@@ -270,8 +270,8 @@ def test_who_does_not_win(other: TrialRecord) -> None:
 def test_a_stopped_trial_wins_where_none_is_complete() -> None:
     records = [
         make_record("0000", [0.9], outcome="failed"),
-        make_record("0001", [0.2], outcome="stopped"),
-        make_record("0002", [0.4], outcome="stopped"),
+        make_record("0001", [0.2], outcome="pruned"),
+        make_record("0002", [0.4], outcome="pruned"),
     ]
     assert winners(records)["dann"].id == "0002"
 
@@ -308,7 +308,7 @@ def test_a_final_run_is_its_winner_on_a_fresh_seed_with_the_test_sets(tmp_path: 
 def test_a_method_s_final_runs_start_when_its_own_search_is_over(tmp_path: Path) -> None:
     session = open_session(tmp_path, num_trials=4, **FIFO)
     trials = [start(session) for _ in range(4)]
-    for trial in (trials[0], trials[2], trials[1]):  # one of dann's goes on
+    for trial in (trials[0], trials[2], trials[1]):  # one of dann's is still running
         finish(session, trial, 0.5)
     assert [start(session).id, start(session).id] == [
         "final-no_adaptation-seed4",
@@ -397,7 +397,7 @@ Course = list[tuple[str, str, object]]
 
 
 def course(records: list[TrialRecord]) -> Course:
-    """What a study did, whatever its trials were called: search first, in order of drawing."""
+    """Return what a study did, without trial names: search first, in order of drawing."""
     return [
         (record.identity, record.outcome, [e.model_dump() for e in record.evaluations])
         for record in sorted(records, key=lambda record: record.id)
@@ -420,11 +420,11 @@ def test_a_study_killed_between_any_two_calls_takes_the_same_course(
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process was killed."""
 
 
 class KillAtWrite:
-    """In place of ``os.fsync``: kills at one write, before, in the midst of or after it."""
+    """A replacement of ``os.fsync`` that kills before, during or after one write."""
 
     def __init__(self, number: int, moment: str) -> None:
         self.number = number
@@ -456,7 +456,7 @@ def test_a_study_killed_at_any_write_takes_the_same_course(
     count = KillAtWrite(0, moment)
     monkeypatch.setattr(os, "fsync", count)
     expected = run_to_end(open_session(tmp_path / "whole", **settings))
-    assert {record.outcome for record in expected} == {"complete", "stopped", "failed"}
+    assert {record.outcome for record in expected} == {"complete", "pruned", "failed"}
     for number in range(1, count.count + 1):
         folder = tmp_path / str(number)
         checkpoints: dict[str, int] = {}
@@ -517,7 +517,7 @@ def test_the_reason_of_a_failure_survives(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_and_space_make_the_same_trials_and_numbers(tmp_path: Path) -> None:
-    """With one trial at a time; the trials themselves are another test's matter."""
+    """Trials run one at a time; whether they are reproducible is tested elsewhere."""
     first, second = (
         run_to_end(open_session(tmp_path / name, num_trials=20)) for name in ("first", "second")
     )

@@ -1,4 +1,4 @@
-"""What a study takes from an earlier one."""
+"""Warm starts: configurations and results that a study takes from an earlier one."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def record(name: str, value: float, method: str, rate: float, **more: Any) -> Tr
 
 
 def real_study(folder: Path, **changes: Any) -> Path:
-    """One that was run, by formula."""
+    """Run a study whose objectives follow a formula."""
     study, space = make_study(**changes)
     folder.mkdir()
     StudyFolder(folder).space.write_text(yaml.safe_dump(study.model_dump(mode="json")))
@@ -53,7 +53,7 @@ def test_the_best_of_each_condition_come_in_turn(tmp_path: Path) -> None:
         record("0001", 0.9, "dann", 0.02),
         record("0002", 0.7, "dann", 0.03),
         record("0003", 0.1, "no_adaptation", 0.04),
-        record("0004", 0.95, "dann", 0.05, outcome="stopped"),
+        record("0004", 0.95, "dann", 0.05, outcome="pruned"),
         record("0005", 0.99, "dann", 0.06, outcome="failed"),
         record("final-dann-seed1", 0.99, "dann", 0.07, stage="final"),
     )

@@ -1,4 +1,4 @@
-"""What a study compares."""
+"""Conditions: the combinations of options that a study compares."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ def test_what_is_no_choice(compare_by: str, line: str) -> None:
 
 def test_two_conditions_of_one_name() -> None:
     search = {"task": {"digits": {"cases": {"a b": {}, "a · b": {"num_source": 50}}}}}
-    with pytest.raises(ConfigError, match="a name of its own, and there are two 'a-b'"):
+    with pytest.raises(ConfigError, match="a different name, and there are two 'a-b'"):
         of("task/digits", search)
 
 

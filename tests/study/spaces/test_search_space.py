@@ -1,4 +1,4 @@
-"""Search spaces: trees of open values."""
+"""Search spaces: parsing, drawing, and the places that errors name."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ TREE: dict[str, Any] = {
 
 
 def draw(space: SearchSpace, seed: int, count: int = 1) -> list[tuple[TrialConfig, set[str]]]:
-    """Configurations, with the names of what was drawn for each."""
+    """Draw configurations, each with the names of its drawn values."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     drawn = []
     for _ in range(count):
@@ -444,7 +444,7 @@ def test_cases_beside_other_keys_add_to_them() -> None:
         ),
         (
             {"task": {"digits": {"num_source": 50, "cases": {"a": {"num_source": 60}}}}},
-            "search/task/digits/cases/a/num_source: is given beside the cases as well; keep one.",
+            "search/task/digits/cases/a/num_source: is also given next to the cases; keep one.",
         ),
         (
             {"cases": {"a": "dann"}, "batch_size": 3},

@@ -1,4 +1,4 @@
-"""Studies in an object store: files that grow, one driver at a time, and a trial's own files."""
+"""Studies in an object store: logs in parts, one driver at a time, and a trial's own files."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ import pytest
 
 from study.storage import lease as leases
 from study.storage.lease import Lease
-from study.storage.locations import Storage, check_copy, keeping, local_copies, open_storage
+from study.storage.locations import Storage, check_copy, local_copies, open_storage, persisted
 from study.storage.remote_log import TAIL_BYTES, RemoteLog, read_parts
 from study.storage.study_folder import NOTE, StudyFolder
 from study.storage.sync import StorageError, StorageSync
@@ -27,7 +27,7 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.fixture
 def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A folder of the test's own."""
+    """A folder in the bucket for this test alone."""
     bucket.requests.clear()
     yield Store.open(f"s3://{BUCKET}/{request.node.name}")
     bucket.broken = False
@@ -35,8 +35,8 @@ def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that takes seconds takes hundredths."""
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 0.05)
+    """Wait for hundredths of a second wherever seconds are meant."""
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
     monkeypatch.setattr(leases, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(stores, "PAUSES_SECONDS", (0.01,))
 
@@ -88,11 +88,11 @@ def test_a_store_that_does_not_answer_is_an_error_in_one_line(
         store.write("file", b"x")
 
 
-# Files that grow
+# Logs in parts
 
 
-class Growing:
-    """A file of lines whose copy in the store is looked at after each addition."""
+class GrowingLog:
+    """A log that is stored after each addition."""
 
     def __init__(self, path: Path, store: Store) -> None:
         self.file = RemoteLog(path, store)
@@ -104,18 +104,18 @@ class Growing:
 
 
 @pytest.fixture
-def growing(tmp_path: Path, store: Store) -> Growing:
-    return Growing(tmp_path / "records.jsonl", store)
+def growing(tmp_path: Path, store: Store) -> GrowingLog:
+    return GrowingLog(tmp_path / "records.jsonl", store)
 
 
-def test_additions_arrive_as_whole_lines(growing: Growing) -> None:
+def test_additions_arrive_as_whole_lines(growing: GrowingLog) -> None:
     growing.add(b"one\ntw")
     assert read_parts(growing.file.store)[0] == b"one\n"
     growing.add(b"o\n")
     assert read_parts(growing.file.store)[0] == b"one\ntwo\n"
 
 
-def test_nothing_added_is_no_request(growing: Growing, bucket: Bucket) -> None:
+def test_nothing_added_is_no_request(growing: GrowingLog, bucket: Bucket) -> None:
     growing.add(b"one\n")
     before = len(bucket.requests)
     growing.add()
@@ -123,7 +123,7 @@ def test_nothing_added_is_no_request(growing: Growing, bucket: Bucket) -> None:
 
 
 def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
-    growing: Growing, bucket: Bucket
+    growing: GrowingLog, bucket: Bucket
 ) -> None:
     line = b"x" * (TAIL_BYTES // 4 - 1) + b"\n"
     for _ in range(64):
@@ -140,14 +140,14 @@ def test_the_number_of_parts_grows_with_the_logarithm_of_the_size(
     assert written == 64
 
 
-def test_parts_that_were_put_together_and_not_removed_do_not_count(
-    growing: Growing, tmp_path: Path
+def test_parts_that_were_merged_and_not_deleted_do_not_count(
+    growing: GrowingLog, tmp_path: Path
 ) -> None:
     store = growing.file.store
     store.write("000000000000", b"a\nb\nc\n")
     store.write("000000000002", b"b\n")
     assert read_parts(store) == (b"a\nb\nc\n", [(0, 6)])
-    again = Growing(tmp_path / "again", store)
+    again = GrowingLog(tmp_path / "again", store)
     again.file.pull()
     again.add(b"d\n")
     assert again.file.path.read_bytes() == read_parts(store)[0] == b"a\nb\nc\nd\n"
@@ -172,7 +172,7 @@ def test_a_study_that_runs_cannot_be_run_again(
     first.acquire()
     with pytest.raises(ValueError, match="^s3://.*: this study is running already, perhaps on"):
         Lease(store).acquire()
-    assert first.trouble is None
+    assert first.failure is None
     first.release()
     assert store.files() == {}
     second = Lease(store)
@@ -181,35 +181,35 @@ def test_a_study_that_runs_cannot_be_run_again(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_driver_that_is_gone_is_followed_after_some_beats(store: Store) -> None:
+def test_a_driver_that_is_gone_is_replaced_after_some_beats(store: Store) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
-    follower = Lease(store)
-    follower.acquire()
-    assert json.loads(store.read(leases.NAME))["owner"] == follower.owner
-    follower.release()
+    successor = Lease(store)
+    successor.acquire()
+    assert json.loads(store.read(leases.NAME))["owner"] == successor.owner
+    successor.release()
 
 
-def test_a_driver_that_is_known_to_be_gone_is_followed_at_once(
+def test_a_driver_that_is_known_to_be_gone_is_replaced_without_waiting(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.write(leases.NAME, json.dumps({"owner": "gone", "beat": 7}).encode())
-    monkeypatch.setattr(leases, "BEAT_SECONDS", 1e6)
-    follower = Lease(store, former="gone")
-    follower.acquire()
-    follower.release()
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 1e6)
+    successor = Lease(store, previous_owner="gone")
+    successor.acquire()
+    successor.release()
     assert store.files() == {}
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_driver_that_was_followed_stops(store: Store, tmp_path: Path) -> None:
+def test_a_driver_that_was_replaced_stops(store: Store, tmp_path: Path) -> None:
     lease = Lease(store)
     lease.acquire()
-    mirror = StorageSync(StudyFolder(tmp_path, store), store, lease)
-    mirror.check()
+    sync = StorageSync(StudyFolder(tmp_path, store), store, lease)
+    sync.check()
     store.write(leases.NAME, json.dumps({"owner": "another", "beat": 0}).encode())
     lease.thread.join()
-    with pytest.raises(StorageError, match="another driver has taken this study over"):
-        mirror.keep(mirror.study_folder.records)
+    with pytest.raises(StorageError, match="another driver has taken over this study"):
+        sync.keep(sync.study_folder.records)
     lease.release()
     assert store.exists(leases.NAME)
 
@@ -226,7 +226,7 @@ def study_in(store: Store, out: Path) -> StudyFolder:
 @pytest.mark.usefixtures("impatient")
 def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) -> None:
     study_folder = study_in(store, tmp_path / "first")
-    with keeping(study_folder) as persistence:
+    with persisted(study_folder) as persistence:
         study_folder.space.write_text("task: digits\n")
         persistence.begin()
         study_folder.records.write_text("{}\n")
@@ -243,7 +243,7 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
 
     again = study_in(store, tmp_path / "second")
     again.result.write_text("stale")
-    with keeping(again):
+    with persisted(again):
         assert again.space.read_text() == "task: digits\n"
         assert again.records.read_text() == "{}\n"
         assert again.log.read_text() == "a line\n"
@@ -256,7 +256,7 @@ def test_a_lost_folder_comes_back(store: Store, tmp_path: Path, bucket: Bucket) 
 @pytest.mark.usefixtures("impatient")
 def test_a_study_that_did_not_begin_leaves_nothing(store: Store, tmp_path: Path) -> None:
     study_folder = study_in(store, tmp_path)
-    with pytest.raises(ValueError, match="no data"), keeping(study_folder):
+    with pytest.raises(ValueError, match="no data"), persisted(study_folder):
         study_folder.log.write_text("a line\n")
         raise ValueError("no data")
     assert store.files() == {}
@@ -269,7 +269,7 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
     study_folder = study_in(store, tmp_path)
     with (
         pytest.raises(StorageError, match="cannot be written"),
-        keeping(study_folder) as persistence,
+        persisted(study_folder) as persistence,
     ):
         persistence.begin()
         bucket.broken = True
@@ -278,13 +278,13 @@ def test_a_record_that_cannot_be_kept_ends_the_study(
             persistence.keep(study_folder.records)
         finally:
             bucket.broken = False
-    assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "mirror")]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("lease", "sync")]
 
 
 @pytest.mark.usefixtures("impatient")
 def test_late_uploads_are_swept_up(store: Store, tmp_path: Path) -> None:
     study_folder = study_in(store, tmp_path)
-    with keeping(study_folder) as persistence:
+    with persisted(study_folder) as persistence:
         persistence.begin()
         for name in ("0000/latest.pt", "0000/trial.yaml", "final/best.pt"):
             store.write(f"trials/{name}", b"x")
@@ -298,13 +298,13 @@ def test_late_uploads_are_swept_up(store: Store, tmp_path: Path) -> None:
 def test_the_store_never_has_a_checkpoint_without_its_networks(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Versions that are replaced while an upload is under way are left out, not mixed up."""
+    """Versions that are replaced during an upload are left out, not mixed up."""
     uploaded: list[tuple[str, bytes]] = []
-    go_on, began = threading.Event(), threading.Event()
+    proceed, began = threading.Event(), threading.Event()
 
     def upload(self: Store, name: str, file: object) -> None:
         began.set()
-        assert go_on.wait(60)
+        assert proceed.wait(60)
         uploaded.append((name, file.read()))  # type: ignore[attr-defined]
 
     monkeypatch.setattr(Store, "upload", upload)
@@ -323,7 +323,7 @@ def test_the_store_never_has_a_checkpoint_without_its_networks(
     save(files.best, "2")
     save(files.latest, "2")
     save(files.latest, "3")
-    go_on.set()
+    proceed.set()
     files.wait()
     assert uploaded == [("best.pt", b"1"), ("best.pt", b"2"), ("latest.pt", b"3")]
     files.close()
@@ -343,7 +343,9 @@ def test_a_trial_begins_with_what_is_in_the_store(store: Store, tmp_path: Path) 
     second.close()
 
 
-def test_what_one_machine_has_pretrained_another_one_obtains(store: Store, tmp_path: Path) -> None:
+def test_what_one_machine_has_pretrained_another_one_downloads(
+    store: Store, tmp_path: Path
+) -> None:
     first, second = (TrialFolder(tmp_path / name, store) for name in ("one", "two"))
     assert not second.obtain()
     first.save_latest({"step": 1})
@@ -372,11 +374,11 @@ def test_a_trial_whose_files_are_not_taken_says_so(
     files.close()
 
 
-# What users give
+# User input
 
 
 @pytest.mark.parametrize(
-    "place, message",
+    "location, message",
     [
         ("s3://", "s3://: must be a folder of an object store, such as s3://bucket/prefix."),
         (
@@ -393,15 +395,15 @@ def test_a_trial_whose_files_are_not_taken_says_so(
         ),
     ],
 )
-def test_places_that_are_none(bucket: Bucket, place: str, message: str) -> None:
+def test_unusable_locations(bucket: Bucket, location: str, message: str) -> None:
     with pytest.raises(ValueError) as raised:
-        open_storage(place, None)
+        open_storage(location, None)
     assert str(raised.value) == message
 
 
 def test_a_folder_that_all_nodes_see_is_the_folder_of_studies(tmp_path: Path) -> None:
     assert open_storage(str(tmp_path), None) == Storage(tmp_path)
-    with pytest.raises(ValueError, match="Give one of them"):
+    with pytest.raises(ValueError, match="Give one of the two"):
         open_storage(str(tmp_path), tmp_path)
 
 
@@ -410,7 +412,7 @@ def test_a_working_copy_is_not_taken_for_another_study(store: Store, tmp_path: P
     study_folder = study_in(store, tmp_path)
     with pytest.raises(ValueError, match="is not kept in s3://.* Choose another --out or --name"):
         check_copy(study_folder)
-    with keeping(study_folder):
+    with persisted(study_folder):
         pass
     check_copy(study_folder)
     with pytest.raises(ValueError, match="is a working copy of s3://.* Give --storage s3://"):

@@ -1,4 +1,4 @@
-"""Final runs of a winner that is no longer one: a study that goes on and finds a better trial."""
+"""Final runs of former winners: a study that is resumed finds a better trial."""
 
 import json
 from dataclasses import replace
@@ -10,11 +10,11 @@ import yaml
 
 from study.analysis.comparison import compare_tasks
 from study.analysis.stored_study import StoredStudy, read_stored
-from study.analysis.study_tables import across
-from study.config.study_config import read_study
+from study.analysis.study_tables import study_table
+from study.config.reading import read_study
 from study.embed import main as embed
-from study.export import export
 from study.reporting.html.figures import class_cards, measured_runs
+from study.reporting.model_export import export
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import finals_of
@@ -51,7 +51,7 @@ def start(session: Session) -> RunningTrial:
 
 
 def search(session: Session, *values: float) -> None:
-    """Trials of the search that come to these values."""
+    """Run search trials that reach these values."""
     for value in values:
         trial = start(session)
         assert trial.stage == "search"
@@ -61,7 +61,7 @@ def search(session: Session, *values: float) -> None:
 
 
 def finish(session: Session, accuracy: float) -> RunningTrial:
-    """The next final run, tested with this accuracy."""
+    """Run the next final run, with this accuracy on the test set."""
     trial = start(session)
     assert trial.stage == "final"
     TrialFolder(session.study_folder.trial(trial.id)).write_config(trial.config.to_yaml())
@@ -83,7 +83,7 @@ def rate(run: TrialRecord | RunningTrial) -> object:
 
 
 def begin(folder: Path, **changes: object) -> Session:
-    """A session whose study others can read, too."""
+    """Open a session whose folder other commands can read, too."""
     settings = {**ONE, **changes}
     describe(folder, **settings)
     return open_session(folder, **settings)
@@ -139,7 +139,7 @@ def test_more_seeds_come_beside_those_that_are_there(tmp_path: Path) -> None:
 
 
 def test_a_winner_that_wins_again_is_not_run_again(tmp_path: Path) -> None:
-    """Which of two trials has the higher mean rank depends on who else is there."""
+    """Which of two trials has the higher mean rank depends on the other trials."""
     settings = {"criterion": {"rank_average": {"criteria": ["bnm", "entropy"]}}, "final_seeds": 1}
 
     def rank(session: Session, *values: tuple[float, float]) -> None:
@@ -178,8 +178,8 @@ def test_final_runs_that_are_left_of_two_winners_do_not_mix(tmp_path: Path) -> N
     assert session.is_over and accuracies(read_stored(tmp_path)) == (0.7, 0.8)
 
 
-def test_a_final_run_that_was_cut_short_is_no_beginning_of_another_one(tmp_path: Path) -> None:
-    """Its folder holds a checkpoint that only its own configuration can go on from."""
+def test_an_interrupted_final_run_is_not_resumed_as_another_one(tmp_path: Path) -> None:
+    """Its folder holds a checkpoint that only its own configuration can be resumed from."""
     session = begin(tmp_path, num_trials=1, final_seeds=1)
     search(session, 0.2)
     cut = start(session)
@@ -210,7 +210,7 @@ def test_planned_runs_count_what_has_run_and_what_will(tmp_path: Path) -> None:
     finish(session, 0.3), finish(session, 0.4)
     assert session.num_planned() == len(session.records) == 3
     session = begin(tmp_path, num_trials=2)
-    assert session.num_planned() == 4  # as things stand
+    assert session.num_planned() == 4  # as far as is known
     search(session, 0.6)
     assert session.num_planned() == 6
     finish(session, 0.7)
@@ -245,7 +245,7 @@ def test_of_a_joint_search_the_new_winner_runs_on_every_task(tmp_path: Path) -> 
     means = [
         cell.spread.values
         for column, cell in zip(
-            across([study]).columns, across([study]).rows["no_adaptation"], strict=True
+            study_table([study]).columns, study_table([study]).rows["no_adaptation"], strict=True
         )
         if column.task == "mean" and cell.spread is not None
     ]
@@ -307,11 +307,15 @@ def test_those_of_the_winner_s_configuration_count() -> None:
 
 
 def test_a_setting_that_an_earlier_version_did_not_have_makes_no_difference() -> None:
-    """It is the default there, whichever of the two records was written by that version."""
+    """The setting has its default there, whichever record the earlier version wrote."""
     winner, run = make_record("0000", [0.5]), final("final-dann-seed1")
 
     def earlier(record: TrialRecord) -> TrialRecord:
-        config = {key: value for key, value in record.config.items() if key != "accumulation"}
+        config = {
+            key: value
+            for key, value in record.config.items()
+            if key != "gradient_accumulation_steps"
+        }
         return record.model_copy(update={"config": config, "identity": "0" * 16})
 
     for one, other in (
@@ -322,15 +326,19 @@ def test_a_setting_that_an_earlier_version_did_not_have_makes_no_difference() ->
         assert finals_of([one], [other]) == [other]
     assert (
         finals_of(
-            [winner.model_copy(update={"config": {**winner.config, "accumulation": 2}})],
+            [
+                winner.model_copy(
+                    update={"config": {**winner.config, "gradient_accumulation_steps": 2}}
+                )
+            ],
             [earlier(run)],
         )
         == []
     )
 
 
-def test_configurations_that_cannot_be_read_are_compared_as_they_stand() -> None:
-    """Such as those of a method whose package is not here."""
+def test_configurations_that_cannot_be_read_are_compared_by_their_text() -> None:
+    """A method's package may be missing, for example."""
     gone: dict[str, Any] = {"method": {"gone.Method": {"weight": 0.5}}}
     winner = make_record("0000", [0.5])
     winner = winner.model_copy(update={"config": {**winner.config, **gone}})
@@ -344,7 +352,7 @@ def test_configurations_that_cannot_be_read_are_compared_as_they_stand() -> None
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
-    """A study in which both conditions have a new winner and one has had its final run."""
+    """Store a study in which both conditions have new winners, one with its final run."""
 
     def searched(name: str, value: float, method: str, size: int) -> TrialRecord:
         record = make_record(name, [value], method=method, oracle=[value])
@@ -423,7 +431,7 @@ def test_where_all_final_runs_are_of_earlier_winners_there_is_nothing_to_export(
     )
     message = (
         f"{folder}: its final runs are of earlier winners. Wait for those of the present "
-        "ones, or go on with the study by --resume."
+        "ones, or continue the study by --resume."
     )
     with pytest.raises(ValueError) as raised:
         export(folder)

@@ -13,7 +13,7 @@ from study.trials.ranking import rank_trials, scores, winners
 from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.spy_tasks import timeless, tiny
-from trainables.checkpointing.trial_folder import load_tensors
+from trainables.checkpointing.tensors import load_tensors
 from trainables.config import SelectionConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.criteria import mean_percentiles
@@ -107,7 +107,7 @@ def test_an_average_survives_being_written() -> None:
 
 
 def test_a_trial_keeps_what_ranks_above_what_it_kept(tmp_path: Path, digits_cache: Path) -> None:
-    """Doubt likes the first evaluation, source validation the later ones."""
+    """Doubt prefers the first evaluation, source validation the later ones."""
     names = ["tests.support.spy_tasks.Doubt", "source_validation", "bnm"]
     config = tiny(
         schedule={"num_epochs": 5, "decay": "constant"},
@@ -199,7 +199,7 @@ def test_a_search_is_told_ranks_among_all_evaluations_so_far(tmp_path: Path) -> 
 def record(
     name: str, scores: list[tuple[float, float]], *, best: int = 1, objective: float = 0.0
 ) -> TrialRecord:
-    """A trial whose objective, told in the course of the search, is out of date."""
+    """Make a record whose objective, reported during the search, is out of date."""
     base = make_record(name, [0.0] * len(scores))
     chosen = {**base.config["selection"], "criterion": AVERAGE}
     evaluations = [
@@ -234,7 +234,7 @@ def test_one_criterion_s_objectives_are_the_records_own() -> None:
 
 
 def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None:
-    """Each final run's own objective is a rank within itself, which says nothing."""
+    """A final run's objective is a rank within that run, which says nothing about others."""
     finals = [
         record(f"final-dann-seed{seed}", [scores], objective=0.5).model_copy(
             update={"stage": "final"}

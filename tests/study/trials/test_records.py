@@ -1,4 +1,4 @@
-"""What trials leave behind."""
+"""Records of ended trials and the file that holds them."""
 
 import json
 import os

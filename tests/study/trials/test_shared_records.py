@@ -1,4 +1,4 @@
-"""A configuration is not trained twice: its record is used, and said."""
+"""A configuration is not trained twice: its record is used, and the study says so."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def figures(record: TrialRecord) -> dict[str, Any]:
 
 
 def open_study(folder: Path, environment: dict[str, Any] = ENVIRONMENT, **changes: Any) -> Session:
-    """A study beside others, each with its environment noted."""
+    """Open a study among siblings, each with the description of its environment."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "environment.json").write_text(json.dumps([environment]))
     shared = SharedRecords(folder.parent, folder.name, ENVIRONMENT)

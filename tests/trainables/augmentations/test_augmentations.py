@@ -1,24 +1,14 @@
-"""What every augmentation promises, and that strengths are what they say."""
-
-import random
+"""Augmentations are as strong as their settings say."""
 
 import pytest
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from tests.contracts.augmentations import GEOMETRY, picture
 from trainables.augmentations import AUGMENTATIONS, Geometry
 from trainables.configuration.schema import validate
-from trainables.runtime.randomness import generator, seed_everything
-
-GEOMETRY = Geometry(crop_size=24, resize_size=28)
-
-
-def picture(*shape: int) -> Tensor:
-    """A smooth picture in colour: neighbours are alike, mirror images are not."""
-    coarse = torch.rand(3, 4, 4, generator=generator(0, "picture"))
-    fine = v2.functional.resize(coarse, list(shape), antialias=True)
-    return (fine * 255).round().to(torch.uint8)
+from trainables.runtime.randomness import seed_everything
 
 
 def augment(
@@ -29,24 +19,6 @@ def augment(
     seed_everything(seed, "augmentation")
     result: Tensor = transform(images)
     return result
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_images_stay_images_of_the_crops_size(name: str) -> None:
-    for seed in range(10):
-        images = augment(name, torch.stack([picture(30, 40)] * 2), seed)
-        assert images.shape == (2, 3, 24, 24) and images.dtype == torch.uint8
-        assert torch.equal(images[0], images[1]), "one draw for all images of a call"
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_draws_come_from_torchs_generator_alone(name: str) -> None:
-    for seed in range(10):
-        first = augment(name, picture(30, 40), seed)
-        random.random()
-        assert torch.equal(augment(name, picture(30, 40), seed), first)
-    different = {augment(name, picture(30, 40), seed).numpy().tobytes() for seed in range(10)}
-    assert (len(different) == 1) == (name == "none")
 
 
 def effect(name: str, **settings: object) -> float:

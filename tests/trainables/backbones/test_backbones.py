@@ -1,4 +1,4 @@
-"""Sizes, features and errors of the backbones, and that every method trains with each family."""
+"""Sizes, features and errors of the backbones."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -6,21 +6,14 @@ from urllib.error import URLError
 import pytest
 import timm
 import torch
-from torch import Tensor
 
-from tests.support.tiny_methods import CASES, NUM_CLASSES, tiny_method
+from tests.support.tiny_methods import TRANSFORMERS
 from trainables import backbones
-from trainables.backbones import BACKBONES, Architecture, Mixer, ResNet, VisionTransformer
+from trainables.backbones import BACKBONES, Architecture, ResNet
 from trainables.backbones.table import table
 from trainables.configuration.schema import validate
-from trainables.data.batch import Batch, EpochViews
 from trainables.nn.networks import Backbone
 from trainables.runtime.randomness import generator, seed_everything
-
-TINY: dict[str, Architecture] = {
-    "vit": VisionTransformer(16, 2, 2, image_size=8, patch_size=4),
-    "mixer": Mixer(16, 2, image_size=8, patch_size=4),
-}
 
 
 def build(architecture: Architecture, *, imagenet: bool = False, **settings: object) -> Backbone:
@@ -102,11 +95,11 @@ def test_what_timm_refuses_is_explained(settings: dict[str, object], message: st
         build(BACKBONES["timm"], **settings)
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRANSFORMERS)
 def test_dropout_and_stochastic_depth_are_for_training(family: str) -> None:
     images = torch.randn(4, 3, 8, 8, generator=generator(0, "images"))
     plain, noisy = (
-        build(TINY[family], **settings)
+        build(TRANSFORMERS[family], **settings)
         for settings in ({}, {"dropout": 0.1, "stochastic_depth": 0.5})
     )
     assert torch.equal(plain(images), plain(images))
@@ -114,30 +107,30 @@ def test_dropout_and_stochastic_depth_are_for_training(family: str) -> None:
     assert torch.equal(noisy.eval()(images), plain.eval()(images))
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRANSFORMERS)
 def test_each_setting_makes_its_own_noise(family: str) -> None:
     images = torch.randn(4, 3, 8, 8, generator=generator(0, "images"))
     for setting in ("dropout", "stochastic_depth"):
-        backbone = build(TINY[family], **{setting: 0.5})
+        backbone = build(TRANSFORMERS[family], **{setting: 0.5})
         assert not torch.equal(backbone(images), backbone(images)), setting
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRANSFORMERS)
 def test_images_of_another_size_are_refused(family: str) -> None:
-    backbone = build(TINY[family])
+    backbone = build(TRANSFORMERS[family])
     with pytest.raises(
         ValueError,
         match="built for images of 8 × 8 pixels, and the task gives "
         r"16 × 16. Set the backbone's image_size: 16\.",
     ):
         backbone(torch.zeros(1, 3, 16, 16))
-    assert build(TINY[family], image_size=16)(torch.zeros(1, 3, 16, 16)).shape == (1, 16)
+    assert build(TRANSFORMERS[family], image_size=16)(torch.zeros(1, 3, 16, 16)).shape == (1, 16)
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", TRANSFORMERS)
 def test_patches_fill_the_image(family: str) -> None:
     with pytest.raises(ValueError, match="must be a multiple of patch_size, got 10 and 4"):
-        build(TINY[family], image_size=10)
+        build(TRANSFORMERS[family], image_size=10)
 
 
 @pytest.mark.parametrize("num_blocks, thousands", [(1, 77), (3, 272), (5, 466)])
@@ -212,42 +205,6 @@ def test_without_a_network_there_is_one_clear_message(
 def test_weights_that_nobody_published(name: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match="no ImageNet weights"):
         build(BACKBONES[name], imagenet=True)
-
-
-# Methods
-
-
-def images_of(stream: str, count: int) -> Tensor:
-    return torch.randn(count, 3, 8, 8, generator=generator(0, stream))
-
-
-@pytest.mark.parametrize("family", TINY)
-@pytest.mark.parametrize("case", CASES)
-def test_every_method_trains_every_parameter(case: str, family: str) -> None:
-    source, target = images_of("source", 12), images_of("target", 9)
-    labels = torch.arange(12) % NUM_CLASSES
-    views = EpochViews(
-        lambda: zip(source.split(5), labels.split(5), strict=True), lambda: iter(target.split(4))
-    )
-    batch = Batch(
-        source[:8], labels[:8], torch.arange(8), target[:8], torch.arange(8), target[:8] + 0.1
-    )
-    method = tiny_method(case, build(TINY[family]), clip_norm=None)
-    before = {name: p.clone() for name, p in method.networks.backbone.named_parameters()}
-
-    method.begin_epoch(views, 0)
-    losses = method.update(batch, progress=0.5)
-    assert all(torch.isfinite(loss) for loss in losses.values())
-    unchanged = [
-        name
-        for name, p in method.networks.backbone.named_parameters()
-        if torch.equal(p, before[name])
-    ]
-    assert not unchanged
-    with method.evaluating():
-        prediction = method.predict(target)
-    assert prediction.logits.shape == (9, NUM_CLASSES)
-    assert prediction.features.shape == (9, 16)
 
 
 def test_resnets_have_the_depth_of_their_name() -> None:

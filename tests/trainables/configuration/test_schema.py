@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from trainables.augmentations import AUGMENTATIONS, Augmentation, AugmentationConfig, Geometry
-from trainables.backbones import BACKBONES
+from trainables.backbones import BACKBONES, Architecture, Backbone, BackboneConfig
 from trainables.config import TrialConfig
 from trainables.configuration.schema import (
     BaseConfig,
@@ -15,10 +15,11 @@ from trainables.configuration.schema import (
     ConfigError,
     OneOf,
     Problem,
+    Settings,
+    Table,
     default_choice,
     fields_at,
     join,
-    look_up,
     nearest,
     validate,
 )
@@ -37,14 +38,7 @@ class Plain(BaseConfig):
     """An entry without."""
 
 
-class Entry:
-    """A table's entry."""
-
-    def __init__(self, config: type[BaseConfig]) -> None:
-        self.Config = config
-
-
-TABLE = {"sharp": Entry(Sharp), "plain": Entry(Plain)}
+TABLE = Table("tool", Settings, {"sharp": Settings(Sharp), "plain": Settings(Plain)})
 
 
 class Inner(BaseConfig):
@@ -57,7 +51,7 @@ class Inner(BaseConfig):
 class Whole(BaseConfig):
     """A configuration with all kinds of parts."""
 
-    tool: Annotated[Choice[BaseConfig], OneOf("tool", TABLE)] = default_choice(TABLE, "plain")
+    tool: Annotated[Choice[BaseConfig], OneOf(TABLE)] = default_choice(TABLE, "plain")
     """What is used."""
     inner: Inner = Inner()
     """A part."""
@@ -227,7 +221,7 @@ class Sharper(Augmentation):
 
 def test_a_user_s_own_class_is_found_by_its_dotted_name() -> None:
     name = f"{Sharper.__module__}.Sharper"
-    assert look_up(AUGMENTATIONS, name, "augmentation") is Sharper
+    assert AUGMENTATIONS.look_up(name) is Sharper
     chosen = validate(TrialConfig, {"task": "digits", "augmentation": name}).augmentation
     assert chosen.name == name
 
@@ -254,13 +248,49 @@ def test_a_user_s_own_class_is_found_by_its_dotted_name() -> None:
 )
 def test_a_dotted_name_of_something_else(name: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        look_up(METHODS, name, "method")
+        METHODS.look_up(name)
     assert str(caught.value).startswith(message)
 
 
+class OwnNetwork(Architecture):
+    """A user's own backbone."""
+
+    def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
+        """Flattens images of 2 × 2 pixels."""
+        return Backbone(nn.Flatten(), 12)
+
+
+own_network = OwnNetwork()
+
+
+def test_a_user_s_own_backbone_is_an_instance() -> None:
+    assert BACKBONES.look_up(f"{__name__}.own_network") is own_network
+    with pytest.raises(ValueError, match="base.Architecture: an instance, not the class.$"):
+        BACKBONES.look_up(f"{__name__}.OwnNetwork")
+
+
 def test_a_backbone_must_be_an_architecture() -> None:
-    with pytest.raises(ValueError, match="must be a trainables.backbones"):
-        look_up(BACKBONES, "trainables.methods.DANN", "backbone")
+    with pytest.raises(ValueError, match=r"must be a trainables\.backbones\.base\.Architecture\."):
+        BACKBONES.look_up("trainables.methods.DANN")
+
+
+class OwnBackbone(Architecture):
+    """A user's own backbone, of no family that the table lists."""
+
+    def build(self, config: BackboneConfig, imagenet: bool) -> Backbone:
+        """Needs no building here."""
+        raise NotImplementedError
+
+
+own_backbone = OwnBackbone()
+
+
+def test_a_user_s_own_backbone_is_an_object_of_any_architecture() -> None:
+    assert BACKBONES.look_up(f"{__name__}.own_backbone") is own_backbone
+    with pytest.raises(
+        ValueError, match=r"must be a trainables\.backbones\.base\.Architecture: an instance"
+    ):
+        BACKBONES.look_up(f"{__name__}.OwnBackbone")  # a class, which the table does not list
 
 
 # Words

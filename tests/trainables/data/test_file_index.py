@@ -199,7 +199,9 @@ def test_a_tree_without_images(tmp_path: Path) -> None:
 
 def test_a_link_in_a_circle(tree: Path) -> None:
     (tree / "bus" / "a" / "again").symlink_to(tree / "bus")
-    with pytest.raises(ValueError, match="again is a link to a folder that holds it. Remove it."):
+    with pytest.raises(
+        ValueError, match="again is a link to a folder that contains it. Remove it."
+    ):
         reopened(tree)
 
 

@@ -3,11 +3,13 @@
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from study.config.study_config import parse_studies
+from study.config.reading import parse_studies
+from tests.contracts import MethodContract
 from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
@@ -61,6 +63,16 @@ def test_example_without_weight_takes_no_adaptations_steps(tmp_path: Path) -> No
         reports = run_trial(trial(method), tmp_path / str(len(losses)), tmp_path / "cache")
         losses.append(list(reports)[-1].metrics["loss/classification"])
     assert losses[0] == losses[1]
+
+
+def test_example_keeps_to_the_contract(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"MethodContract": MethodContract}
+    exec("from mypackage.mymethod import EntropyMinimization", names)
+    exec(block("python", "class TestEntropyMinimization(MethodContract):"), names)
+    contract = names["TestEntropyMinimization"]()
+    contract.test_settings_are_strict_documented_and_stored_without_loss()
+    contract.test_resumes_bit_for_bit(2, tmp_path)
+    contract.test_every_parameter_is_trained_within_two_epochs()
 
 
 def test_settings_of_an_own_method_are_checked_like_any() -> None:

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 
 from tests.support.tiny_methods import tiny_method
 from trainables.backbones import BACKBONES, Mixer, VisionTransformer
-from trainables.checkpointing.trial_folder import save_tensors
+from trainables.checkpointing.tensors import save_tensors
 from trainables.nn.networks import Backbone
 from trainables.nn.weights import LoadReport, load_backbone
 from trainables.runtime.randomness import seed_everything

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainables.config import ResourcesConfig
-from trainables.runtime.distributed import synchronised
+from trainables.runtime.distributed import Runtime, synchronised
 
 
 def test_synchronised_batchnorm_is_the_same_layers_with_the_same_parameters() -> None:
@@ -31,6 +31,16 @@ def test_synchronised_batchnorm_is_the_same_layers_with_the_same_parameters() ->
         assert all(torch.equal(old[name], new[name]) for name in old)
     # Optimizers that were given the parameters before still move them.
     assert all(before[0][name] is parameter for name, parameter in module.named_parameters())
+
+
+def test_former_names_of_a_runtime_s_operations_warn_and_work() -> None:
+    runtime = Runtime(broadcast_object=lambda value: [value])
+    with pytest.deprecated_call(match=r"Runtime\.share is now Runtime\.broadcast_object; "):
+        assert runtime.share(1) == [1]
+    with pytest.deprecated_call(
+        match=r"Runtime\.same_buffers is now Runtime\.broadcast_buffers; "
+    ):
+        runtime.same_buffers(nn.BatchNorm1d(2))
 
 
 @pytest.mark.parametrize(

@@ -659,7 +659,8 @@ def test_all_published_lines_are_read(
 
 def run_check(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     code = check.main(list(arguments))
-    return code, " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr()
+    return code, " ".join(f"{said.out} {said.err}".split())
 
 
 @pytest.fixture

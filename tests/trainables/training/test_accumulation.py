@@ -12,8 +12,9 @@ from tests.support.tiny_methods import BATCH_SIZE, TinyData, tiny_backbone, tiny
 from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.methods import METHODS
+from trainables.nn.optimization import set_learning_rate
 from trainables.runtime.randomness import seed_everything
-from trainables.training.accumulation import update_in_parts
+from trainables.training.accumulation import GradientAccumulation
 from trainables.training.trial import run_trial
 
 NUM_PARTS = 4
@@ -22,11 +23,12 @@ NUM_PARTS = 4
 def trained(name: str, num_parts: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Networks after three steps, with clipped gradients and momentum; the last losses."""
     seed_everything(0, "backbone")
-    method = tiny_method(name, tiny_backbone())
+    accumulation = GradientAccumulation(num_parts)
+    method = tiny_method(name, tiny_backbone(), accumulation=accumulation)
     data, losses = TinyData(), dict[str, Tensor]()
     method.begin_epoch(data.views(), 0)
     for step in range(3):
-        losses = update_in_parts(method, data.batch(step), 0.5, num_parts)
+        losses = accumulation.update(method, data.batch(step), 0.5)
     return method.networks.state_dict(), losses
 
 
@@ -58,16 +60,38 @@ def test_the_methods_that_say_so_are_those_of_plain_means() -> None:
 
 @pytest.mark.parametrize("name", ["dann", "no_adaptation"])
 def test_all_parts_take_one_step_and_leave_the_optimizers_as_they_were(name: str) -> None:
-    method = tiny_method(name, tiny_backbone())
+    accumulation = GradientAccumulation(NUM_PARTS)
+    method = tiny_method(name, tiny_backbone(), accumulation=accumulation)
     before = {key: value.clone() for key, value in method.networks.state_dict().items()}
     steps: list[int] = []
     for optimizer in method.optimizers.values():
         optimizer.register_step_pre_hook(lambda *_: steps.append(1))
-    update_in_parts(method, TinyData().batch(0), 0.5, NUM_PARTS)
+    accumulation.update(method, TinyData().batch(0), 0.5)
     assert len(steps) == len(method.optimizers)
     assert all(not {"step", "zero_grad"} & vars(o).keys() for o in method.optimizers.values())
     after = method.networks.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_an_accumulating_optimizer_has_the_state_and_the_groups_of_a_plain_one() -> None:
+    """Else a checkpoint would not hold its momentum, and a schedule not change its rate."""
+    accumulation = GradientAccumulation(2)
+    method = tiny_method("dann", tiny_backbone(), accumulation=accumulation)
+    accumulation.update(method, TinyData().batch(0), 0.5)
+    optimizers = method.state_dict()["optimizers"]
+    assert all(state["state"] for state in optimizers.values()), "of momentum"
+    plain = tiny_method("dann", tiny_backbone())
+    plain.load_state_dict(method.state_dict())
+    resumed = tiny_method("dann", tiny_backbone(), accumulation=GradientAccumulation(2))
+    resumed.load_state_dict(plain.state_dict())
+    for name, optimizer in resumed.optimizers.items():
+        set_learning_rate(optimizer, 0.25)
+        set_learning_rate(plain.optimizers[name], 0.25)
+        expected = plain.optimizers[name].state_dict()
+        assert optimizer.state_dict()["param_groups"] == expected["param_groups"]
+        for index, state in expected["state"].items():
+            for key, value in state.items():
+                assert torch.equal(optimizer.state_dict()["state"][index][key], value)
 
 
 def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
@@ -78,7 +102,7 @@ def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
             "method": method,
             "backbone": backbone,
             "batch_size": BATCH_SIZE,
-            "accumulation": num_parts,
+            "gradient_accumulation_steps": num_parts,
             "schedule": {"num_epochs": 1},
         },
     )
@@ -87,8 +111,12 @@ def config(method: str, backbone: str, num_parts: int = 2) -> TrialConfig:
 @pytest.mark.parametrize(
     ("method", "backbone", "message"),
     [
-        ("mcd", "vit_micro", "accumulation 2: method 'mcd' has losses of the batch as a whole"),
-        ("dann", "small_cnn", "accumulation 2: the network has BatchNorm"),
+        (
+            "mcd",
+            "vit_micro",
+            "gradient_accumulation_steps 2: method 'mcd' has losses of the batch as a whole",
+        ),
+        ("dann", "small_cnn", "gradient_accumulation_steps 2: the network has BatchNorm"),
     ],
 )
 def test_where_it_would_be_another_step_it_is_an_error(
@@ -101,7 +129,9 @@ def test_where_it_would_be_another_step_it_is_an_error(
 def test_what_a_batch_cannot_be_divided_into_is_an_error() -> None:
     with pytest.raises(
         ValueError,
-        match=re.escape("batch_size 8 must be a multiple of workers × accumulation, 1 × 3."),
+        match=re.escape(
+            "batch_size 8 must be a multiple of workers × gradient_accumulation_steps, 1 × 3."
+        ),
     ):
         config("dann", "vit_micro", 3)
 

@@ -23,8 +23,8 @@ from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import seed_everything
 from trainables.tasks import Domains
+from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator, _Gather
-from trainables.training.trial import open_domains
 
 MCD = {"mcd": {"hidden_dim": 8}}
 

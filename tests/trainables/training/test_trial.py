@@ -3,78 +3,28 @@
 import json
 import pickle
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
-from torch import Tensor
 
-from study.trials.records import RecordFile
-from study.trials.running_trial import RunningTrial, make_record
 from tests.support.image_files import write_tree
 from tests.support.spy_tasks import TouchedError, timeless, tiny
-from trainables.checkpointing.trial_folder import TrialFolder, load_tensors, save_tensors
-from trainables.config import TrialConfig, pretraining_trial, read_trial_config
+from tests.support.trial_runs import PRETRAINING, run, same, weights
+from trainables.checkpointing.tensors import load_tensors, save_tensors
+from trainables.checkpointing.trial_folder import TrialFolder
+from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
-from trainables.run import main
-from trainables.training import trial as trial_module
-from trainables.training.trial import Report, TrialError, open_domains, run_trial
+from trainables.training.domains import open_domains
+from trainables.training.report import Report, TrialError
+from trainables.training.trainer import Trainer
+from trainables.training.trial import run_trial
 
-ROOT = Path(__file__).parents[3]
-PRETRAINING: dict[str, Any] = {
-    "pretraining": {
-        "optimizer": {"algorithm": "adam", "learning_rate": 2e-3},
-        "augmentation": {"weak": {"images_per_draw": 8}},
-        "schedule": {"num_epochs": None, "num_steps": 6},
-    }
-}
-"""Three evaluations: 180 pictures are two batches of 64."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Numbers depend on the number of threads; trials use one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def cache(digits_cache: Path) -> Path:
-    return digits_cache
-
-
-def run(config: TrialConfig, folder: Path, cache: Path) -> list[Report]:
-    return [timeless(report) for report in run_trial(config, folder, cache)]
-
-
-def weights(folder: Path, name: str = "latest.pt") -> dict[str, Tensor]:
-    """The networks in a checkpoint."""
-    state = load_tensors(folder / name)
-    networks: dict[str, Tensor] = (state["method"] if "method" in state else state)["networks"]
-    return networks
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two checkpoints are equal, bit for bit."""
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
-    if isinstance(first, Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, list):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Reports
 
@@ -163,7 +113,7 @@ def test_time_spent_by_the_reader_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("trainables.training.trial.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.training.progress.time.monotonic", lambda: now[0])
     seconds = []
     for report in run_trial(tiny(), tmp_path, cache):
         seconds.append(report.seconds)
@@ -261,7 +211,7 @@ def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module._Training, "_save", kill)
+        patch.setattr(Trainer, "_save", kill)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "killed", cache)
     assert (tmp_path / "killed" / "best.pt").exists()
@@ -551,180 +501,6 @@ def test_a_failed_trial_fails_again_the_same_way(tmp_path: Path, cache: Path) ->
     assert messages[0] == messages[1]
 
 
-# Pre-training
-
-
-def pretrained(**changes: Any) -> TrialConfig:
-    return tiny(initialization=PRETRAINING, **changes)
-
-
-def phases(reports: list[Report]) -> list[str]:
-    return [report.phase for report in reports]
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path, cache: Path) -> Path:
-    """A cache with pictures and without pre-trained backbones."""
-    run(tiny(), tmp_path / "render", cache)
-    own = tmp_path / "own-cache"
-    own.mkdir()
-    for path in cache.glob("*.npy"):
-        (own / path.name).symlink_to(path)
-    return own
-
-
-def test_pretraining_is_made_once_and_used_again(tmp_path: Path, own_cache: Path) -> None:
-    first = run(pretrained(), tmp_path / "a", own_cache)
-    (made,) = (own_cache / "pretraining").glob("*/best.pt")
-    before = made.stat().st_mtime_ns
-    second = run(pretrained(method="dann", batch_size=32), tmp_path / "b", own_cache)
-    assert phases(first) == ["pretraining"] * 3 + ["training"] * 2
-    assert phases(second) == ["training"] * 2
-    assert [r.finished for r in first[:3]] == [False] * 3
-    assert made.stat().st_mtime_ns == before
-    assert not made.with_name("latest.pt").exists()
-
-
-def test_a_pretrained_trial_starts_from_the_pretrained_backbone(
-    tmp_path: Path,
-    own_cache: Path,
-) -> None:
-    still = {"algorithm": "sgd", "learning_rate": 1e-3, "backbone_multiplier": 0.0}
-    run(pretrained(optimizer=still), tmp_path / "a", own_cache)
-    (made,) = (own_cache / "pretraining").glob("*")
-    expected, actual = weights(made, "best.pt"), weights(tmp_path / "a")
-    convolutions = [
-        name for name in actual if name.startswith("backbone") and name.endswith("weight")
-    ]
-    assert len(convolutions) > 4
-    assert all(torch.equal(actual[name], expected[name]) for name in convolutions)
-    assert not torch.equal(actual["classifier.weight"], expected["classifier.weight"])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"method": "mcd"},
-        {"optimizer": {"learning_rate": 1.0}},
-        {"batch_size": 8},
-        {"augmentation": "strong"},
-        {"schedule": {"num_epochs": 7}},
-        {"selection": {"criterion": "entropy"}},
-        {"evaluation": {"max_images": 7, "test": True}},
-    ],
-)
-def test_trials_that_differ_in_what_comes_later_share_a_pretraining(
-    change: dict[str, Any],
-) -> None:
-    assert (
-        pretraining_trial(pretrained(**change)).identity()
-        == pretraining_trial(tiny(initialization=PRETRAINING, evaluation={})).identity()
-    )
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"seed": 1},
-        {"backbone": "resnet18"},
-        {"normalization": "subset_syn"},
-        {"settings": {"num_source": 300}},
-        {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "batch_size": 32}}},
-        {"initialization": {"pretraining": {**PRETRAINING["pretraining"], "task": "digits"}}},
-    ],
-)
-def test_what_decides_a_pretraining(change: dict[str, Any]) -> None:
-    config = tiny(**{"initialization": PRETRAINING, **change})
-    assert pretraining_trial(config).identity() != pretraining_trial(pretrained()).identity()
-
-
-def test_a_pretraining_is_a_supervised_trial_on_the_trial_s_source() -> None:
-    made = pretraining_trial(pretrained(method="dann"))
-    assert (made.method.name, made.task, made.initialization.name) == (
-        "supervised",
-        pretrained().task,
-        "none",
-    )
-    assert made.selection.criterion.name == "source_validation" and not made.evaluation.test
-
-
-def test_a_trial_waits_for_another_that_makes_its_pretraining(
-    tmp_path: Path,
-    own_cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    waits = threading.Event()
-
-    class Lock(FileLock):
-        def __enter__(self) -> Any:
-            waits.set()
-            return super().__enter__()
-
-    maker = run_trial(pretrained(), tmp_path / "maker", own_cache)
-    next(maker)
-    monkeypatch.setattr(trial_module, "FileLock", Lock)
-    found: list[str] = []
-    waiter = threading.Thread(
-        target=lambda: found.extend(
-            phases(run(pretrained(method="dann"), tmp_path / "waiter", own_cache))
-        )
-    )
-    waiter.start()
-    assert waits.wait(60) and found == []
-    assert [next(maker).phase for _ in range(3)] == ["pretraining", "pretraining", "training"]
-    waiter.join()
-    assert found == ["training"] * 2
-
-
-def test_a_pretraining_whose_maker_died_is_gone_on_with(tmp_path: Path, own_cache: Path) -> None:
-    whole = tmp_path / "whole-cache"
-    whole.mkdir()
-    for path in own_cache.glob("*.npy"):
-        (whole / path.name).symlink_to(path.resolve())
-    expected = run(pretrained(), tmp_path / "whole", whole)
-    maker = run_trial(pretrained(method="dann"), tmp_path / "maker", own_cache)
-    next(maker)
-    maker.close()  # type: ignore[attr-defined]
-    assert not list((own_cache / "pretraining").glob("*/done"))
-    assert run(pretrained(), tmp_path / "next", own_cache) == expected
-    made, again = (next((folder / "pretraining").glob("*")) for folder in (whole, own_cache))
-    assert same(weights(made, "best.pt"), weights(again, "best.pt"))
-
-
-COUNT = """
-import sys
-from pathlib import Path
-from trainables import read_trial_config, run_trial
-given, out, cache = map(Path, sys.argv[1:])
-print(sum(r.phase == "pretraining" for r in run_trial(read_trial_config(given), out, cache)))
-"""
-
-
-@pytest.mark.slow
-def test_processes_that_start_together_pretrain_once(tmp_path: Path, own_cache: Path) -> None:
-    (tmp_path / "given.yaml").write_text(pretrained().to_yaml())
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                COUNT,
-                str(tmp_path / "given.yaml"),
-                str(tmp_path / name),
-                str(own_cache),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for name in "ab"
-    ]
-    made = [int(process.communicate()[0]) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(made) == [0, 3]
-    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
-
-
 # Weights from files
 
 
@@ -732,7 +508,7 @@ def test_a_trial_starts_from_a_checkpoint_of_another(tmp_path: Path, cache: Path
     run(tiny(seed=1), tmp_path / "first", cache)
     config = tiny(
         initialization={"checkpoint": {"path": str(tmp_path / "first" / "best.pt")}},
-        optimizer={"algorithm": "sgd", "backbone_multiplier": 0.0},
+        optimizer={"algorithm": "sgd", "backbone_lr_multiplier": 0.0},
     )
     run(config, tmp_path / "second", cache)
     first, second = weights(tmp_path / "first", "best.pt"), weights(tmp_path / "second")
@@ -776,238 +552,6 @@ def test_a_file_of_another_width_is_refused(tmp_path: Path, cache: Path) -> None
     )
     with pytest.raises(ValueError, match=r"best.pt: .* has shape \(4, 3, 3, 3\).*\(5, 3, 3, 3\)"):
         run(config, tmp_path / "trial", cache)
-
-
-# The command
-
-
-class Command:
-    """``python -m trainables.run`` in this process."""
-
-    def __init__(self, folder: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self.cache = cache
-        self.capsys = capsys
-
-    def __call__(self, *arguments: str, out: str = "out") -> tuple[int, list[str], list[str]]:
-        """Exit code, and lines of both outputs."""
-        self.capsys.readouterr()
-        code = main([*arguments, "--out", str(self.folder / out), "--cache", str(self.cache)])
-        said = self.capsys.readouterr()
-        return code, said.out.splitlines(), said.err.replace(f"{self.folder}/", "").splitlines()
-
-    def write(self, config: TrialConfig) -> str:
-        path = self.folder / "trial.yaml"
-        path.write_text(config.to_yaml())
-        return str(path)
-
-
-@pytest.fixture
-def command(tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(tmp_path, cache, capsys)
-
-
-def recorded(config: TrialConfig, folder: Path, cache: Path) -> Path:
-    """A study's records with this trial in them, as ``0007``."""
-    trial = RunningTrial("0007", "search", config.method.name, config)
-    trial.reports = list(run_trial(config, folder / "recorded", cache))
-    file = RecordFile(folder / "records.jsonl")
-    file.append(make_record(trial, "complete", None))
-    return file.path
-
-
-def test_the_command_runs_a_trial_and_prints_its_reports(command: Command) -> None:
-    code, lines, errors = command("--config", command.write(tiny()))
-    assert (code, errors) == (0, [])
-    assert [line.split("  ")[0] for line in lines] == ["training epoch 1/2", "training epoch 2/2"]
-    assert "source_val/accuracy 0." in lines[0]
-
-
-def test_the_same_command_again_repeats_what_is_done(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first = command("--config", command.write(tiny()))
-    monkeypatch.setattr(METHODS["no_adaptation"], "update", None)
-    assert command("--config", command.write(tiny())) == first
-
-
-def test_a_recorded_trial_is_reproduced_bit_for_bit(
-    command: Command,
-    tmp_path: Path,
-    cache: Path,
-) -> None:
-    config = tiny(method="dann", evaluation={"max_images": 50, "test": True})
-    records = recorded(config, tmp_path, cache)
-    code, lines, _ = command("--record", str(records), "--trial", "0007")
-    content = json.loads(records.read_text())
-    count = sum(len(e["metrics"]) for e in content["evaluations"]) + len(content["test"])
-    assert len(content["test"]) == 12
-    assert (code, lines[-1]) == (0, f"All {count} numbers are bit-equal to the record's.")
-
-
-@pytest.mark.parametrize("part", ["evaluations", "test"])
-def test_a_number_that_differs_is_shown(
-    command: Command,
-    tmp_path: Path,
-    cache: Path,
-    part: str,
-) -> None:
-    records = recorded(tiny(evaluation={"max_images": 50, "test": True}), tmp_path, cache)
-    content = json.loads(records.read_text())
-    metrics = content["test"] if part == "test" else content["evaluations"][1]["metrics"]
-    name = "target_test/accuracy" if part == "test" else "loss/classification"
-    metrics[name] += 0.25
-    records.write_text(json.dumps(content) + "\n")
-    code, lines, _ = command("--record", str(records), "--trial", "0007")
-    phase = "test" if part == "test" else "training"
-    assert code == 0 and lines[-1].startswith(
-        f"Largest difference from the record: 0.25 ({phase} evaluation 2, {name}), among "
-    )
-
-
-def test_a_record_that_is_being_written_does_not_hinder(
-    command: Command,
-    tmp_path: Path,
-    cache: Path,
-) -> None:
-    records = recorded(tiny(), tmp_path, cache)
-    records.write_bytes(records.read_bytes() + b'{"id": "00')
-    assert command("--record", str(records), "--trial", "0007")[0] == 0
-
-
-def test_a_trial_that_fails_ends_with_code_1(command: Command) -> None:
-    config = tiny(optimizer={"algorithm": "sgd", "learning_rate": 1e20})
-    code, _, errors = command("--config", command.write(config))
-    assert code == 1
-    assert len(errors) == 1 and errors[0].startswith("The trial failed: loss 'classification' is")
-
-
-def test_an_interrupted_trial_ends_with_code_130(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def interrupt(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(METHODS["no_adaptation"], "update", interrupt)
-    assert command("--config", command.write(tiny()))[::2] == (
-        130,
-        ["Interrupted; the same command goes on from the last evaluation."],
-    )
-
-
-def bad(command: Command, *arguments: str, out: str = "out") -> str:
-    code, lines, errors = command(*arguments, out=out)
-    assert (code, lines, len(errors)) == (2, [], 1)
-    return errors[0]
-
-
-def test_bad_trial_files(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "trial.yaml"
-    assert bad(command, "--config", str(path)) == "trial.yaml: No such file or directory."
-    for text, line in (
-        ("task: [\n", "not YAML: "),
-        ("", "must hold a trial's settings"),
-        ("task: digit\n", "task: unknown task 'digit'. Did you mean 'digits'?"),
-        ("task: digits\nseed: 1.5\n", "seed: must be a valid integer, got 1.5."),
-    ):
-        path.write_text(text)
-        assert bad(command, "--config", str(path)).startswith(f"trial.yaml: {line}")
-    assert not (tmp_path / "out").exists()
-
-
-def test_bad_records(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    given = ("--record", str(path), "--trial", "0003")
-    assert bad(command, "--record", str(path)) == "--record needs --trial ID."
-    assert bad(command, *given) == "records.jsonl: No such file or directory."
-    for text in ("{\n", "3\n", "{}\n", '{"id": "0003"}\n'):
-        path.write_text(text)
-        assert bad(command, *given).startswith(
-            "records.jsonl: must be a study's records.jsonl, and is not ("
-        )
-    path.write_text('{"id": "0001", "config": {}, "evaluations": [], "test": {}}\n')
-    assert bad(command, *given) == "records.jsonl: no trial '0003'. It has: 0001."
-
-
-def test_bad_data(command: Command, tmp_path: Path) -> None:
-    config = validate(
-        TrialConfig,
-        {"task": {"folders": {"source": str(tmp_path / "nowhere"), "target": str(tmp_path)}}},
-    )
-    assert (
-        bad(command, "--config", command.write(config))
-        == "source: must be a folder, got nowhere, which does not exist."
-    )
-
-
-def test_another_number_of_workers(command: Command) -> None:
-    config = tiny(resources={"workers": 2})
-    assert bad(command, "--config", command.write(config)) == (
-        "the trial has resources/workers: 2, and there are 1. Start it as: torchrun "
-        "--nproc-per-node 2 -m trainables.run …"
-    )
-
-
-def test_a_gpu_that_is_not_there(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = tiny(resources={"gpus_per_worker": 1.0})
-    assert (
-        bad(command, "--config", command.write(config))
-        == "the trial has resources/gpus_per_worker: 1.0, and there is no GPU."
-    )
-
-
-def test_a_folder_that_cannot_be_written(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    assert (
-        bad(command, "--config", command.write(tiny()), out="taken")
-        == "taken: cannot be written to (File exists)."
-    )
-
-
-@pytest.mark.slow
-def test_two_workers_under_torchrun_train_one_trial(tmp_path: Path, cache: Path) -> None:
-    config = tiny(
-        method="dann", resources={"workers": 2}, evaluation={"max_images": 51, "test": True}
-    )
-    (tmp_path / "trial.yaml").write_text(config.to_yaml())
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "-m",
-            "trainables.run",
-            "--config",
-            str(tmp_path / "trial.yaml"),
-            "--out",
-            str(tmp_path / "out"),
-            "--cache",
-            str(cache),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [line.split("  ")[0] for line in done.stdout.splitlines()] == [
-        "training epoch 1/2",
-        "training epoch 2/2",
-        "test epoch 2/2",
-    ]
-    state = load_tensors(tmp_path / "out" / "latest.pt")
-    (alone, _) = run(tiny(method="dann", evaluation={"max_images": 51}), tmp_path / "one", cache)
-    shared = state["progress"]["reports"][0]["metrics"]
-    assert set(alone.metrics) == set(shared)
-    # batch statistics are each worker's own, so the first epoch agrees only roughly
-    assert shared["loss/classification"] == pytest.approx(
-        alone.metrics["loss/classification"], rel=0.2
-    )
 
 
 def test_a_report_survives_being_text(tmp_path: Path, cache: Path) -> None:

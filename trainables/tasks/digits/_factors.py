@@ -1,6 +1,6 @@
-"""The paper's five image factors, each drawn anew for every picture or held fixed.
+"""The paper's five image factors, each drawn for every picture or held fixed.
 
-Switching one factor from random to fixed leaves what the others draw unchanged.
+Fixing one factor does not change what the others draw.
 """
 
 from typing import Annotated
@@ -16,101 +16,104 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-# YAML has no tuples: `strict=False` lets a list stand for one; its numbers stay strict.
+# YAML has no tuples: `strict=False` accepts lists instead; their numbers remain strict.
 Limits = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_ascending)]
-"""Lowest and highest value of a uniform draw."""
+"""Minimum and maximum of a uniform draw."""
 PositiveLimits = Annotated[
     tuple[PositiveFloat, PositiveFloat], Field(strict=False), AfterValidator(_ascending)
 ]
-"""The same, above 0."""
+"""Minimum and maximum, above 0, of a uniform draw."""
 Share = Annotated[float, Field(ge=0, le=1)]
 Colour = Annotated[tuple[Share, Share, Share], Field(strict=False)]
-"""Red, green and blue before lighting, from 0 to 1."""
+"""Red, green and blue albedo, from 0 to 1."""
 
 
 class Scale(BaseConfig):
-    """Size of the object."""
+    """Settings of the object's size."""
 
     randomize: bool = True
-    """Draw the size within ``limits``; else it is ``fixed``."""
+    """Draw the size from ``limits``; ``false``: it is ``fixed``."""
     limits: PositiveLimits = (0.55, 1.15)
-    """Of the size; at 1 the digit's longer side is 72 % of the image's when seen head-on."""
+    """Limits of the size. At size 1, seen from the front, the digit's longer side is 72 % of the
+    image's."""
     fixed: PositiveFloat = 0.85
-    """The size where it is not drawn."""
+    """Size if it is not drawn."""
 
 
 class Texture(BaseConfig):
-    """Material of the object: two colours in a pattern, and how it shines."""
+    """Settings of the object's material: two colours in a pattern, and a highlight."""
 
     randomize: bool = True
-    """Draw colours, pattern and shininess; else a plain material."""
+    """Draw colours, pattern and shininess; ``false``: the material is plain."""
     shininess_limits: Limits = (0.0, 0.6)
-    """Of the strength of the highlight, relative to the light's intensity."""
+    """Limits of the highlight's strength, relative to the light's intensity."""
     fixed_colour: Colour = (0.55, 0.45, 0.30)
-    """The plain material's."""
+    """Red, green and blue of the plain material, from 0 to 1."""
     fixed_shininess: float = Field(0.2, ge=0)
-    """The plain material's."""
+    """Strength of the plain material's highlight, relative to the light's intensity."""
 
 
 class Illumination(BaseConfig):
-    """One distant light and an ambient one."""
+    """Settings of one distant light and of ambient light."""
 
     randomize: bool = True
-    """Draw everything below, and the light's direction in the image plane; else it is fixed."""
+    """Draw the settings below, and the light's direction in the image plane; ``false``: they are
+    fixed, the light is white and has no fall-off."""
     elevation_limits: Limits = (0.3, 1.3)
-    """Of the light's angle above the image plane, in radians; π/2 is frontal light."""
+    """Limits of the light's angle above the image plane, in radians; π/2 is frontal light."""
     ambient_limits: Limits = (0.25, 0.7)
-    """Of the light that reaches every point; 1 shows the full albedo."""
+    """Limits of the ambient light's intensity; 1 shows the full albedo."""
     intensity_limits: Limits = (0.5, 1.2)
-    """Of the directed light."""
+    """Limits of the distant light's intensity."""
     tint_limits: Limits = (-0.125, 0.125)
-    """Of what is added to 1 to give the light's red, green and blue, each drawn on its own."""
+    """Limits of the deviation from 1 of the light's red, green and blue, drawn independently."""
     falloff_limits: Limits = (0.0, 0.5)
-    """Of the relative gain in brightness from the centre towards the light's edge of the image."""
+    """Limits of the relative gain in brightness from the centre to the edge towards the light."""
     fixed_direction: float = 2.3
-    """Angle of the light in the image plane in radians, from right towards bottom."""
+    """Fixed angle of the light in the image plane, in radians from right towards bottom."""
     fixed_elevation: float = 1.0
-    """In radians."""
+    """Fixed angle of the light above the image plane, in radians."""
     fixed_ambient: float = Field(0.5, ge=0)
-    """As ``ambient_limits``. Fixed light is white and has no fall-off."""
+    """Fixed intensity of the ambient light."""
     fixed_intensity: float = Field(0.9, ge=0)
-    """As ``intensity_limits``."""
+    """Fixed intensity of the distant light."""
 
 
 class Viewpoint(BaseConfig):
-    """Where the camera stands; fixed, it is in front of the object's centre."""
+    """Settings of the camera, which looks at the object's centre from the front if fixed."""
 
     randomize: bool = True
-    """Draw angles and shift within ``±`` the limits below; else all of them are 0."""
+    """Draw angles and shift within ``±`` the limits below; ``false``: all are 0."""
     azimuth_limit: float = Field(40.0, ge=0, lt=90)
-    """Turn about the vertical axis, in degrees."""
+    """Maximum rotation about the vertical axis, in degrees."""
     elevation_limit: float = Field(40.0, ge=0, lt=90)
-    """Turn about the horizontal axis, in degrees."""
+    """Maximum rotation about the horizontal axis, in degrees."""
     roll_limit: float = Field(15.0, ge=0, le=180)
-    """Turn in the image plane, in degrees."""
+    """Maximum rotation in the image plane, in degrees."""
     shift_limit: float = Field(0.15, ge=0, lt=1)
-    """Of the object's centre along each axis, as a share of half the image's side."""
+    """Maximum shift of the object's centre along each axis, in half sides of the image."""
 
 
 class Background(BaseConfig):
-    """What is behind the object: two colours in a pattern."""
+    """Settings of the background: two colours in a pattern."""
 
     randomize: bool = True
-    """Draw colours and pattern; else it is plain."""
+    """Draw colours and pattern; ``false``: the background is plain."""
     fixed_colour: Colour = (0.5, 0.5, 0.5)
-    """The plain background's. Black is the paper's "without background"."""
+    """Red, green and blue of the plain background, from 0 to 1; black is the paper's "without
+    background"."""
 
 
 class Factors(BaseConfig):
-    """All five."""
+    """Settings of all five image factors."""
 
     scale: Scale = Scale()
     """Size of the object."""
     texture: Texture = Texture()
     """Material of the object."""
     illumination: Illumination = Illumination()
-    """Light."""
+    """Light on object and background."""
     viewpoint: Viewpoint = Viewpoint()
-    """Where the camera stands."""
+    """Position of the camera."""
     background: Background = Background()
-    """What is behind the object."""
+    """Plane behind the object."""

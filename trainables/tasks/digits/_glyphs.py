@@ -1,4 +1,4 @@
-"""Shapes of the digits, from the fonts that matplotlib ships."""
+"""Shapes of the digits, from the fonts shipped with matplotlib."""
 
 from pathlib import Path
 
@@ -30,21 +30,21 @@ FONTS = (
 GLYPH_SIZE = 64
 """Side of a glyph's square in pixels."""
 _LONGER_SIDE = 46
-"""Of a digit in its square, in pixels; the rest is margin."""
+"""Longer side of a digit in its square, in pixels; the rest is margin."""
 _FONT_SIZE = 120
-"""At which outlines are drawn before they are scaled down, in pixels."""
+"""Font size in pixels at which outlines are drawn before they are scaled down."""
 _BEVEL_WIDTH = 4
-"""Distance from the edge, in pixels, over which the surface rises to its full height."""
+"""Distance from the edge, in pixels, over which the surface rises to full height."""
 
 
 def draw_glyphs() -> NDArray[np.float32]:
-    """Every digit in every font.
+    """Draw every digit in every font.
 
     Returns:
-        Shape ``(fonts, 10, 2, 64, 64)``: coverage of the pixel, and the height of the surface
-        there, both from 0 to 1.
+        Coverage of each pixel and height of the surface there, both from 0 to 1, shape
+        ``(fonts, 10, 2, 64, 64)``.
     """
-    # Here and not above: slow to import, and rendered pictures are mostly read from the cache.
+    # Imported here: it is slow, and most pictures are read from the cache.
     from matplotlib import get_data_path
 
     folder = Path(get_data_path()) / "fonts" / "ttf"
@@ -57,7 +57,7 @@ def draw_glyphs() -> NDArray[np.float32]:
 
 
 def _coverage(digit: str, font: ImageFont.FreeTypeFont) -> NDArray[np.float32]:
-    """The digit scaled to its square and centred in it, shape ``(64, 64)``."""
+    """Draw a digit scaled to its square and centred in it, shape ``(64, 64)``."""
     left, top, right, bottom = (round(edge) for edge in font.getbbox(digit))
     outline = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(outline).text((-left, -top), digit, fill=255, font=font)
@@ -72,7 +72,7 @@ def _coverage(digit: str, font: ImageFont.FreeTypeFont) -> NDArray[np.float32]:
 
 
 def _rounded_relief(coverage: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A plateau with a rounded bevel, shape ``(64, 64)``."""
+    """Return a plateau with a rounded bevel as heights, shape ``(64, 64)``."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter
 
     distance = distance_transform_edt(coverage > 0.5)

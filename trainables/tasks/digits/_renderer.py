@@ -1,7 +1,7 @@
-"""Pictures of digits with the paper's five image factors, rendered in batches.
+"""Renderer of digits with the paper's five image factors, in batches.
 
-Every picture is a function of a seed, of a stream's name and of its place in the stream, whatever
-it is rendered together with. The generator is frozen: a change to what it draws would make
+A picture is a function of a seed, the name of a stream and its index in the stream, independent of
+the other pictures in the batch. The generator is frozen: any change to what it draws would make
 recorded results incomparable, and it must not be tuned on test figures.
 """
 
@@ -19,29 +19,29 @@ from trainables.tasks.digits._factors import Factors, Scale, Viewpoint
 from trainables.tasks.digits._shading import draw_background, draw_light, draw_surface, stand_out
 
 RENDERER_VERSION = 1
-"""Raise it with any change, here or in what this module uses, that changes a picture: cached
-pictures of another version are not used."""
+"""Version of the pictures. Increase it with any change, here or in a module used here, that
+changes a picture: cached pictures of another version are not used."""
 IMAGE_SIZE = 32
 """Side of a picture in pixels."""
 _FOCAL_LENGTH = 3.0
-"""And the camera's distance, in half sides of the image."""
+"""Focal length and distance of the camera, in half sides of the image."""
 _WOBBLE = 0.1
 """Standard deviation of the digit's deformation, in half sides of the image."""
 _SENSOR_NOISE = 0.02
-"""Standard deviation; brightness goes from 0 to 1."""
+"""Standard deviation of pixel noise; brightness is from 0 to 1."""
 
 
 @final
 class RenderedImages(Images):
-    """The first pictures of a stream, each rendered when it is asked for.
+    """The first pictures of a stream, rendered on access.
 
-    Nothing is stored, so there can be any number of them.
+    No picture is stored, so there can be any number of them.
 
     Args:
-        glyphs: Shapes, see :func:`render`.
-        stream: Where the pictures come from.
-        factors: How they vary.
-        num_images: How many there are.
+        glyphs: Coverage and height of glyphs, as for :func:`render`.
+        stream: Stream of the pictures.
+        factors: Settings of the image factors.
+        num_images: Number of pictures.
     """
 
     def __init__(self, glyphs: Tensor, stream: Stream, factors: Factors, num_images: int) -> None:
@@ -58,22 +58,23 @@ class RenderedImages(Images):
 
 
 def digits_at(indices: Tensor) -> Tensor:
-    """The digits in the pictures at ``indices`` of any stream: they take turns."""
+    """Return the digits in the pictures at ``indices`` of any stream, which alternate."""
     return indices % 10
 
 
 def render(glyphs: Tensor, stream: Stream, indices: Sequence[int], factors: Factors) -> Tensor:
-    """Renders the pictures at ``indices`` of a stream.
+    """Render the pictures at ``indices`` of a stream.
 
     Args:
         glyphs: Coverage and height of every digit in every font, shape
             ``(fonts, 10, 2, 64, 64)``.
-        stream: Where the pictures come from.
-        indices: Places in the stream; N of them. A hundred at a time are fastest.
-        factors: How the pictures vary.
+        stream: Stream of the pictures.
+        indices: N indices in the stream; about a hundred at a time are fastest.
+        factors: Settings of the image factors.
 
     Returns:
-        uint8, shape ``(N, 3, 32, 32)``; the same, bit for bit, whatever else is in ``indices``.
+        uint8, shape ``(N, 3, 32, 32)``; each picture is the same, bit for bit, whatever else is in
+        ``indices``.
     """
     shape = _choose_glyphs(glyphs, stream, indices)
     view = _view(stream, indices, factors.scale, factors.viewpoint)
@@ -92,20 +93,20 @@ def render(glyphs: Tensor, stream: Stream, indices: Sequence[int], factors: Fact
 
 
 def _choose_glyphs(glyphs: Tensor, stream: Stream, indices: Sequence[int]) -> Tensor:
-    """The digits that are due in random fonts, shape ``(N, 2, 64, 64)``."""
+    """Choose the digits of the pictures in random fonts, shape ``(N, 2, 64, 64)``."""
     font = (stream.uniform("font", indices, 1)[:, 0] * len(glyphs)).long()
     return glyphs[font, digits_at(torch.tensor(indices))]
 
 
 def _view(stream: Stream, indices: Sequence[int], scale: Scale, viewpoint: Viewpoint) -> Tensor:
-    """Where on the glyph each pixel of the canvas looks.
+    """Return the point on the glyph that each pixel of the canvas shows.
 
     Returns:
-        Right and down in half sides of the glyph, shape ``(N, 64, 64, 2)``.
+        Coordinates right and down in half sides of the glyph, shape ``(N, 64, 64, 2)``.
     """
     to_glyph = torch.linalg.inv(_projection(stream, indices, scale, viewpoint)).float()
     right, down = canvas_axes()
-    # Written out: a matrix product's last bits depend on the number of pictures.
+    # Written out because the last bits of a matrix product depend on the number of pictures.
     row = to_glyph[..., None, None].unbind(dim=1)
     x, y, depth = (r[:, 0] * right + r[:, 1] * down + r[:, 2] for r in row)
     depth = depth.clamp(min=1e-3)
@@ -115,10 +116,10 @@ def _view(stream: Stream, indices: Sequence[int], scale: Scale, viewpoint: Viewp
 def _projection(
     stream: Stream, indices: Sequence[int], scale: Scale, viewpoint: Viewpoint
 ) -> Tensor:
-    """Maps homogeneous points of the glyph to those of the image, float64 ``(N, 3, 3)``.
+    """Return maps from homogeneous points of the glyph to the image, float64 ``(N, 3, 3)``.
 
-    In double precision, like all small computations here: the last bit of a float may depend on
-    how many pictures are computed together.
+    Like all small computations here, it is in double precision, because the last bit of a float32
+    may depend on the number of pictures computed together.
     """
     size = torch.full((len(indices), 1), scale.fixed, dtype=torch.float64)
     if scale.randomize:
@@ -138,7 +139,7 @@ def _projection(
 
 
 def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
-    """Turns from axis ``first`` to axis ``second``; angles ``(N,)``, result ``(N, 3, 3)``."""
+    """Return rotations ``(N, 3, 3)`` by angles ``(N,)`` from axis ``first`` to ``second``."""
     turn = torch.eye(3, dtype=angle.dtype).repeat(len(angle), 1, 1)
     turn[:, first, first] = turn[:, second, second] = angle.cos()
     turn[:, second, first] = angle.sin()
@@ -147,7 +148,7 @@ def _rotation(angle: Tensor, first: int, second: int) -> Tensor:
 
 
 def _deformation(stream: Stream, indices: Sequence[int]) -> Tensor:
-    """Smooth displacements, shape ``(N, 64, 64, 2)``: no two prints of a digit are equal."""
+    """Draw smooth displacements, shape ``(N, 64, 64, 2)``, that make all digits differ."""
     coarse = _WOBBLE * stream.normal("deformation", indices, (2, 4, 4))
     fine = F.interpolate(
         coarse, size=(CANVAS_SIZE, CANVAS_SIZE), mode="bicubic", align_corners=True

@@ -1,4 +1,4 @@
-"""Material, light and background of the rendered digits."""
+"""Material, light and background of rendered digits."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from trainables.tasks.digits._canvas import CANVAS_SIZE, Stream, between, canvas
 from trainables.tasks.digits._factors import Background, Colour, Illumination, Texture
 
 _COLOUR_SPREAD = 0.6
-"""How far a pattern's second colour goes from the first towards another random colour."""
+"""Position of a pattern's second colour between the first and another random colour."""
 _OCTAVES = (3, 6, 12)
-"""Cells along a side of the grids that a cloudy pattern is a sum of."""
+"""Cells along a side of each of the grids whose sum is a cloudy pattern."""
 _OCTAVE_DECAY = 0.6
 """Weight of a grid relative to the next coarser one."""
 _RELIEF_HEIGHT = CANVAS_SIZE / 16
-"""Of a bevel, in pixels of the canvas."""
+"""Height of a bevel, in pixels of the canvas."""
 _SPECULAR_EXPONENT = 24
-"""Blinn's: larger is a smaller highlight."""
+"""Exponent of Blinn's highlight; a larger one makes the highlight smaller."""
 _MIN_CONTRAST = 0.3
-"""Least difference in mean luminance between the object and what is behind it."""
+"""Minimum difference in mean luminance between object and background."""
 _LUMINANCE = (0.3, 0.59, 0.11)
-"""Weights of red, green and blue."""
+"""Weights of red, green and blue in luminance."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Light:
     across: tuple[Tensor, Tensor]
     """Unit vector towards the light in the image plane: right and down."""
     ambient: Tensor
-    """Light that reaches every point."""
+    """Intensity of the ambient light."""
     intensity: Tensor
-    """Of the directed light."""
+    """Intensity of the distant light."""
     falloff: Tensor
-    """Relative gain in brightness over half a side towards the light."""
+    """Relative gain in brightness from the centre to the edge towards the light."""
     tint: Tensor
-    """Red, green and blue of all light."""
+    """Red, green and blue factors of all light."""
 
 
 def _material(stream: Stream, purpose: str, indices: Sequence[int]) -> Tensor:
-    """Two random colours in a random pattern, shape ``(N, 3, 64, 64)``."""
+    """Draw two random colours in a random pattern, shape ``(N, 3, 64, 64)``."""
     colours = stream.uniform(f"{purpose} colours", indices, 6)[..., None, None]
     first, other = colours[:, :3], colours[:, 3:]
     return first + _COLOUR_SPREAD * (other - first) * _pattern(stream, purpose, indices)
 
 
 def _pattern(stream: Stream, purpose: str, indices: Sequence[int]) -> Tensor:
-    """Plain, gradient, clouds, stripes or checks, between 0 and 1, shape ``(N, 1, 64, 64)``."""
+    """Draw plain, gradient, clouds, stripes or checks, in ``[0, 1]``, ``(N, 1, 64, 64)``."""
     axis = torch.linspace(-1, 1, CANVAS_SIZE)
     down, right = torch.meshgrid(axis, axis, indexing="ij")
     angle, frequency, phase, kind = stream.uniform(f"{purpose} pattern", indices, 4)[
@@ -79,7 +79,7 @@ def _pattern(stream: Stream, purpose: str, indices: Sequence[int]) -> Tensor:
 
 
 def _clouds(uniform: Tensor) -> Tensor:
-    """Noise of several scales, stretched to ``[0, 1]``, shape ``(N, 64, 64)``."""
+    """Return noise of several scales, rescaled to ``[0, 1]``, shape ``(N, 64, 64)``."""
     grids = uniform.split([n * n for n in _OCTAVES], dim=1)
     clouds = torch.zeros(len(uniform), 1, CANVAS_SIZE, CANVAS_SIZE)
     for octave, (n, grid) in enumerate(zip(_OCTAVES, grids, strict=True)):
@@ -95,7 +95,7 @@ def _clouds(uniform: Tensor) -> Tensor:
 
 
 def draw_light(stream: Stream, indices: Sequence[int], illumination: Illumination) -> Light:
-    """The light of each picture; fixed light is white and has no fall-off."""
+    """Return the light of each picture; fixed light is white and has no fall-off."""
     if not illumination.randomize:
         fixed = torch.tensor(
             [
@@ -126,7 +126,7 @@ def draw_light(stream: Stream, indices: Sequence[int], illumination: Illuminatio
 
 
 def _light(numbers: Tensor, tint: Tensor) -> Light:
-    """From direction, elevation, ambience, intensity and fall-off, float64 ``(N, 5)``."""
+    """Build light from direction, elevation, ambience, intensity, fall-off, float64 ``(N, 5)``."""
     angle, elevation, ambient, intensity, falloff = numbers[..., None, None].split(1, dim=1)
     right, down, front = angle.cos(), angle.sin(), elevation.sin()
     in_plane = elevation.cos()
@@ -141,7 +141,7 @@ def _light(numbers: Tensor, tint: Tensor) -> Light:
 
 
 def _brightness(light: Light, diffuse: Tensor) -> Tensor:
-    """What albedo is multiplied with, given how squarely the light falls on each pixel."""
+    """Return the factor of the albedo, given the cosine of the angle of incidence."""
     right, down = canvas_axes()
     falloff = 1 + light.falloff * (right * light.across[0] + down * light.across[1])
     return (light.ambient + light.intensity * diffuse) * falloff * light.tint
@@ -150,17 +150,17 @@ def _brightness(light: Light, diffuse: Tensor) -> Tensor:
 def draw_surface(
     stream: Stream, indices: Sequence[int], texture: Texture, height: Tensor, light: Light
 ) -> Tensor:
-    """The lit object, by Lambert's law and Blinn's highlight.
+    """Draw the lit object, by Lambert's law and Blinn's highlight.
 
     Args:
-        stream: Where the pictures come from.
-        indices: Places in the stream; N of them.
-        texture: How the material varies.
-        height: Of the surface, shape ``(N, 1, 64, 64)``.
-        light: What falls on it.
+        stream: Stream of the pictures.
+        indices: N indices in the stream.
+        texture: Settings of the material.
+        height: Height of the surface, shape ``(N, 1, 64, 64)``.
+        light: Light on the surface.
 
     Returns:
-        Shape ``(N, 3, 64, 64)``.
+        Colours, shape ``(N, 3, 64, 64)``.
     """
     albedo, shininess = _texture(stream, indices, texture)
     slope_x = F.pad(height[..., 2:] - height[..., :-2], (1, 1, 0, 0)) * _RELIEF_HEIGHT
@@ -177,7 +177,7 @@ def draw_surface(
 
 
 def _texture(stream: Stream, indices: Sequence[int], texture: Texture) -> tuple[Tensor, Tensor]:
-    """Albedo and shininess, of shapes that broadcast to ``(N, 3, 64, 64)``."""
+    """Return albedo and shininess, of shapes that broadcast to ``(N, 3, 64, 64)``."""
     if not texture.randomize:
         return _plain(texture.fixed_colour), torch.tensor(texture.fixed_shininess)
     shininess = stream.uniform("shininess", indices, 1)[..., None, None]
@@ -187,7 +187,7 @@ def _texture(stream: Stream, indices: Sequence[int], texture: Texture) -> tuple[
 def draw_background(
     stream: Stream, indices: Sequence[int], background: Background, light: Light
 ) -> Tensor:
-    """The lit plane behind the object, shape ``(N, 3, 64, 64)``."""
+    """Draw the lit plane behind the object, shape ``(N, 3, 64, 64)``."""
     albedo = (
         _material(stream, "background", indices)
         if background.randomize
@@ -201,18 +201,18 @@ def _plain(colour: Colour) -> Tensor:
 
 
 def stand_out(surface: Tensor, coverage: Tensor, behind: Tensor) -> Tensor:
-    """Brightens or darkens objects that differ too little from what is behind them.
+    """Brighten or darken objects that differ too little from their background.
 
-    An object that has to cross its background's luminance stops short of the least contrast by as
-    much as it differed before. The generator is frozen with that.
+    An object that has to cross the background's luminance falls short of the minimum contrast by
+    its former difference; the frozen generator keeps this.
 
     Args:
-        surface: The lit object, shape ``(N, 3, 64, 64)``.
-        coverage: Where it is, shape ``(N, 1, 64, 64)``.
-        behind: The lit background, shape ``(N, 3, 64, 64)``.
+        surface: Lit object, shape ``(N, 3, 64, 64)``.
+        coverage: Coverage of each pixel by the object, shape ``(N, 1, 64, 64)``.
+        behind: Lit background, shape ``(N, 3, 64, 64)``.
 
     Returns:
-        The object with all its pixels shifted by the same amount, shape ``(N, 3, 64, 64)``.
+        The object, all its pixels shifted by the same amount, shape ``(N, 3, 64, 64)``.
     """
     luminance = surface.new_tensor(_LUMINANCE).view(1, 3, 1, 1)
     weighted = (surface * luminance).sum(1, keepdim=True) * coverage
@@ -221,7 +221,7 @@ def stand_out(surface: Tensor, coverage: Tensor, behind: Tensor) -> Tensor:
     )
     of_background = (behind * luminance).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     contrast = of_object - of_background
-    # Darker on bright backgrounds, brighter on dark ones, else to the side where the object is.
+    # Darker on bright backgrounds, brighter on dark ones, otherwise away from the background.
     direction = torch.where(contrast >= 0, 1.0, -1.0)
     direction = direction.masked_fill(of_background > 0.55, -1.0)
     direction = direction.masked_fill(of_background < 0.45, 1.0)

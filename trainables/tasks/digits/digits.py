@@ -1,7 +1,8 @@
-"""Rendered digits as source, scans of handwritten ones as target: a smoke-sized stand-in.
+"""Rendered digits as the source, scans of handwritten digits as the target.
 
-It needs no download and trains in seconds on a CPU, and methods and criteria differ on it. But its
-target is handwriting, not photographs: what holds here need not hold on the paper's tasks.
+It is a smoke-sized stand-in for the paper's tasks that needs no download and trains in seconds on
+a CPU, and on which methods and criteria differ. Its target is handwriting, not photographs, so
+what holds here need not hold on the paper's tasks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from trainables.data.array_cache import cached_array
 from trainables.data.geometry import Geometry
 from trainables.data.images import LabelledImages, TensorImages, stratified_split
 from trainables.runtime.randomness import generator
-from trainables.tasks.base import Domains, Task, TaskConfig
+from trainables.tasks.base import TARGET_TEST, Domains, Task, TaskConfig
 from trainables.tasks.digits._canvas import Stream
 from trainables.tasks.digits._factors import Background, Factors
 from trainables.tasks.digits._glyphs import draw_glyphs
@@ -38,21 +40,21 @@ NUM_CLASSES = 10
 NUM_TARGET_TEST = 599
 NUM_TARGET_VAL = 300
 _SCAN_SIZE = 26
-"""Side in pixels to which scans are enlarged from 8; the rest of the picture is a black margin."""
+"""Side, in pixels, to which the 8-pixel scans are enlarged; the rest of the picture is black."""
 _CHUNK = 100
-"""Pictures that are rendered together; decides speed and memory, not pictures."""
+"""Pictures rendered together; it affects speed and memory, not the pictures."""
 _BLACK = Background(randomize=False, fixed_colour=(0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True)
 class _PictureBook:
-    """Renders, or reads from the cache, pictures of one configuration."""
+    """Cache of rendered pictures with one seed."""
 
     seed: int
     cache: Path
 
     def pictures(self, stream: str, indices: Tensor, factors: Factors) -> LabelledImages:
-        """The pictures at ``indices`` of a stream, in memory."""
+        """Return the pictures at ``indices`` of a stream, rendered or from the cache."""
         places: list[int] = indices.tolist()
         images = cached_array(
             self.cache,
@@ -77,16 +79,16 @@ class _PictureBook:
             ).numpy()
 
     def glyphs(self) -> Tensor:
-        """See :func:`draw_glyphs`."""
+        """Return the result of :func:`draw_glyphs`, drawn or from the cache."""
         return torch.from_numpy(cached_array(self.cache, "glyphs", _origin(), draw_glyphs))
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Lets torch use one thread inside.
+    """Limit torch to one thread inside the block.
 
-    Threads that share cores with other trials wait for one another at each of the renderer's many
-    small steps: two on two busy cores took ten times as long as one.
+    Threads that share cores with other trials wait for each other in each of the renderer's many
+    small operations: two threads on two busy cores took ten times as long as one.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -97,7 +99,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _origin() -> dict[str, str | int]:
-    """The programs that glyphs and pictures depend on."""
+    """Return the versions of all code that glyphs and pictures depend on."""
     libraries = ("matplotlib", "numpy", "pillow", "scipy", "torch")
     return {"renderer": RENDERER_VERSION, **{name: version(name) for name in libraries}}
 
@@ -106,32 +108,32 @@ def _origin() -> dict[str, str | int]:
 class Digits(Task):
     """Digits from fonts, with the paper's five image factors, and scikit-learn's scans of digits.
 
-    Test sets: ``IID``, fresh pictures like the source's unless ``test_factors`` says otherwise;
-    ``IID_wo_BG``, the same pictures without background; ``target_test``, scans.
+    Test sets are ``IID``, new pictures with the source's factors or with ``test_factors``;
+    ``IID_wo_BG``, the same pictures without background; and ``target_test``, scans.
     """
 
     class Config(TaskConfig, Factors):
-        """The defaults vary all factors."""
+        """By default all factors vary."""
 
         num_source: int = Field(4000, ge=20)
-        """Source pictures, training and hold-out together. Picture i is the same whatever the
+        """Number of source pictures, including the hold-out. Picture i is the same whatever the
         number."""
         repeat: bool = True
-        """Render the source in advance and keep it; false renders each training picture when a
-        batch asks for it, so that ``num_source`` can be the pictures of a whole training in which
-        none comes twice. The hold-out is kept in any case."""
+        """Render the source in advance and cache it. ``false``: render each training picture when
+        a batch needs it, so that ``num_source`` can be large enough for a training in which no
+        picture repeats; the hold-out is cached in any case."""
         num_test: int = Field(500, ge=10)
-        """Pictures in each of the rendered test sets."""
+        """Number of pictures in each rendered test set."""
         test_factors: Factors | None = None
-        """Of the rendered test sets; null: those of the source. ``{}`` varies everything, so that
-        sources with other factors are measured on the same pictures."""
+        """Image factors of the rendered test sets; null: those of the source. ``{}`` varies all
+        factors, so that sources with different factors are tested on the same pictures."""
         target_long_tail: float = Field(1.0, ge=1)
-        """How many times rarer than 0 the 9 is in the target's training set; the classes in
-        between decay geometrically. 1 keeps all scans. Its other sets stay balanced."""
+        """Imbalance of the target's training set: how many times rarer 9 is than 0, with geometric
+        decay in between. 1 keeps all scans. Validation and test sets stay balanced."""
 
     @staticmethod
+    @override
     def load(config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, Digits.Config)
         book = _PictureBook(config.seed, cache)
         source_train, source_val = _source(config, book)
@@ -141,7 +143,7 @@ class Digits(Task):
         target_train, target_val, target_test = _target(config.target_long_tail, cache)
         return Domains(
             classes=tuple(str(digit) for digit in range(NUM_CLASSES)),
-            # A mirrored digit is another sign, so no flips.
+            # A mirrored digit is a different sign, so no flips.
             geometry=Geometry(
                 crop_size=IMAGE_SIZE, resize_size=IMAGE_SIZE, padding=4, mirror=False
             ),
@@ -152,13 +154,13 @@ class Digits(Task):
             test_sets={
                 "IID": book.pictures("IID", test_indices, test_factors),
                 "IID_wo_BG": book.pictures("IID", test_indices, without_background),
-                "target_test": target_test,
+                TARGET_TEST: target_test,
             },
         )
 
 
 def _source(config: "Digits.Config", book: _PictureBook) -> tuple[LabelledImages, LabelledImages]:
-    """Training pictures and hold-out."""
+    """Return training pictures and hold-out."""
     digits = digits_at(torch.arange(config.num_source))
     train, val = stratified_split(
         digits, config.holdout, generator(config.seed, "digits", "holdout")
@@ -175,9 +177,9 @@ def _source(config: "Digits.Config", book: _PictureBook) -> tuple[LabelledImages
 def _target(
     imbalance: float, cache: Path
 ) -> tuple[LabelledImages, LabelledImages, LabelledImages]:
-    """Scans for training, validation and test.
+    """Return scans for training, validation and test.
 
-    The split is the same whatever the seed: figures on the test set compare.
+    The split does not depend on the seed, so that results on the test set are comparable.
     """
     scans = _scans(cache)
     rest, test = stratified_split(
@@ -191,14 +193,14 @@ def _target(
 
 
 def _long_tail(labels: Tensor, imbalance: float) -> Tensor:
-    """Thins classes out, the later the more; a larger imbalance keeps a subset of a smaller's.
+    """Thin out classes geometrically; a larger imbalance keeps a subset of a smaller one's.
 
     Args:
-        labels: Shape ``(N,)``.
+        labels: Classes, int64, shape ``(N,)``.
         imbalance: How many times rarer the last class becomes, at least 1.
 
     Returns:
-        Sorted indices of what is kept.
+        Sorted indices of the kept samples.
     """
     kept = []
     for label in range(NUM_CLASSES):
@@ -210,7 +212,7 @@ def _long_tail(labels: Tensor, imbalance: float) -> Tensor:
 
 
 def _scans(cache: Path) -> LabelledImages:
-    """All of scikit-learn's scans in its order."""
+    """Return all scans of scikit-learn, in its order."""
     origin: dict[str, str | int] = {
         "version": 1,
         "size": IMAGE_SIZE,
@@ -224,8 +226,8 @@ def _scans(cache: Path) -> LabelledImages:
 
 
 def _enlarged_scans() -> NDArray[np.uint8]:
-    """White on black, shape ``(1797, 1, 32, 32)``."""
-    from sklearn.datasets import load_digits  # slow to import, and seldom needed
+    """Return scans in white on black, uint8, shape ``(1797, 1, 32, 32)``."""
+    from sklearn.datasets import load_digits  # slow to import and rarely needed
 
     scans = torch.from_numpy(load_digits().images).float()[:, None] / 16
     scans = F.interpolate(
@@ -236,7 +238,7 @@ def _enlarged_scans() -> NDArray[np.uint8]:
 
 
 def _scan_labels() -> NDArray[np.int64]:
-    """Shape ``(1797,)``."""
+    """Return the digits of all scans, int64, shape ``(1797,)``."""
     from sklearn.datasets import load_digits
 
     labels: NDArray[np.int64] = load_digits().target.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The classes of a published data set, and the folders that stand for them."""
+"""Classes of a published data set, and the folders of their images."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,27 +7,27 @@ from pathlib import Path
 from trainables.configuration.schema import nearest
 
 LEFT_OUT = -1
-"""In place of a label: of images that the task does without."""
+"""Label of images that a task leaves out."""
 
 
 @dataclass(frozen=True)
 class ClassList:
-    """Names of classes, as labels and as folders; that two folders sort alike is never used."""
+    """Names of classes, explicit for labels and folders: the order of folders is never used."""
 
     names: tuple[str, ...]
-    """In the order of the labels."""
+    """Names of the classes, in the order of the labels."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Class by the name of a folder that is called otherwise."""
+    """Class for each folder that is not named like its class."""
     left_out: frozenset[str] = frozenset()
-    """Folders of classes that the data have and the task has not."""
+    """Folders of classes that the data contain and the task leaves out."""
     required: frozenset[str] | None = None
-    """Classes that must have a folder; ``None``: all."""
+    """Classes that must have a folder; ``None``: all classes."""
 
     def with_aliases(self, aliases: Mapping[str, str]) -> "ClassList":
-        """The same with further aliases, the user's.
+        """Return the list with further aliases from the user.
 
         Raises:
-            ValueError: One stands for no class.
+            ValueError: An alias is of no class.
         """
         for folder, name in aliases.items():
             if name not in self.names:
@@ -40,22 +40,22 @@ class ClassList:
         )
 
     def label(self, folder: str) -> int | None:
-        """The label of a folder's images, :data:`LEFT_OUT`, or ``None`` if it is no class."""
+        """Return a folder's label, :data:`LEFT_OUT`, or ``None`` if it is of no class."""
         if folder in self.left_out:
             return LEFT_OUT
         name = self.aliases.get(folder, folder)
         return self.names.index(name) if name in self.names else None
 
     def labels(self, role: str, root: Path, folders: Iterable[str]) -> list[int]:
-        """Label of each folder.
+        """Return the label of each folder.
 
         Args:
-            role: What the folders hold, for the message.
-            root: Where they lie, for the message.
-            folders: Names of the folders that hold images; empty for the root itself.
+            role: Set of images in the folders, for the message.
+            root: Parent of the folders, for the message.
+            folders: Names of the folders with images; an empty name is the root itself.
 
         Raises:
-            ValueError: Folders are no classes, or classes have no folder; the message names both.
+            ValueError: Folders are of no class or classes have no folder; the message names both.
         """
         found = {folder: self.label(folder) for folder in folders}
         unknown = sorted(folder for folder, label in found.items() if folder and label is None)

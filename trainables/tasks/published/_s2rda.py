@@ -1,4 +1,4 @@
-"""What S2RDA's two tasks share: the layout of their downloads, and the split files."""
+"""Layout of downloads and split files, common to the two tasks of S2RDA."""
 
 from functools import partial
 from pathlib import Path
@@ -60,20 +60,20 @@ S2RDA_49 = (
     "washer",
     "watercraft",
 )
-"""Classes of the larger task."""
+"""Classes of S2RDA-49, in the order of the labels."""
 _ALIASES = {"aeroplane": "airplane", "motorbike": "motorcycle"}
 _SYNTHETIC_PER_CLASS = 12_000
 
 
 class S2RDAConfig(AdaptationConfig):
-    """The source is relative to the data set's folder, which is the root or lies in it."""
+    """Settings common to both tasks of S2RDA."""
 
     source: str | None = None
-    """Folder of the renders, ``<source>/<class>/…``; null: the one folder beside the real half
-    that holds folders of most classes."""
+    """Folder of the renders, ``<source>/<class>/…``; null: the only folder, other than ``real``,
+    with folders of most classes."""
     splits: PathText | None = None
-    """Folder of the split files, absolute on a cluster; null: the data set's folder, or splits in
-    it."""
+    """Folder of the split files, absolute on a cluster; null: the folder of the data set, or its
+    subfolder ``splits``."""
 
 
 def s2rda_layout(
@@ -84,15 +84,15 @@ def s2rda_layout(
     num_val: int,
     num_test: int,
 ) -> Layout:
-    """What lies where.
+    """Return the parts of a download.
 
     Args:
-        config: The settings.
-        names: Of the classes.
-        data_set: Name of its folder, where the root holds several.
-        prefix: The task's name: of copies of the split files that lie in one folder.
-        num_val: Published number of images of the val part.
-        num_test: Of the test part.
+        config: Settings of the task.
+        names: Names of the classes, in the order of the labels.
+        data_set: Name of the data set's folder in a root with several data sets.
+        prefix: Prefix of the split files' names if those of both tasks are in one folder.
+        num_val: Published number of images in the val part.
+        num_test: Published number of images in the test part.
     """
     classes = ClassList(names, _ALIASES).with_aliases(config.aliases)
     root = folder_with(data_root(config), REAL, (data_set,))
@@ -122,10 +122,10 @@ def s2rda_layout(
 
 
 def _find_source(root: Path, name: str | None, classes: ClassList) -> Path:
-    """The folder of the renders.
+    """Return the folder of the renders.
 
     Raises:
-        ValueError: There is none, or it is not clear which it is.
+        ValueError: There is no such folder, or there are several.
     """
     if name is not None:
         return existing_folder("source", root / name)
@@ -147,7 +147,7 @@ def _find_source(root: Path, name: str | None, classes: ClassList) -> Path:
 
 
 def _num_classes(folder: Path, classes: ClassList) -> int:
-    """Classes that have a folder in it; a few may have by chance: a folder of splits has train."""
+    """Count the classes with a subfolder; a few may be chance, as ``train`` among splits."""
     return len(
         {classes.label(inner.name) for inner in folder.iterdir() if inner.is_dir()} - {None}
     )

@@ -1,4 +1,4 @@
-"""The lists of images by which S2RDA's real halves are split."""
+"""Published lists of images that split the real part of S2RDA."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from trainables.data.image_files import EXTENSIONS
 from trainables.tasks.published._class_list import LEFT_OUT, ClassList
 
 PUBLISHED_AT = "https://github.com/huitangtang/On_the_Utility_of_Synthetic_Data"
-"""Below ``new_benchmark/<data set>/splits``."""
+"""Repository of the split files, in ``new_benchmark/<data set>/splits``."""
 REAL = "real"
-"""First component of every line, and the folder of the real half."""
+"""Folder of the real images, and first component of every line of a split file."""
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One list: a path ``real/<class>/<file>`` a line, spaces included; no labels."""
+    """A list with one path ``real/<class>/<file>`` per line, which may contain spaces."""
 
     names: tuple[str, ...]
-    """Under which it may be found; the published one first."""
+    """Possible names of the file, the published one first."""
     folders: tuple[Path, ...]
-    """Where it may lie."""
+    """Folders to look in, in this order."""
 
     def find(self) -> Path:
-        """Its path.
+        """Return the path of the file.
 
         Raises:
-            ValueError: It is nowhere.
+            ValueError: No folder contains the file.
         """
         for folder in self.folders:
             for name in self.names:
@@ -39,10 +39,10 @@ class SplitFile:
         )
 
     def read(self, classes: ClassList) -> list[str]:
-        """Its lines, relative to the folder of the real half.
+        """Return the listed paths, relative to the folder of the real images.
 
         Raises:
-            ValueError: A line is not as it must be.
+            ValueError: A line is malformed or repeated; the message names it.
         """
         file = self.find()
         try:
@@ -55,7 +55,7 @@ class SplitFile:
             for problem in _problems(line, classes):
                 raise ValueError(
                     f"{file}, line {number}: {problem}, got {line!r}. Fetch the file "
-                    f"anew from {PUBLISHED_AT}."
+                    f"again from {PUBLISHED_AT}."
                 )
             if line in seen:
                 raise ValueError(

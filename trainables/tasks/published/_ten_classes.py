@@ -1,6 +1,6 @@
-"""The ten classes that SynSL, SubVisDA-10 and SubImageNet share.
+"""The ten classes of SynSL, SubVisDA-10 and SubImageNet.
 
-One order of labels for all of them: a classifier that was pre-trained on one fits the others.
+All three have the same order of labels, so that a classifier pre-trained on one fits the others.
 """
 
 from trainables.tasks.published._class_list import ClassList
@@ -17,7 +17,7 @@ SUBIMAGENET = {
     "train": ("n02917067",),
     "truck": ("n03345487", "n03417042", "n03930630", "n04461696", "n04467665"),
 }
-"""Classes of ImageNet that form each of the ten."""
+"""Classes of ImageNet that are merged into each of the ten."""
 
 TEN_CLASSES = ClassList(
     names=tuple(SUBIMAGENET),

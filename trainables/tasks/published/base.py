@@ -1,4 +1,4 @@
-"""Published data sets: where their parts lie, and how they become the domains of a task."""
+"""Base class of tasks on published data: from the layout of a download to domains."""
 
 import hashlib
 import logging
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import PositiveInt
+from typing_extensions import override
 
 from trainables.configuration.paths import PathText, absolute_path
 from trainables.data.array_cache import cached_array
@@ -41,32 +42,33 @@ from trainables.tasks.published._split_files import PUBLISHED_AT, SplitFile
 log = logging.getLogger(__name__)
 
 DATA_VARIABLE = "SYN2REAL_DATA"
-"""Environment variable with the data root of tasks whose settings name none."""
+"""Environment variable with the data root of tasks without the setting ``root``."""
 
 Numbers = NDArray[np.int64]
 
 
 class PublishedConfig(TaskConfig):
-    """Settings that all published data sets have."""
+    """Settings common to all published data sets."""
 
     root: PathText | None = None
-    """Folder of the downloads, absolute on a cluster; null: the environment variable
+    """Folder of the downloads, absolute on a cluster; null: that in the environment variable
     SYN2REAL_DATA."""
     aliases: dict[str, str] = {}
-    """Class by the name of a folder that is called otherwise, besides those that are known."""
+    """Class for each folder that is not named like its class; published names are known."""
     image_size: PositiveInt = 224
-    """Side in pixels of the square that the network sees."""
+    """Side in pixels of the square crop that the network sees; images are resized before it in the
+    paper's proportion, 256 to 224."""
     num_source: PositiveInt | None = None
-    """Images to train on, drawn evenly from the source (stratified, seeded); null: all but the
-    hold-out."""
+    """Number of source images to train on, the same share of every class (stratified, seeded);
+    null: all but the hold-out."""
 
 
 class AdaptationConfig(PublishedConfig):
-    """Settings of those that have a target."""
+    """Settings common to published data sets with a target."""
 
     target_train: Literal["all", "val"] = "all"
-    """Which unlabelled target images adaptation sees: all, or those of the val part alone. Their
-    labels, names and places change no trained weight."""
+    """Unlabelled target images that adaptation sees: all, or only those of the val part. Their
+    labels and paths have no influence on weights."""
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,17 @@ class Part:
     """One set of images of a download."""
 
     role: str
-    """The setting or set that names it."""
+    """Setting or set that the images belong to, for messages."""
     locate: Callable[[], Path]
-    """Its tree ``<folder>/<class>/…/<image>``; raises ValueError if there is none."""
+    """Return the tree ``<folder>/<class>/…/<image>``; raises ValueError if there is none."""
     classes: ClassList
+    """Classes that the tree's folders must belong to."""
     split: SplitFile | None = None
-    """Names the images, relative to the tree; ``None``: all of them."""
+    """List of the part's images, relative to the tree; ``None``: all images."""
     published: Mapping[str, int] = field(default_factory=dict)
-    """Images of each class, as far as they are published."""
+    """Published number of images of each class, as far as there is one."""
     published_total: int | None = None
-    """Images of all classes."""
+    """Published number of images of all classes."""
 
 
 @dataclass(frozen=True)
@@ -91,39 +94,44 @@ class Layout:
     """The parts of a download that a task uses."""
 
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the labels."""
     source: tuple[Part, ...]
-    """Joined; the first one is named in messages."""
+    """Parts that are joined; messages name the first."""
     target: tuple[Part, ...] = ()
-    """None, or val and test as published, or one of which a share becomes the test part."""
+    """No part, the published val and test, or one part of which a share becomes test."""
     test_share: float = 0.5
-    """Of a target in one part."""
+    """Share of a target in one part that becomes test."""
     test_sets: Mapping[str, Part] = field(default_factory=dict)
+    """Further test sets, by name."""
 
     def parts(self) -> list[Part]:
-        """All of them."""
+        """Return all parts."""
         return [*self.source, *self.target, *self.test_sets.values()]
 
 
 class PublishedTask(Task):
-    """A task on published data: says what lies where, and the rest is common to all."""
+    """A task on published data, defined by the layout of the download."""
 
     Config = PublishedConfig
 
     @staticmethod
     @abstractmethod
     def layout(config: TaskConfig) -> Layout:
-        """What lies where.
+        """Return the parts of the download.
+
+        Args:
+            config: Settings of the task.
 
         Raises:
-            ValueError: There is no data root.
+            ValueError: There is no data root, or a setting does not fit.
         """
 
     @classmethod
+    @override
     def load(cls, config: TaskConfig, cache: Path) -> Domains:
-        """See :class:`Task`."""
         assert isinstance(config, PublishedConfig)
         layout = cls.layout(config)
-        # All folders are compared with the classes before any image is read.
+        # Compare all folders with the classes first: reading images may take hours.
         source = [_Opened.open(part, cache) for part in layout.source]
         tests = {name: _Opened.open(part, cache) for name, part in layout.test_sets.items()}
         target = [_Opened.open(part, cache) for part in layout.target]
@@ -147,10 +155,10 @@ class PublishedTask(Task):
 
 
 def data_root(config: PublishedConfig) -> Path:
-    """The folder of the downloads.
+    """Return the folder of the downloads.
 
     Raises:
-        ValueError: None is named, or it is no folder.
+        ValueError: No folder is named, or it does not exist.
     """
     root = config.root or os.environ.get(DATA_VARIABLE)
     if not root:
@@ -164,14 +172,14 @@ def data_root(config: PublishedConfig) -> Path:
 
 @contextmanager
 def using_data_folder(folder: Path | None) -> Iterator[None]:
-    """Inside, and in processes that are started there, tasks that name no root find data here.
+    """Set the data root for tasks without one, in this process and those it starts in the block.
 
     Args:
-        folder: Goes before the environment variable, which ``None`` leaves, but for making an
-            absolute path of a relative one: trials have current directories of their own.
+        folder: Data root; ``None``: that in the environment variable, made absolute, because
+            trials run in other directories.
 
     Raises:
-        ValueError: It is no folder.
+        ValueError: The folder does not exist.
     """
     before = os.environ.get(DATA_VARIABLE)
     if folder is None and not before:
@@ -192,9 +200,9 @@ def using_data_folder(folder: Path | None) -> Iterator[None]:
 
 
 def folder_with(root: Path, inner: str, names: tuple[str, ...]) -> Path:
-    """The data set's own folder: the root, or one of ``names`` in it; it holds ``inner``.
+    """Return the data set's folder: the root, or one of ``names`` in it, that contains ``inner``.
 
-    If none does, the root: what is missing is reported there.
+    If there is none, return the root, whose error then says what is missing.
     """
     places = [root, *(root / name for name in names)]
     return next((place for place in places if (place / inner).is_dir()), root)
@@ -202,14 +210,14 @@ def folder_with(root: Path, inner: str, names: tuple[str, ...]) -> Path:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A part that is there."""
+    """A part whose index is open."""
 
     role: str
     index: FileIndex
     labels: list[int]
-    """By group of the index."""
+    """Label of each group of the index."""
     numbers: Numbers | None
-    """Of its images in the index; ``None``: all that have a class."""
+    """Numbers of the part's images in the index; ``None``: all with a class."""
 
     @staticmethod
     def open(part: Part, cache: Path) -> "_Opened":
@@ -230,25 +238,25 @@ class _Opened:
         return _Opened(part.role, index, labels, numbers)
 
     def kept(self) -> Numbers:
-        """Numbers of its images."""
+        """Return the numbers of the part's images."""
         if self.numbers is not None:
             return self.numbers
         return np.flatnonzero(self.index.spread(self.labels) != LEFT_OUT)
 
     def labelled(self, numbers: Numbers) -> LabelledImages:
-        """Those of its images."""
+        """Return images by number, with labels."""
         labels = self.index.spread(self.labels)[numbers]
         return LabelledImages(self.images(numbers), torch.from_numpy(labels))
 
     def images(self, numbers: Numbers) -> Images:
-        """The same without labels."""
+        """Return images by number, without labels."""
         return ImageSubset(IndexedImages([self.index]), torch.from_numpy(numbers))
 
 
 def _split_source(
     parts: list[_Opened], config: PublishedConfig, cache: Path
 ) -> tuple[LabelledImages, LabelledImages]:
-    """Training images and hold-out; which they are is kept on disk, mapped by all processes."""
+    """Return training images and hold-out, whose numbers all processes map from disk."""
     origin: dict[str, str | int] = {
         "version": 1,
         "seed": config.seed,
@@ -264,13 +272,13 @@ def _split_source(
 
 
 def _mapped(images: IndexedImages, array: Numbers) -> LabelledImages:
-    """Labelled images from an array of their numbers and labels, shape ``(2, N)``."""
+    """Return labelled images from their numbers and labels, shape ``(2, N)``."""
     numbers, labels = torch.from_numpy(array)
     return LabelledImages(ImageSubset(images, numbers), labels)
 
 
 def _draw(parts: list[_Opened], config: PublishedConfig) -> tuple[Numbers, Numbers]:
-    """Numbers and labels of training images and of the hold-out, each of shape ``(2, N)``."""
+    """Draw training images and hold-out; return numbers and labels, each ``(2, N)``."""
     place = str(parts[0].index.root)
     every = torch.from_numpy(np.concatenate([p.index.spread(p.labels) for p in parts]))
     kept = (every != LEFT_OUT).nonzero()[:, 0]
@@ -299,15 +307,14 @@ def _draw(parts: list[_Opened], config: PublishedConfig) -> tuple[Numbers, Numbe
 
 
 def _by_content(part: _Opened, numbers: Numbers, cache: Path) -> Numbers:
-    """``numbers`` in an order that no name, place or label decides: by digests of the content.
+    """Sort images by digests of their content, so that paths and labels do not matter.
 
-    Every image is read once for it, and checked; the order is kept on disk as long as the tree
-    does not change.
+    This reads and checks every image once; the order is cached on disk until the tree changes.
     """
     which = hashlib.blake2b(np.sort(numbers).tobytes(), digest_size=12).hexdigest()
 
     def order() -> Numbers:
-        log.info("Reading %d images of %s. It is done once.", len(numbers), part.index.root)
+        log.info("Reading %d images of %s (once).", len(numbers), part.index.root)
         ascending = np.sort(numbers)
         files = [Path(part.index.path(number)) for number in ascending.tolist()]
         digests = check_images(part.index.root, files, cache)
@@ -319,19 +326,19 @@ def _by_content(part: _Opened, numbers: Numbers, cache: Path) -> Numbers:
 def _split_target(
     parts: list[_Opened], test_share: float, config: AdaptationConfig, cache: Path
 ) -> tuple[UnlabelledImages, LabelledImages, LabelledImages]:
-    """Images to adapt on, val part and test part, each in the order of their content.
+    """Return training images, val part and test part, each in the order of content digests.
 
     Args:
-        parts: Of one tree: val and test, or one of which the first images become the test part.
-        test_share: Of the latter.
-        config: The settings.
-        cache: What :func:`_by_content` remembers.
+        parts: Parts of one tree: val and test, or one whose first images become test.
+        test_share: Share of a single part that becomes test.
+        config: Settings of the task.
+        cache: Folder for the order of the images.
     """
     whole, kept = parts[0], np.concatenate([part.kept() for part in parts])
     if len(np.unique(kept)) < len(kept):
         raise ValueError(
             f"splits: {parts[0].role} and {parts[1].role} must share no image. Fetch "
-            f"the files anew from {PUBLISHED_AT}."
+            f"the files again from {PUBLISHED_AT}."
         )
     order = _by_content(whole, kept, cache)
     if len(parts) == 2:

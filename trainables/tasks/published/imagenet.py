@@ -1,8 +1,10 @@
-"""ImageNet, ImageNet-990 and SubImageNet, for pre-training: one folder, no file copied."""
+"""ImageNet, ImageNet-990 and SubImageNet for pre-training, all from the folders of ImageNet."""
 
 from dataclasses import replace
 from functools import partial
 from typing import Literal, final
+
+from typing_extensions import override
 
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
@@ -21,26 +23,27 @@ _NUM_IMAGES = 1_281_167
 
 @final
 class ImageNet(PublishedTask):
-    """The classes of ImageNet, all or some or merged, with or without renders of the ten.
+    """All, some or merged classes of ImageNet, with or without renders of the ten classes.
 
-    The paper's schemes: SubImageNet; ImageNet-990; Ours+SubImageNet and ImageNet-990+Ours with
-    ``synthetic: SynSL-120K/train``; ImageNet.
+    It covers the paper's pre-training schemes ImageNet, ImageNet-990 and SubImageNet, and, with
+    ``synthetic: SynSL-120K/train``, Ours+SubImageNet and ImageNet-990+Ours.
     """
 
     class Config(PublishedConfig):
-        """Trees are relative to the root."""
+        """``source`` and ``synthetic`` are relative to ``root``."""
 
         subset: Literal["imagenet", "imagenet990", "subimagenet"] = "imagenet"
-        """imagenet: 1000 classes; imagenet990: those that form one of the ten classes merged into
-        their first; subimagenet: only those that form the ten, under SynSL's names and labels."""
+        """Classes to train on. ``imagenet``: all 1000; ``imagenet990``: those that make up one of
+        the ten classes are merged; ``subimagenet``: only those that make up the ten classes, with
+        the names and labels of SynSL."""
         source: str = "ImageNet/train"
-        """Tree with a folder for each class, named n01440764 and so on."""
+        """Path of the tree with a folder for each class, named n01440764 and so on."""
         synthetic: str | None = None
-        """Tree of renders of the ten classes that are added to their photographs; null: none."""
+        """Path of a tree of renders of the ten classes to add to their photographs; null: none."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, ImageNet.Config)
         if config.synthetic is not None and config.subset == "imagenet":
             raise ValueError(
@@ -71,7 +74,7 @@ class ImageNet(PublishedTask):
 
 
 def _classes(subset: str) -> tuple[ClassList, ClassList]:
-    """Of ImageNet's folders, and of folders of renders."""
+    """Return the class lists of ImageNet's folders and of folders of renders."""
     from timm.data.imagenet_info import ImageNetInfo  # slow to import
 
     info = ImageNetInfo("imagenet-1k")

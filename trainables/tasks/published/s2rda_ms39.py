@@ -1,6 +1,8 @@
-"""S2RDA-MS-39: from renders of ShapeNet's models to MetaShift's photographs of 39 classes."""
+"""S2RDA-MS-39: from renders of ShapeNet models to photographs of MetaShift, in 39 classes."""
 
 from typing import final
+
+from typing_extensions import override
 
 from trainables.tasks.base import TaskConfig
 from trainables.tasks.published._s2rda import S2RDA_49, S2RDAConfig, s2rda_layout
@@ -18,19 +20,22 @@ _ABSENT = {
     "rifle",
     "washer",
 }
-"""Classes of S2RDA-49 that MetaShift has no photographs of."""
+"""Classes of S2RDA-49 without photographs in MetaShift."""
 S2RDA_MS_39 = tuple(name for name in S2RDA_49 if name not in _ABSENT)
 
 
 @final
 class S2RDAMS39(PublishedTask):
-    """Adapts on unlabelled photographs; the published val part is for the oracle, test is last."""
+    """Adaptation from renders to unlabelled photographs.
+
+    Only the oracle reads the labels of the published val part; the test part is evaluated once.
+    """
 
     class Config(S2RDAConfig):
-        """S2RDA's."""
+        """``source`` is relative to the folder of the data set, which is ``root`` or in it."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, S2RDAMS39.Config)
         return s2rda_layout(config, S2RDA_MS_39, "S2RDA-MS-39", "s2rda_ms39", 20_859, 20_876)

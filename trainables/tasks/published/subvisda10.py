@@ -1,9 +1,10 @@
-"""SubVisDA-10: the ten classes of VisDA-2017 that SynSL has, from renders to photographs."""
+"""SubVisDA-10: from renders to photographs of VisDA-2017, in the ten classes of SynSL."""
 
 from functools import partial
 from typing import final
 
 from pydantic import Field
+from typing_extensions import override
 
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
@@ -19,7 +20,7 @@ from trainables.tasks.published.base import (
 )
 
 _FOLDERS = ("VisDA-2017", "visda-2017", "VisDA2017", "visda", "SubVisDA-10", "subvisda")
-"""Names of the data set's folder in a root that holds several."""
+"""Names of the data set's folder in a root with several data sets."""
 _TRAIN = {
     "airplane": 14_309,
     "bicycle": 7_365,
@@ -48,26 +49,27 @@ _VALIDATION = {
 
 @final
 class SubVisDA10(PublishedTask):
-    """Classes are spelt as SynSL's, so that pre-trained classifiers fit.
+    """Adaptation from renders to unlabelled photographs of VisDA-2017's ten classes in SynSL.
 
-    The paper adapts on and tests on the same images. Here a part is kept for the final test; which
-    images it has is decided by their content alone.
+    Names and labels of classes are those of SynSL, so that pre-trained classifiers fit. The paper
+    adapts to and tests on the same images; here the test part, chosen by the content of images
+    alone, is evaluated once.
     """
 
     class Config(AdaptationConfig):
-        """Trees are relative to the folder of VisDA-2017, which is the root or lies in it."""
+        """Trees are relative to the folder of VisDA-2017, which is ``root`` or in it."""
 
         source: str = "train"
-        """Tree of the renders."""
+        """Path of the tree of renders."""
         target: str = "validation"
-        """Tree of the photographs."""
+        """Path of the tree of photographs."""
         target_test_fraction: float = Field(0.5, gt=0, lt=1)
-        """Share of the target that becomes the test set ``target_test``; the labels of the rest
-        are for the criterion named oracle."""
+        """Share of the target that becomes the test set ``target_test``; only the criterion
+        ``oracle`` reads the labels of the rest."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, SubVisDA10.Config)
         root = folder_with(data_root(config), config.source, _FOLDERS)
         classes = ClassList(

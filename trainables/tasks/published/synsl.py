@@ -1,9 +1,10 @@
-"""SynSL: rendered objects of ten classes, for supervised learning."""
+"""SynSL: renders of ten classes for supervised learning."""
 
 from functools import partial
 from typing import Annotated, final
 
 from pydantic import Field
+from typing_extensions import override
 
 from trainables.data.image_files import existing_folder
 from trainables.tasks.base import TaskConfig
@@ -17,30 +18,29 @@ from trainables.tasks.published.base import (
 )
 
 _PER_CLASS = {"SynSL": 1_280_000, "SynSL-120K/train": 12_000}
-"""Images of each class by published tree."""
+"""Published number of images of each class, by tree."""
 
 
 @final
 class SynSL(PublishedTask):
-    """No target; the test sets are known by their names, whatever their order."""
+    """Supervised training on renders, tested on sets known by name; there is no target."""
 
     class Config(PublishedConfig):
-        """Trees are relative to the root."""
+        """``source`` and ``test_sets`` are relative to ``root``."""
 
         source: str = "SynSL"
-        """Tree of the source: SynSL (12.8 M renders), SynSL-120K/train, or
-        SynSL-120K/train+SubImageNet. The last can also be formed from ImageNet: see the task
-        imagenet."""
+        """Path of the source's tree: SynSL (12.8 M renders), SynSL-120K/train or
+        SynSL-120K/train+SubImageNet. The task ``imagenet`` forms the last from ImageNet too."""
         test_sets: Annotated[dict[str, str], Field(min_length=1)] = {
             "test_IID": "SynSL-120K/test_IID",
             "test_IID_wo_BG": "SynSL-120K/test_IID_wo_BG",
             "test_OOD": "SynSL-120K/test_OOD",
         }
-        """Trees to measure on, by name; leave out those that are not downloaded."""
+        """Paths of the test sets' trees, by name; leave out those that are not downloaded."""
 
     @staticmethod
+    @override
     def layout(config: TaskConfig) -> Layout:
-        """See :class:`PublishedTask`."""
         assert isinstance(config, SynSL.Config)
         root, classes = data_root(config), TEN_CLASSES.with_aliases(config.aliases)
         published = (

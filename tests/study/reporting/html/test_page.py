@@ -107,7 +107,7 @@ def test_counts_and_cost_are_the_records(folder: Path, page: Page) -> None:
         search = [r for r in own if r.stage == "search"]
         assert [int(done), int(stopped), int(failed)] == [
             sum(r.outcome == outcome for r in search)
-            for outcome in ("complete", "stopped", "failed")
+            for outcome in ("complete", "pruned", "failed")
         ]
         assert int(seeds) == len(own) - len(search) == 3
         assert minutes == f"{sum(r.cpu_seconds for r in own) / 60:.1f}"
