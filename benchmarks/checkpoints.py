@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.methods import METHODS
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 IMAGES = 4
 """In each class of each domain."""

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.data.evaluation import OracleEvaluation
@@ -27,6 +26,7 @@ from trainables.inference.trained_method import load_trained
 from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 
 def trial(method: str) -> TrialConfig:

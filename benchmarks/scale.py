@@ -41,10 +41,10 @@ from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.ray_trainable import TrialSpec, TrialTrainable
 from trainables.training.report import Report
+from trainables.trial_config import TrialConfig
 
 SPACE = """
 task: digits

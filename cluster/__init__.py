@@ -1,1 +1,1 @@
-"""Configuration files of Ray clusters, and checks of them."""
+"""Files that define clusters for studies, and checks of such files."""

@@ -1,4 +1,4 @@
-"""Rules for AWS: values that Ray passes on unchecked, and insecure defaults of Ray."""
+"""Rules for AWS: settings that Ray does not check, and insecure defaults of Ray."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from cluster.findings import TO_FILL, Finding, Tree, at
 from trainables.configuration.schema import Place, nearest
 
 RAYS_OWN = ("SubnetIds",)
-"""Keys of a ``node_config`` that Ray reads itself and AWS does not know."""
+"""Keys of a ``node_config`` that Ray evaluates itself and does not pass to AWS."""
 
 WORLD = ("0.0.0.0/0", "::/0")
 """Address ranges that contain the whole internet."""
 
 
 def check_aws(tree: Tree) -> Iterator[Finding]:
-    """Check machines, their permissions and the network."""
+    """Check machines, their network and their permissions."""
     head = tree["head_node_type"]
     run_instances = (
         botocore.session.get_session()
@@ -39,7 +39,7 @@ def check_aws(tree: Tree) -> Iterator[Finding]:
     yield from _check_head_resources(tree, head)
 
 
-# Values that RunInstances would reject, according to botocore's description of its input
+# Values that RunInstances would reject, by AWS's own model of its API
 
 
 def _check_shape(place: Place, value: object, shape: Shape) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def _check_structure(place: Place, value: object, shape: StructureShape) -> Iter
 
 
 def _wrong_type(place: Place, value: object, wanted: str) -> Finding:
-    return Finding(place, f"must be {wanted}", value, "RunInstances rejects it.")
+    return Finding(place, f"must be {wanted}", value, "RunInstances refuses it.")
 
 
 # Insecure defaults of Ray
@@ -120,7 +120,7 @@ def _check_entrance(place: Place, config: Tree, tree: Tree) -> Iterator[Finding]
             (*place, "KeyName"),
             "must name a key pair",
             None,
-            "Name that of auth/ssh_private_key; otherwise Ray creates one in your ~/.ssh.",
+            "Name that of auth/ssh_private_key, or Ray makes one in your ~/.ssh.",
         )
 
 
@@ -131,8 +131,8 @@ def _check_made_group(place: Place, tree: Tree) -> Iterator[Finding]:
             (*place, "SecurityGroupIds"),
             "must name a security group",
             None,
-            "Name that of aws_setup.sh; otherwise Ray creates one that allows ssh from the "
-            "whole internet.",
+            "Name that of aws_setup.sh, or Ray makes one that lets the whole internet "
+            "try to log in.",
         )
         return
     ranges = [
@@ -145,9 +145,9 @@ def _check_made_group(place: Place, tree: Tree) -> Iterator[Finding]:
         if block in WORLD:
             yield Finding(
                 ("provider", "security_group", "IpPermissions"),
-                "must not admit the whole internet",
+                "must not let the whole internet in",
                 block,
-                "Give the addresses that you connect from.",
+                "Give the addresses that you come from.",
             )
 
 
@@ -158,8 +158,8 @@ def _check_metadata(place: Place, config: Tree) -> Iterator[Finding]:
             (*place, "MetadataOptions", "HttpTokens"),
             "must be required",
             at(options, "HttpTokens"),
-            "Write HttpTokens: required (IMDSv2); otherwise any program that can be tricked "
-            "into fetching a URL exposes the node's credentials.",
+            "Write HttpTokens: required (IMDSv2), or any program that can be made to "
+            "fetch a page hands out the node's rights.",
         )
     hops = at(options, "HttpPutResponseHopLimit")
     if isinstance(hops, int) and hops > 1:
@@ -208,7 +208,7 @@ def _check_market(place: Place, config: Tree, is_head: bool) -> Iterator[Finding
             (*place, "InstanceMarketOptions"),
             "must be absent on the head",
             market,
-            "AWS may reclaim a spot machine at any time, which would end the study.",
+            "AWS may take a spot machine at any time, and the study with it.",
         )
     kind = at(market, "SpotOptions", "SpotInstanceType")
     if kind not in (None, "one-time"):
@@ -231,8 +231,8 @@ def _check_profiles(tree: Tree, head: str) -> Iterator[Finding]:
                 place,
                 "must name an instance profile",
                 None,
-                "Name one of aws_setup.sh. Otherwise Ray gives the head full access to EC2 and "
-                "S3, and workers none, so that they cannot store checkpoints.",
+                "Name one of aws_setup.sh. Ray gives the head all rights to EC2 and S3 "
+                "otherwise, and workers none, so that they can't store checkpoints.",
             )
     for name, profile in profiles.items():
         if name != head and profile and profile == profiles.get(head):
@@ -250,29 +250,29 @@ def _check_network(tree: Tree) -> Iterator[Finding]:
             ("provider", "use_internal_ips"),
             "must be true",
             at(tree, "provider", "use_internal_ips"),
-            "Reach the nodes through a VPN, or a bastion with auth/ssh_proxy_command.",
+            "Reach the nodes through a VPN, or a bastion by auth/ssh_proxy_command.",
         )
     if at(tree, "provider", "cache_stopped_nodes") is not False:
         yield Finding(
             ("provider", "cache_stopped_nodes"),
             "must be false",
             at(tree, "provider", "cache_stopped_nodes"),
-            "Disks of stopped machines cost money until they are deleted.",
+            "Stopped machines' disks cost money until somebody remembers them.",
         )
     if at(tree, "head_setup_commands") is None:
         yield Finding(
             ("head_setup_commands",),
             "must be given",
             None,
-            "Write head_setup_commands: []; otherwise Ray installs the latest boto3 over "
-            "that of the image.",
+            "Write head_setup_commands: [], or Ray installs whichever boto3 is the "
+            "latest; the image has one.",
         )
     if not at(tree, "auth", "ssh_private_key"):
         yield Finding(
             ("auth", "ssh_private_key"),
             "must name a key",
             None,
-            "Name the private key of KeyName.",
+            "Name the file that belongs to KeyName.",
         )
 
 
@@ -283,5 +283,5 @@ def _check_head_resources(tree: Tree, head: str) -> Iterator[Finding]:
             (*place, "CPU"),
             "must be 0",
             at(tree, *place, "CPU"),
-            "Otherwise Ray counts the machine's own CPUs, whatever --num-cpus says.",
+            "Ray counts the machine's own otherwise, whatever --num-cpus says.",
         )

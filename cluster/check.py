@@ -1,7 +1,7 @@
-"""Check the file of a cluster offline, before it costs money: ``python -m cluster.check FILE``.
+"""Check a cluster file offline, before it costs money: ``python -m cluster.check FILE``.
 
-The file is one of ``ray up`` (for AWS, or machines reached by ssh) or a RayJob of KubeRay. Each
-finding is printed as a line: place, rule, value, remedy.
+The file is a configuration for ``ray up`` (AWS, or machines by ssh) or a RayJob of KubeRay. Each
+finding is a line: place, rule, value, remedy.
 """
 
 import argparse
@@ -17,10 +17,10 @@ USAGE = "python -m cluster.check"
 
 
 def findings_of(tree: Tree) -> list[Finding]:
-    """Return the problems in the content of a file.
+    """Return the findings about the content of a file.
 
     Raises:
-        ValueError: The file is of no kind that this command knows.
+        ValueError: The file is of no supported kind.
     """
     if tree.get("apiVersion") == "ray.io/v1" and tree.get("kind") == "RayJob":
         from cluster.kuberay_rules import check_kuberay
@@ -46,7 +46,11 @@ def findings_of(tree: Tree) -> list[Finding]:
 
 @command()
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 no findings, 1 findings, 2 no cluster's file."""
+    """Run the command.
+
+    Returns:
+        Exit code: 0 without findings, 1 with findings, 2 if the file cannot be checked.
+    """
     parser = argparse.ArgumentParser(prog=USAGE, description=__doc__)
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
@@ -67,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _line(file: YamlFile, finding: Finding) -> str:
+    """Format a finding with its line in the file."""
     place = f"{join(finding.place)}: " if finding.place else ""
     return f"{file.where(finding.place)}: {place}{finding}"
 

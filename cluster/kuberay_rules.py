@@ -1,22 +1,20 @@
 """Rules for a RayJob of KubeRay.
 
-Its schema is not checked here: ``kubectl create --dry-run=server`` asks the API server, which
-knows the installed version.
+The schema itself is checked by the API server: ``kubectl create --dry-run=server``.
 """
 
 import json
 from collections.abc import Iterator
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned
-from trainables.config import SLOT
 from trainables.configuration.schema import Place
+from trainables.trial_config import SLOT
 
 CLUSTER: Place = ("spec", "rayClusterSpec")
-"""Place of the cluster in a RayJob."""
 
 
 def check_kuberay(tree: Tree) -> Iterator[Finding]:
-    """Check access, permissions, and that the cluster ends with its job."""
+    """Check the job, access from outside, permissions of pods, and resources of the head."""
     yield from check_filled(tree)
     if at(tree, *CLUSTER) is None:
         yield Finding(CLUSTER, "must describe the cluster", None, "Copy that of the shipped file.")
@@ -34,7 +32,7 @@ def _check_job(tree: Tree) -> Iterator[Finding]:
             ("spec", "shutdownAfterJobFinishes"),
             "must be true",
             at(tree, "spec", "shutdownAfterJobFinishes"),
-            "Otherwise GPUs cost money until the cluster is deleted.",
+            "GPUs would be paid for until somebody looks.",
         )
 
 
@@ -45,7 +43,7 @@ def _check_doors(tree: Tree) -> Iterator[Finding]:
             (*CLUSTER, "authOptions", "mode"),
             "must be token",
             mode,
-            "Without it, anyone who reaches a port can run commands in every pod.",
+            "Without it, whoever reaches a port runs commands in every pod.",
         )
     if at(tree, *CLUSTER, "networkPolicy", "mode") not in ("DenyAll", "DenyAllIngress"):
         yield Finding(
@@ -60,14 +58,14 @@ def _check_doors(tree: Tree) -> Iterator[Finding]:
             (*CLUSTER, "headGroupSpec", "serviceType"),
             "must be ClusterIP",
             service,
-            "Reach the dashboard with kubectl port-forward.",
+            "Reach the dashboard by kubectl port-forward.",
         )
     if at(tree, *CLUSTER, "headGroupSpec", "enableIngress"):
         yield Finding(
             (*CLUSTER, "headGroupSpec", "enableIngress"),
             "must be absent",
             True,
-            "Reach the dashboard with kubectl port-forward.",
+            "Reach the dashboard by kubectl port-forward.",
         )
 
 
@@ -83,14 +81,14 @@ def _check_pod(tree: Tree, place: Place) -> Iterator[Finding]:
             (*place, "securityContext", "runAsNonRoot"),
             "must be true",
             at(tree, *place, "securityContext", "runAsNonRoot"),
-            "The image's user has ID 1000 and needs no root rights.",
+            "The image's user is 1000 and needs no more.",
         )
     if not at(tree, *place, "serviceAccountName"):
         yield Finding(
             (*place, "serviceAccountName"),
             "must name a service account",
             None,
-            "Create one that may write to the storage and nothing else.",
+            "Make one that may write to the storage, and no more.",
         )
     for index, container in enumerate(at(tree, *place, "containers") or []):
         inner = (*place, "containers", index)
@@ -109,7 +107,7 @@ def _check_pod(tree: Tree, place: Place) -> Iterator[Finding]:
                     (*inner, "env"),
                     "must hold no secret",
                     name,
-                    "Use valueFrom/secretKeyRef, or give the service account the permission.",
+                    "Name it by valueFrom/secretKeyRef, or give the service account the right.",
                 )
 
 
@@ -121,9 +119,9 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "num-cpus"),
             "must be the text 0",
             parameters.get("num-cpus"),
-            "Trials would starve the processes that run the study.",
+            "Trials would starve the processes that lead the study.",
         )
-    try:  # the pod's shell removes the outer quotes
+    try:  # the shell in the pod removes the outer quotes
         resources = json.loads(json.loads(parameters.get("resources", '"{}"')))
     except (TypeError, ValueError):
         resources = None
@@ -132,5 +130,5 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "resources"),
             f"must offer {SLOT}",
             parameters.get("resources"),
-            "Otherwise multi-worker trials wait for it forever.",
+            "Without it, multi-worker trials wait forever.",
         )

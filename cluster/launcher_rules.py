@@ -1,4 +1,4 @@
-"""Rules for files of ``ray up`` that hold for every provider of machines."""
+"""Rules for configurations of ``ray up`` that apply to every provider."""
 
 import contextlib
 import copy
@@ -16,26 +16,24 @@ import ray.autoscaler
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from cluster.findings import Finding, Tree, at, check_filled, check_pinned, texts
-from trainables.config import SLOT
 from trainables.configuration.schema import Place
+from trainables.trial_config import SLOT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SECRET = re.compile(
     r"(?i)\b(?!RAY_AUTH_TOKEN_PATH)\w*(TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)\S"
 )
-"""Matches a command that contains the value of a secret, but not one that reads a variable."""
+"""Matches an assignment of a literal secret; ``NAME=$VARIABLE`` is allowed."""
 
 ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b")
-"""Matches the ID of an AWS access key."""
 
 STARTS = {"head": "head_start_ray_commands", "worker": "worker_start_ray_commands"}
-"""Keys of the commands that start Ray, by role."""
 
 
 @dataclass(frozen=True)
 class RayStart:
-    """A ``ray start`` in the commands of a role."""
+    """A ``ray start`` command with its environment and flags."""
 
     place: Place
     text: str
@@ -44,11 +42,11 @@ class RayStart:
 
 
 def check_launcher(tree: Tree) -> Iterator[Finding]:
-    """Check everything that does not depend on the provider."""
+    """Check Ray's schema, the commands, the token and secrets."""
     problems = list(_check_schema(tree))
     yield from problems
     yield from check_filled(tree)
-    if problems:  # the other checks need a valid file
+    if problems:  # the checks below rely on the schema
         return
     for role, key in STARTS.items():
         yield from _check_starts(tree, role, key)
@@ -64,7 +62,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     tree = copy.deepcopy(tree)
     for node_type in (at(tree, "available_node_types") or {}).values():
-        if isinstance(node_type, dict):  # Ray fills them in from AWS
+        if isinstance(node_type, dict):  # Ray fills it in, by asking AWS
             node_type.setdefault("resources", {})
     validator = jsonschema.Draft7Validator(schema)
     errors = sorted(validator.iter_errors(tree), key=lambda error: list(map(str, error.path)))
@@ -82,7 +80,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
                     ("provider", key),
                     "must name the machines",
                     None,
-                    "Give the address of the head, and a list of those of the others.",
+                    "Give the head's address, and a list of the others'.",
                 )
                 return
     if errors:
@@ -99,7 +97,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
     if problem is not None:
         yield Finding(
             (),
-            f"Ray rejects it: {problem}",
+            f"Ray refuses it: {problem}",
             tree.get("cluster_name"),
             "Compare with the shipped file.",
         )
@@ -107,7 +105,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Suppress Ray's messages about how it completes the file."""
+    """Suppress messages of Ray about how it completes the configuration."""
     logger = logging.getLogger("ray.autoscaler")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -122,7 +120,7 @@ def _silence() -> Iterator[None]:
 
 
 def _starts(tree: Tree, key: str) -> list[RayStart]:
-    """Return the ``ray start`` commands of a role with their environment and flags."""
+    """Return the ``ray start`` commands of a role."""
     found = []
     exported: dict[str, str] = {}
     for index, text in enumerate(at(tree, key) or []):
@@ -141,7 +139,6 @@ def _starts(tree: Tree, key: str) -> list[RayStart]:
 
 
 def _simple_commands(text: str) -> list[list[str]]:
-    """Split a shell command into simple commands, each a list of words."""
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|")
     lexer.whitespace_split = True
     commands: list[list[str]] = [[]]
@@ -151,7 +148,7 @@ def _simple_commands(text: str) -> list[list[str]]:
                 commands.append([])
             else:
                 commands[-1].append(word)
-    except ValueError:  # an unclosed quotation mark
+    except ValueError:  # an unterminated quotation
         return []
     return commands
 
@@ -181,7 +178,7 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             "must turn token authentication on",
             start.text,
-            "Begin with RAY_AUTH_MODE=token: without it, anyone who reaches a port can run "
+            "Begin with RAY_AUTH_MODE=token: without it, whoever reaches a port runs "
             "commands on every node.",
         )
     if role == "worker":
@@ -198,15 +195,15 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             f"must offer the resource {SLOT}",
             start.text,
-            f"""Add --resources='{{"{SLOT}": 8}}': otherwise multi-worker trials """
-            "wait for it forever.",
+            f"""Add --resources='{{"{SLOT}": 8}}': without it, multi-worker trials wait """
+            "forever.",
         )
     if tree["provider"]["type"] == "aws" and start.flags.get("--num-cpus") != "0":
         yield Finding(
             start.place,
             "must offer no CPU on the head",
             start.text,
-            "Add --num-cpus=0: trials would starve the processes that run the study.",
+            "Add --num-cpus=0: trials would starve the processes that lead the study.",
         )
 
 
@@ -223,9 +220,9 @@ def _check_token(tree: Tree) -> Iterator[Finding]:
     if not any(target.endswith(("/.ray", "/.ray/auth_token")) for target in shipped):
         yield Finding(
             ("file_mounts",),
-            "must copy the token to the nodes",
+            "must bring the token to the nodes",
             mounts,
-            "Add ~/.ray: ~/.ray; without it Ray does not start there.",
+            "Add ~/.ray: ~/.ray; without it Ray refuses to start there.",
         )
     commands = [
         text
@@ -248,7 +245,7 @@ def _check_secrets(tree: Tree) -> Iterator[Finding]:
                 place,
                 "must hold no secret",
                 "a text with one",
-                "It would appear in logs and process lists. Machines get their permissions from "
+                "It would be in logs and process lists. Machines get their rights from "
                 "instance profiles, and the token from file_mounts.",
             )
     if at(tree, "provider", "aws_credentials") is not None:
@@ -256,14 +253,14 @@ def _check_secrets(tree: Tree) -> Iterator[Finding]:
             ("provider", "aws_credentials"),
             "must be absent",
             "keys",
-            "Ray copies this file to the head. Use AWS's own configuration on this machine "
-            "and an instance profile on the head.",
+            "Ray copies this file to the head. Use AWS's own configuration here and an "
+            "instance profile there.",
         )
     for target, source in (at(tree, "file_mounts") or {}).items():
         if re.search(r"/\.(aws|ssh|kube)(/|$)", str(source)):
             yield Finding(
                 ("file_mounts", target),
-                "must copy no keys to the nodes",
+                "must bring no keys to the nodes",
                 source,
-                "Remove it; nodes get their permissions from instance profiles.",
+                "Remove it; nodes get their rights from instance profiles.",
             )

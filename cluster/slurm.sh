@@ -27,8 +27,8 @@ fi
 chmod 700 ~/.ray
 chmod 600 ~/.ray/auth_token
 
-# On each node's own disk, in a folder that no other user can have created. The path is short
-# because it contains sockets, whose paths are limited to 107 bytes.
+# On each node's own disk. User and job are in the name, since folders of others may remain in /tmp.
+# The path is short because it contains sockets, whose paths are limited to 107 bytes.
 export RAY_TMPDIR="/tmp/ray-$USER-$SLURM_JOB_ID"
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -1,11 +1,11 @@
 """Training and evaluation of one trial, without Ray and without knowledge of searches.
 
-Packages, from the top: ``inference``, ``training``, the module ``config``, the tables
+Packages, from the top: ``inference``, ``training``, the module ``trial_config``, the tables
 (``methods``, ``backbones``, ``augmentations``, ``criteria``, ``tasks``), ``nn``, ``data``,
 ``checkpointing``, ``runtime``, ``configuration``. Each imports only those after it; none imports
 ``study``.
 Modules directly in this folder are commands, the trainable for Ray (the only one that imports
-Ray), ``config`` and ``former_names``.
+Ray), ``trial_config`` and ``former_modules``.
 
 >>> from pathlib import Path
 >>> from trainables import run_trial, read_trial_config
@@ -15,12 +15,12 @@ Ray), ``config`` and ``former_names``.
 
 import warnings
 
-from trainables.config import TrialConfig, read_trial_config
-from trainables.former_names import find_former_names
+from trainables.former_modules import find_former_names
 from trainables.inference.classifier import Classified, Classifier, Unreadable, load_model
 from trainables.runtime.distributed import Runtime
 from trainables.training.report import Report, TrialError
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig, read_trial_config
 
 find_former_names()
 

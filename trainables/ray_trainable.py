@@ -28,11 +28,11 @@ from ray.util.queue import Queue
 
 from trainables.checkpointing.object_store import Store, StoreError, Stores
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import SLOT, TrialConfig
 from trainables.configuration.schema import validate
 from trainables.runtime.distributed import Runtime, current_runtime, is_lost_connection
 from trainables.training.report import Report
 from trainables.training.trial import run_trial
+from trainables.trial_config import SLOT, TrialConfig
 
 log = logging.getLogger(__name__)
 

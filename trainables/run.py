@@ -22,7 +22,6 @@ import torch.distributed as dist
 from pydantic import BaseModel, ValidationError
 
 from trainables.checkpointing.files import make_writable
-from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.command import command
 from trainables.configuration.former_keys import former_places, warn_of_former_name
 from trainables.configuration.schema import validate
@@ -32,6 +31,7 @@ from trainables.tasks import using_data_folder
 from trainables.training.checks import check_trials
 from trainables.training.report import Report, TrialError
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig, read_trial_config
 
 
 @command(

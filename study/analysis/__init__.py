@@ -1,5 +1,6 @@
 """Figures computed from records: comparisons, gains, fronts, agreement, simulations.
 
-Modules here are pure, that is, they draw, print and run nothing. They import :mod:`study.session`
+Modules here draw, print and run nothing; ``stored_study`` and ``learning_curves`` read the folders
+of studies, the others only records. They import :mod:`study.session`
 and the packages below it.
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 from study.config.study_config import StudyConfig
 from study.spaces.parsing import RANGES
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 Schema = dict[str, Any]
 

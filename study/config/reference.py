@@ -18,11 +18,11 @@ from study.search.samplers import SAMPLERS
 from study.spaces import search_space as space
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
-from trainables.config import INITIALIZATIONS, TrialConfig
 from trainables.configuration.schema import BaseConfig, Configured, Table
 from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.trial_config import INITIALIZATIONS, TrialConfig
 
 _HEAD = """\
 # Reference

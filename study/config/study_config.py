@@ -17,7 +17,6 @@ from study.search.pruners import PRUNERS, NoPrunerConfig
 from study.search.samplers import SAMPLERS, CmaEsConfig
 from study.spaces.conditions import METHOD, Conditions
 from study.spaces.search_space import SearchSpace
-from trainables.config import CriterionChoice, TrialConfig
 from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.paths import Resolved, absolute_path, is_relative, resolve_paths
 from trainables.configuration.schema import (
@@ -32,6 +31,7 @@ from trainables.configuration.schema import (
     validate,
 )
 from trainables.criteria import CRITERIA, RankAverage
+from trainables.trial_config import CriterionChoice, TrialConfig
 
 Cost = Literal["cpu_seconds", "seconds"]
 """A trial's processor time over all its workers, or its wall-clock time, both in seconds."""

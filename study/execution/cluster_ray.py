@@ -18,9 +18,9 @@ from study.execution.autoscaler import largest_cluster
 from study.execution.local_ray import check_unused, log_quietly
 from study.execution.placement import Cluster, worker_resources
 from study.execution.ray_settings import SETTINGS
-from trainables.config import ResourcesConfig
 from trainables.ray_trainable import POLL_SECONDS
 from trainables.tasks import DATA_VARIABLE
+from trainables.trial_config import ResourcesConfig
 
 ANSWER_TIMEOUT_SECONDS = 10.0
 """Seconds that the head may take to accept a connection."""

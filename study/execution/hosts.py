@@ -10,9 +10,9 @@ from typing import Protocol
 
 from rich.console import Console
 
-from study.execution.environment import available_cpus
 from study.execution.placement import Cluster, this_machine
-from trainables.config import ResourcesConfig
+from study.execution.provenance import available_cpus
+from trainables.trial_config import ResourcesConfig
 
 
 class Host(Protocol):

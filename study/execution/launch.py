@@ -15,7 +15,6 @@ from torch import Tensor
 from study.analysis.comparison import Comparison, compare_tasks
 from study.config.reading import read_studies
 from study.config.study_config import StudyConfig
-from study.execution.environment import environment
 from study.execution.hosts import Host, open_host
 from study.execution.interruption import GracefulShutdown
 from study.execution.placement import common_resources, concurrency_of, describe_resources
@@ -26,6 +25,7 @@ from study.execution.preparation import (
     lock_study,
     remove_empty,
 )
+from study.execution.provenance import environment
 from study.reporting.summary import as_json
 from study.session.session import Observer, Session
 from study.session.warm_start import WarmStart, best_params, known_trials
@@ -35,8 +35,8 @@ from study.storage.persistence import Persistence
 from study.storage.study_folder import StudyFolder
 from study.trials.shared_records import SharedRecords
 from trainables.checkpointing.files import make_writable, write_atomically
-from trainables.config import ResourcesConfig, TrialConfig
 from trainables.tasks import using_data_folder
+from trainables.trial_config import ResourcesConfig, TrialConfig
 
 log = logging.getLogger(__name__)
 

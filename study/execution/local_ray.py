@@ -20,8 +20,8 @@ from pathlib import Path
 import ray
 from filelock import FileLock, Timeout
 
-from trainables.config import SLOT
 from trainables.ray_trainable import POLL_SECONDS
+from trainables.trial_config import SLOT
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from math import floor, inf
 import torch
 
 from study.config.study_config import StudyConfig
-from study.execution.environment import available_cpus
+from study.execution.provenance import available_cpus
 from study.spaces.search_space import SearchSpace
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
 MAX_CONCURRENCY = 1000
 """Maximum number of trials at a time, since a single process handles the reports of all."""

@@ -10,9 +10,9 @@ from study.config.study_config import StudyConfig, with_present_names
 from study.storage.locations import Storage
 from study.storage.study_folder import NOTE, StudyFolder
 from trainables.checkpointing.files import make_writable
-from trainables.config import TrialConfig
 from trainables.configuration.yaml_file import parse_yaml
 from trainables.training.checks import check_trials, fetch_weights
+from trainables.trial_config import TrialConfig
 
 
 def choose_folders(

@@ -34,7 +34,6 @@ from study.execution.interruption import GracefulShutdown, Interrupted
 from study.execution.placement import worker_resources
 from study.session.session import Session
 from study.trials.running_trial import RunningTrial
-from trainables.config import SLOT, ResourcesConfig
 from trainables.ray_trainable import (
     TrialSpec,
     TrialTrainable,
@@ -42,6 +41,7 @@ from trainables.ray_trainable import (
     free_workers,
     report_of,
 )
+from trainables.trial_config import SLOT, ResourcesConfig
 
 log = logging.getLogger(__name__)
 

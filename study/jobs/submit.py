@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from study.execution.environment import REVISION_VARIABLE, revision
+from study.execution.provenance import REVISION_VARIABLE, revision
 from study.jobs.log_stream import JobServer, follow, refusal
 from study.jobs.packing import Submission, pack
 from study.jobs.tunnel import tunnel, use_token

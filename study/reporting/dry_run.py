@@ -8,7 +8,7 @@ from rich.table import Table
 
 from study.config.reading import question_of, read_studies, shipped_spaces
 from study.config.study_config import StudyConfig
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 
 def print_spaces(console: Console) -> None:

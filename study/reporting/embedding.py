@@ -14,13 +14,13 @@ from study.analysis.stored_study import read_finals
 from study.spaces.conditions import file_name
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.data.images import Images, ImageSubset
 from trainables.inference.trained_method import load_trained
 from trainables.runtime.randomness import generator
 from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator
+from trainables.trial_config import TrialConfig
 
 MAX_IMAGES = 1000
 """Maximum number of images per domain, drawn at random: t-SNE takes long for more."""

@@ -11,13 +11,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, evaluation_transform
-from trainables.config import TrialConfig
 from trainables.configuration.schema import Choice
 from trainables.data.images import Images
 from trainables.data.loading import training_stream
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
 from trainables.training.domains import open_domains
+from trainables.trial_config import TrialConfig
 
 NUM_IMAGES = 16
 """Number of images of a batch that are shown."""

@@ -14,7 +14,6 @@ from study.analysis.comparison import BATCHNORM, Spread
 from study.reporting.summary import percent
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord
-from trainables.config import TrialConfig, criteria_of
 from trainables.configuration.schema import validate
 from trainables.configuration.yaml_file import load_yaml
 from trainables.criteria import SELECTORS
@@ -22,6 +21,7 @@ from trainables.inference.classifier import ModelDescription, ModelFolder
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
 from trainables.tasks.base import TARGET_TEST
+from trainables.trial_config import TrialConfig, criteria_of
 
 _MEANINGS = {TARGET_TEST: "target (real images)", "source_val": "source (held-out)"}
 """Headings of sets whose own names do not explain them."""

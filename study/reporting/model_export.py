@@ -11,9 +11,9 @@ from study.trials.records import TrialRecord, by_task
 from trainables.augmentations import Geometry
 from trainables.checkpointing.files import make_writable, write_atomically
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import TrialConfig
 from trainables.configuration.schema import nearest, validate
 from trainables.inference.classifier import ModelFolder, save_model
+from trainables.trial_config import TrialConfig
 
 
 def export(

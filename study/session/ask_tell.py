@@ -24,10 +24,10 @@ from study.spaces.nodes import Rename, Scalar
 from study.spaces.search_space import SearchSpace
 from study.storage.lines import cut_torn_line
 from study.trials.records import Outcome
-from trainables.config import TrialConfig
 from trainables.configuration.former_keys import former_path, present_path
 from trainables.configuration.schema import validate
 from trainables.runtime.randomness import derive_seed
+from trainables.trial_config import TrialConfig
 
 STATES: dict[Outcome, TrialState] = {
     "complete": TrialState.COMPLETE,

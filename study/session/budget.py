@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from study.config.study_config import StudyConfig, parse_duration
 from study.session.ask_tell import Search
-from trainables.config import TrialConfig
 from trainables.training.report import Report
+from trainables.trial_config import TrialConfig
 
 LiveTrial = tuple[TrialConfig, Report | None]
 """The configuration of a live trial and its last report of training or test."""

@@ -13,9 +13,9 @@ from study.storage.study_folder import StudyFolder
 from study.trials.final_runs import ended_finals, present_winners
 from study.trials.records import TrialRecord
 from study.trials.running_trial import RunningTrial, final_run
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.configuration.yaml_file import parse_yaml
+from trainables.trial_config import TrialConfig
 
 FinalRun = tuple[str, str, int]
 """Task, condition and seed of a final run of the condition's present winner."""

@@ -24,8 +24,8 @@ from optuna.trial import BaseTrial, FixedTrial
 
 from study.spaces.nodes import Group, Params, merge
 from study.spaces.parsing import locate, parse_tree
-from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError, Problem, validate
+from trainables.trial_config import TrialConfig
 
 
 @dataclass(frozen=True)

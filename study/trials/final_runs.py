@@ -11,7 +11,7 @@ from typing import Any
 from study.config.study_config import StudyConfig
 from study.trials.ranking import rank_trials, winners
 from study.trials.records import TrialRecord, by_task
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 
 def finals_of(best: Iterable[TrialRecord], records: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from study.config.study_config import Joint
 from study.trials.records import TrialRecord, by_task
-from trainables.config import SelectionConfig
 from trainables.training.report import Report
 from trainables.training.selection import Metrics, average_ranks, is_average
+from trainables.trial_config import SelectionConfig
 
 
 class Rank(NamedTuple):

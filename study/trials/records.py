@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from study.config.study_config import Cost
 from study.storage.lines import cut_torn_line
-from trainables.config import SelectionConfig, TrialConfig
 from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.schema import BaseConfig, validate
+from trainables.trial_config import SelectionConfig, TrialConfig
 
 Stage = Literal["search", "final"]
 Outcome = Literal["complete", "pruned", "failed"]

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from study.spaces.conditions import file_name
 from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
-from trainables.config import SelectionConfig, TrialConfig
 from trainables.training.report import Report
+from trainables.trial_config import SelectionConfig, TrialConfig
 
 
 @dataclass

@@ -60,7 +60,7 @@ class SharedRecords:
         root: The folder of studies.
         own: The name of the study's own folder.
         environment: The description of this process, from
-            :func:`study.execution.environment.environment`.
+            :func:`study.execution.provenance.environment`.
     """
 
     def __init__(self, root: Path, own: str, environment: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from tests.support.studies import TINY
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import ResourcesConfig
+from trainables.trial_config import ResourcesConfig
 
 DEADLINE_SECONDS = 240.0
 NUM_EPOCHS = 12

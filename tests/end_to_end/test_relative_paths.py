@@ -23,10 +23,10 @@ from tests.support.fake_trials import Driver, make_record
 from tests.support.image_files import write_image, write_tree
 from tests.support.studies import overrides
 from trainables.backbones import BACKBONES
-from trainables.config import TrialConfig
 from trainables.configuration.paths import PathText, resolve_paths
 from trainables.configuration.schema import BaseConfig, validate
 from trainables.tasks import DATA_VARIABLE, using_data_folder
+from trainables.trial_config import TrialConfig
 
 ROOT = Path(__file__).parents[2]
 BACKBONE = "{small_cnn: {width: 4, feature_dim: 16}}"

@@ -19,11 +19,11 @@ from study.session.session import Session
 from study.storage.study_folder import StudyFolder
 from study.trials.records import FORMER_OUTCOMES, RecordFile, TrialRecord, read_records
 from tests.support.studies import RunningStudy, figures
-from trainables.config import TrialConfig, pretraining_trial, read_trial_config
 from trainables.configuration.former_keys import present_path
 from trainables.configuration.schema import validate
 from trainables.inference.classifier import load_model
 from trainables.tasks.digits.digits import Digits
+from trainables.trial_config import TrialConfig, pretraining_trial, read_trial_config
 
 STORED = Path(__file__).parents[1] / "data" / "studies_0_1"
 SPACE = STORED / "stored.yaml"

@@ -9,7 +9,7 @@ from study.reporting.tensorboard import TensorBoard
 from study.storage.study_folder import StudyFolder
 from study.trials.records import EvaluationRecord, Outcome, TrialRecord
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
+from trainables.trial_config import TrialConfig
 
 pages = pytest.importorskip("benchmarks.pages", reason="playwright is missing")
 pytestmark = [

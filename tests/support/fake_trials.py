@@ -12,9 +12,9 @@ from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
 from study.trials.records import EvaluationRecord, Outcome, Stage, TrialRecord
 from study.trials.running_trial import RunningTrial
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.training.report import Report
+from trainables.trial_config import TrialConfig
 
 STUDY: dict[str, Any] = {
     "task": "digits",

@@ -16,8 +16,8 @@ from study.trials.running_trial import search_id
 from tests.support.fake_trials import make_study
 from tests.support.stored_studies import describe
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
+from trainables.trial_config import TrialConfig
 
 METHODS = {"no_adaptation": 0.55, "dann": 0.6, "mcd": 0.66}
 """And the accuracy that each comes to."""

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.criteria import Criterion
 from trainables.data.evaluation import Evaluation
@@ -16,6 +15,7 @@ from trainables.data.images import Images, LabelledImages
 from trainables.tasks import Digits, Domains, Task
 from trainables.tasks.base import TaskConfig
 from trainables.training.report import Report
+from trainables.trial_config import TrialConfig
 
 SMALL = {"num_source": 200, "num_test": 40}
 """Settings of ``digits`` that render in a second."""

@@ -3,11 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+
+from study.storage import lease as leases
+from study.storage.study_folder import StudyFolder
+from trainables.checkpointing import object_store as stores
+from trainables.checkpointing.object_store import Store
 
 BUCKET = "studies"
 REGION = "us-east-1"
@@ -70,3 +76,31 @@ def running_bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         yield bucket
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    with pytest.MonkeyPatch.context() as patch, running_bucket(patch) as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def store(bucket: Bucket, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A folder in the bucket for this test alone."""
+    bucket.requests.clear()
+    yield Store.open(f"s3://{BUCKET}/{request.node.name}")
+    bucket.broken = False
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for hundredths of a second wherever seconds are meant."""
+    monkeypatch.setattr(leases, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(leases, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(stores, "PAUSES_SECONDS", (0.01,))
+
+
+def study_in(store: Store, out: Path) -> StudyFolder:
+    study_folder = StudyFolder(out / store.name, store)
+    study_folder.root.mkdir(parents=True)
+    return study_folder

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from tests.support.spy_tasks import timeless
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import TrialConfig
 from trainables.training.report import Report
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 PRETRAINING: dict[str, Any] = {
     "pretraining": {

@@ -14,11 +14,11 @@ from study.trials.running_trial import RunningTrial, make_record
 from tests.support.spy_tasks import tiny
 from tests.support.trial_runs import run
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.methods import METHODS
 from trainables.run import main
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,6 +3,7 @@
 An entry imports ``base``, ``_from_timm`` and the packages below: ``nn``, ``data``,
 ``checkpointing``, ``runtime`` and ``configuration``; never another entry or another table. Plugins
 import all they need from here: ``from trainables.backbones import Architecture, Backbone``.
+``table`` is a command that prints docs/backbones.md.
 """
 
 from trainables.backbones.any_timm import AnyTimm

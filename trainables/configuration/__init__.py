@@ -1,4 +1,5 @@
-"""Strict configuration classes, choices from tables, paths and YAML files.
+"""Strict configuration classes, choices from tables, paths, YAML files, exit codes of commands.
 
-This is the lowest package: it imports no other package of the project, and knows no setting.
+This is the lowest package: it imports no other package of the project. Of settings it knows only
+the names that were renamed (``former_keys``).
 """

@@ -27,13 +27,13 @@ from torch import Tensor
 from trainables.augmentations import STATISTICS, Geometry, evaluation_transform, standardize
 from trainables.checkpointing.files import write_atomically
 from trainables.checkpointing.trial_folder import CONFIG
-from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import BaseConfig, validate
 from trainables.configuration.yaml_file import load_yaml
 from trainables.inference.trained_method import filled_method
 from trainables.methods import Method
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import read_image
+from trainables.trial_config import TrialConfig, read_trial_config
 
 _Channels = tuple[float, float, float]
 _PositiveChannels = tuple[PositiveFloat, PositiveFloat, PositiveFloat]

@@ -9,12 +9,12 @@ from torch import Tensor
 from trainables.backbones import BACKBONES
 from trainables.checkpointing.tensors import load_tensors
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
 from trainables.methods import METHODS, Method
 from trainables.nn.optimization import optimizer_factory
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
 from trainables.training.evaluator import Evaluator
+from trainables.trial_config import TrialConfig
 
 
 def load_trained(

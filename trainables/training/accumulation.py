@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainables.config import TrialConfig
 from trainables.data.batch import Batch
 from trainables.methods import METHODS, Method
 from trainables.nn.batchnorm import has_batchnorm
 from trainables.nn.optimization import MakeOptimizer
+from trainables.trial_config import TrialConfig
 
 
 def check_accumulation(config: TrialConfig, backbone: nn.Module) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from trainables.augmentations import AUGMENTATIONS, AugmentationConfig, consistency_view, normalize
-from trainables.config import TrialConfig
 from trainables.configuration.schema import Choice
 from trainables.data.batch import Batch
 from trainables.data.images import Images
@@ -13,6 +12,7 @@ from trainables.data.loading import Samples, training_stream
 from trainables.methods import Method
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import Domains
+from trainables.trial_config import TrialConfig
 
 
 class TrainingBatches:

@@ -6,10 +6,15 @@ from pathlib import Path
 import torch
 
 from trainables.backbones import BACKBONES
-from trainables.config import CheckpointConfig, PretrainingConfig, TrialConfig, pretraining_trial
 from trainables.tasks import TASKS
 from trainables.training.accumulation import check_accumulation
 from trainables.training.domains import check_domains
+from trainables.trial_config import (
+    CheckpointConfig,
+    PretrainingConfig,
+    TrialConfig,
+    pretraining_trial,
+)
 
 
 def check_trials(configs: Iterable[TrialConfig], cache: Path) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from trainables.config import TrialConfig, criteria_of
 from trainables.criteria import CRITERIA, Criterion, LabelReadingCriterion
 from trainables.methods import METHODS
 from trainables.tasks import TASKS, Domains
+from trainables.trial_config import TrialConfig, criteria_of
 
 
 def open_domains(config: TrialConfig, cache: Path) -> Domains:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from trainables.augmentations import evaluation_transform, normalize
-from trainables.config import TrialConfig
 from trainables.data.batch import EpochViews
 from trainables.data.evaluation import (
     Evaluation,
@@ -25,6 +24,7 @@ from trainables.nn.batchnorm import has_batchnorm, reestimate_batchnorm
 from trainables.runtime.distributed import Runtime
 from trainables.runtime.randomness import generator
 from trainables.tasks import Domains
+from trainables.trial_config import TrialConfig
 
 
 class Evaluator:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from trainables.config import SelectionConfig, criteria_of
 from trainables.criteria import CRITERIA, RankAverage, mean_percentiles
 from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
+from trainables.trial_config import SelectionConfig, criteria_of
 
 Metrics = Mapping[str, float]
 

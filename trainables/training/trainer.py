@@ -7,7 +7,6 @@ from typing import Any
 
 from trainables.checkpointing.tensors import load_tensors
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig
 from trainables.criteria import Criterion
 from trainables.data.evaluation import Evaluation, OracleEvaluation
 from trainables.data.loading import num_batches
@@ -29,6 +28,7 @@ from trainables.training.evaluator import Evaluator
 from trainables.training.progress import LossMeans, Progress, Stopwatch
 from trainables.training.report import CRITERION_PREFIX, Phase, Report, TrialError
 from trainables.training.selection import objective_floor, objectives
+from trainables.trial_config import TrialConfig
 
 
 class Trainer:

@@ -16,7 +16,6 @@ from filelock import FileLock
 from trainables.backbones import BACKBONES
 from trainables.checkpointing.object_store import Stores
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import CheckpointConfig, TrialConfig, pretraining_trial
 from trainables.nn.networks import Backbone
 from trainables.nn.weights import load_backbone
 from trainables.runtime.distributed import Runtime
@@ -24,6 +23,7 @@ from trainables.runtime.randomness import seed_everything
 from trainables.training.domains import open_domains
 from trainables.training.report import Report
 from trainables.training.trainer import Trainer
+from trainables.trial_config import CheckpointConfig, TrialConfig, pretraining_trial
 
 
 def run_trial(

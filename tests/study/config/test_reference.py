@@ -10,11 +10,11 @@ from study.config.reference import reference
 from study.config.study_config import PRUNERS, SAMPLERS, StudyConfig
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
-from trainables.config import INITIALIZATIONS, TrialConfig
 from trainables.configuration.schema import BaseConfig, Configured
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.trial_config import INITIALIZATIONS, TrialConfig
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference.md"
 TABLES: dict[str, dict[str, Configured]] = {

@@ -10,12 +10,12 @@ from study.config.reading import question_of, read_studies, read_study, shipped_
 from study.config.study_config import StudyConfig, parse_duration
 from study.spaces.search_space import SearchSpace
 from trainables.backbones import BACKBONES
-from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
 from trainables.criteria import SELECTORS
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.trial_config import TrialConfig, read_trial_config
 
 SPACE = """\
 # Does anything help?

@@ -15,7 +15,7 @@ from study.execution.autoscaler import joined_cluster, num_awaited
 from study.execution.placement import concurrency_of
 from tests.cluster.files import ROOT
 from tests.support.studies import TINY
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
 HEAD = {"CPU": 0.0, "head": 1.0, SLOT: 8.0, "node:__internal_head__": 1.0, "memory": 1e10}
 

@@ -15,7 +15,7 @@ from study.execution.placement import (
     this_machine,
 )
 from tests.support.studies import TINY
-from trainables.config import SLOT, ResourcesConfig
+from trainables.trial_config import SLOT, ResourcesConfig
 
 
 @pytest.fixture(scope="module")

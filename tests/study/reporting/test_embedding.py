@@ -13,11 +13,11 @@ from study.storage.study_folder import StudyFolder
 from study.trials.records import RecordFile, TrialRecord
 from study.trials.running_trial import RunningTrial, make_record
 from tests.support.stored_studies import describe
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.inference.trained_method import load_trained
 from trainables.training.domains import open_domains
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 CONFIG = {
     "task": {"digits": {"num_source": 200, "num_test": 20}},

@@ -25,7 +25,6 @@ from tests.support.image_files import write_image
 from tests.support.stored_studies import describe
 from tests.support.tiny_methods import CASES
 from trainables.augmentations import Geometry, evaluation_transform
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.inference.classifier import (
     Classified,
@@ -40,6 +39,7 @@ from trainables.predict import main
 from trainables.runtime.distributed import Runtime
 from trainables.tasks import read_image
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 ROOT = Path(__file__).parents[3]
 RUNS = (("no_adaptation", {}, 1), ("no_adaptation", {}, 2), ("mcd", {"hidden_dim": 8}, 1))

@@ -21,7 +21,6 @@ from tests.support.fake_trials import (
     NUM_EVALUATIONS,
     REASON,
     Driver,
-    make_record,
     objective,
     open_session,
     run_to_end,
@@ -237,43 +236,6 @@ def test_a_restarted_final_run_s_repetitions_are_ignored(tmp_path: Path) -> None
 
 
 # Winners and final runs
-
-
-def test_the_winner_is_the_best_by_the_criterion() -> None:
-    records = [
-        make_record("0000", [0.3]),
-        make_record("0001", [0.9, 0.2]),
-        make_record("0002", [0.5]),
-        make_record("0003", [0.1], method="mcd"),
-    ]
-    assert {name: record.id for name, record in winners(records).items()} == {
-        "dann": "0001",
-        "mcd": "0003",
-    }
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        make_record("0000", [0.9], outcome="failed"),
-        make_record("0000", [0.9], outcome="pruned"),
-        make_record("final-dann-seed1", [0.9], stage="final"),
-        make_record("0000", [], outcome="failed"),
-        make_record("0002", [0.5]),
-    ],
-    ids=["failed", "stopped early", "a final run", "failed at once", "equal and later"],
-)
-def test_who_does_not_win(other: TrialRecord) -> None:
-    assert winners([other, make_record("0001", [0.5])])["dann"].id == "0001"
-
-
-def test_a_stopped_trial_wins_where_none_is_complete() -> None:
-    records = [
-        make_record("0000", [0.9], outcome="failed"),
-        make_record("0001", [0.2], outcome="pruned"),
-        make_record("0002", [0.4], outcome="pruned"),
-    ]
-    assert winners(records)["dann"].id == "0002"
 
 
 def test_a_method_all_of_whose_trials_failed_has_no_final_run(tmp_path: Path) -> None:

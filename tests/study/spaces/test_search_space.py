@@ -10,9 +10,9 @@ from study.spaces.nodes import merge
 from study.spaces.search_space import SearchSpace
 from trainables.augmentations import AUGMENTATIONS
 from trainables.backbones import BACKBONES
-from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError
 from trainables.methods import MCD, METHODS
+from trainables.trial_config import TrialConfig
 
 FIXED: dict[str, Any] = {"task": "digits", "backbone": "small_cnn"}
 TREE: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""An average of ranks as the criterion: of checkpoints in a trial, of trials in a search."""
+"""Winners of a search, and an average of ranks as the criterion of checkpoints and trials."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +14,11 @@ from study.trials.records import TrialRecord
 from tests.support.fake_trials import make_record, open_session, training_report
 from tests.support.spy_tasks import timeless, tiny
 from trainables.checkpointing.tensors import load_tensors
-from trainables.config import SelectionConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.criteria import mean_percentiles
 from trainables.training.selection import average_ranks, objectives
 from trainables.training.trial import run_trial
+from trainables.trial_config import SelectionConfig
 
 AVERAGE = {"rank_average": {"criteria": ["bnm", "snd"]}}
 
@@ -245,3 +245,43 @@ def test_final_runs_are_ranked_among_each_other_and_none_of_the_search() -> None
     assert max(ranks, key=lambda name: ranks[name]) == "final-dann-seed3"
     search = record("0000", [(0.0, 0.0)])
     assert [r.id for r in winners([*finals, search]).values()] == ["0000"]
+
+
+# Winners
+
+
+def test_the_winner_is_the_best_by_the_criterion() -> None:
+    records = [
+        make_record("0000", [0.3]),
+        make_record("0001", [0.9, 0.2]),
+        make_record("0002", [0.5]),
+        make_record("0003", [0.1], method="mcd"),
+    ]
+    assert {name: record.id for name, record in winners(records).items()} == {
+        "dann": "0001",
+        "mcd": "0003",
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_record("0000", [0.9], outcome="failed"),
+        make_record("0000", [0.9], outcome="pruned"),
+        make_record("final-dann-seed1", [0.9], stage="final"),
+        make_record("0000", [], outcome="failed"),
+        make_record("0002", [0.5]),
+    ],
+    ids=["failed", "stopped early", "a final run", "failed at once", "equal and later"],
+)
+def test_who_does_not_win(other: TrialRecord) -> None:
+    assert winners([other, make_record("0001", [0.5])])["dann"].id == "0001"
+
+
+def test_a_stopped_trial_wins_where_none_is_complete() -> None:
+    records = [
+        make_record("0000", [0.9], outcome="failed"),
+        make_record("0001", [0.2], outcome="pruned"),
+        make_record("0002", [0.4], outcome="pruned"),
+    ]
+    assert winners(records)["dann"].id == "0002"

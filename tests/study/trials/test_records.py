@@ -8,8 +8,8 @@ import pytest
 
 from study.trials.records import RecordFile, TrialRecord, read_records
 from tests.support.fake_trials import make_record
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
+from trainables.trial_config import TrialConfig
 
 FIRST = make_record("0000", [0.25, 0.5, 0.375], oracle=[0.1, 0.2, 0.3])
 SECOND = make_record("0001", [], outcome="failed")

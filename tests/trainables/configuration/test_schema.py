@@ -8,7 +8,6 @@ from torch import nn
 
 from trainables.augmentations import AUGMENTATIONS, Augmentation, AugmentationConfig, Geometry
 from trainables.backbones import BACKBONES, Architecture, Backbone, BackboneConfig
-from trainables.config import TrialConfig
 from trainables.configuration.schema import (
     BaseConfig,
     Choice,
@@ -25,6 +24,7 @@ from trainables.configuration.schema import (
 )
 from trainables.methods import METHODS
 from trainables.tasks import TASKS
+from trainables.trial_config import TrialConfig
 
 
 class Sharp(BaseConfig):

@@ -10,10 +10,10 @@ import yaml
 
 from study.config.reading import parse_studies
 from tests.contracts import MethodContract
-from trainables.config import TrialConfig
 from trainables.configuration.schema import ConfigError, validate
 from trainables.configuration.yaml_file import read_yaml
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
 NAME = "mypackage.mymethod.EntropyMinimization"

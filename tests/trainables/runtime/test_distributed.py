@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.config import ResourcesConfig
 from trainables.runtime.distributed import Runtime, synchronised
+from trainables.trial_config import ResourcesConfig
 
 
 def test_synchronised_batchnorm_is_the_same_layers_with_the_same_parameters() -> None:

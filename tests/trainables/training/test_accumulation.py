@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.support.tiny_methods import BATCH_SIZE, TinyData, tiny_backbone, tiny_method
-from trainables.config import TrialConfig
 from trainables.configuration.schema import validate
 from trainables.methods import METHODS
 from trainables.nn.optimization import set_learning_rate
 from trainables.runtime.randomness import seed_everything
 from trainables.training.accumulation import GradientAccumulation
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig
 
 NUM_PARTS = 4
 

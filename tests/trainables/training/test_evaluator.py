@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tests.support.spy_tasks import tiny
 from trainables.augmentations import evaluation_transform, normalize
 from trainables.backbones import BACKBONES
-from trainables.config import TrialConfig
 from trainables.criteria import CRITERIA, Criterion
 from trainables.data.evaluation import OracleEvaluation, classification_metrics, confusion_matrix
 from trainables.data.images import Images
@@ -25,6 +24,7 @@ from trainables.runtime.randomness import seed_everything
 from trainables.tasks import Domains
 from trainables.training.domains import open_domains
 from trainables.training.evaluator import Evaluator, _Gather
+from trainables.trial_config import TrialConfig
 
 MCD = {"mcd": {"hidden_dim": 8}}
 

@@ -12,10 +12,10 @@ from filelock import FileLock
 
 from tests.support.spy_tasks import tiny
 from tests.support.trial_runs import PRETRAINING, run, same, weights
-from trainables.config import TrialConfig, pretraining_trial
 from trainables.training import trial as trial_module
 from trainables.training.report import Report
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig, pretraining_trial
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,6 @@ from tests.support.spy_tasks import TouchedError, timeless, tiny
 from tests.support.trial_runs import PRETRAINING, run, same, weights
 from trainables.checkpointing.tensors import load_tensors, save_tensors
 from trainables.checkpointing.trial_folder import TrialFolder
-from trainables.config import TrialConfig, read_trial_config
 from trainables.configuration.schema import validate
 from trainables.criteria import CRITERIA
 from trainables.methods import METHODS
@@ -23,6 +22,7 @@ from trainables.training.domains import open_domains
 from trainables.training.report import Report, TrialError
 from trainables.training.trainer import Trainer
 from trainables.training.trial import run_trial
+from trainables.trial_config import TrialConfig, read_trial_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,6 +18,7 @@ FORMER_NAMES = {
     "trainables.batchnorm": "trainables.nn.batchnorm",
     "trainables.checkpoint": "trainables.checkpointing.trial_folder",
     "trainables.checks": "trainables.training.checks",
+    "trainables.config": "trainables.trial_config",
     "trainables.classifier": "trainables.inference.classifier",
     "trainables.clustering": "trainables.nn.clustering",
     "trainables.evaluation": "trainables.data.evaluation",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables.former_names import FORMER_CLASSES, FORMER_NAMES, SPLIT
+from trainables.former_modules import FORMER_CLASSES, FORMER_NAMES, SPLIT
 
 PLUGIN = """
 from trainables.batch import Batch
