@@ -26,7 +26,7 @@ MARGIN = 36
 
 
 def blocks(domains: Domains) -> dict[str, LabelledImages]:
-    """What is shown, by the block's name."""
+    """Return the images to show, by the name of the block."""
     assert domains.target_val is not None
     return {
         "source: rendered": domains.test_sets["IID"],
@@ -36,7 +36,7 @@ def blocks(domains: Domains) -> dict[str, LabelledImages]:
 
 
 def examples(samples: LabelledImages, digit: int) -> Image.Image:
-    """The first pictures of a digit side by side."""
+    """Return the first pictures of a digit, side by side."""
     indices = (samples.labels == digit).nonzero()[:COLUMNS, 0].tolist()
     strip = torch.cat([samples.images[index] for index in indices], dim=2)
     # With all 8 bits of noise a colour the file would be twice as large.
@@ -45,7 +45,7 @@ def examples(samples: LabelledImages, digit: int) -> Image.Image:
 
 
 def draw(domains: Domains) -> Image.Image:
-    """The whole sheet."""
+    """Return the whole sheet."""
     size = ZOOM * domains.geometry.crop_size
     shown = blocks(domains)
     stride = COLUMNS * size + GAP

@@ -44,7 +44,7 @@ def trial(method: str) -> TrialConfig:
 
 
 def milliseconds(call: Callable[[], object], repetitions: int = 7) -> float:
-    """The median, after a first call that does not count."""
+    """Return the median time, after a first call that does not count."""
     times = []
     for _ in range(repetitions + 1):
         start = time.process_time()

@@ -60,7 +60,7 @@ def memory() -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Opens the task; in a process that has done nothing else."""
+    """Open the task, in a process that has done nothing else."""
     config = validate(SynSL.Config, {"root": str(folder), "test_sets": {"test": "test"}})
     before, start = memory(), time.perf_counter()
     domains = SynSL.load(config, folder / "cache")

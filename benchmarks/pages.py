@@ -26,7 +26,7 @@ CHROMIUM = "/usr/bin/chromium"
 
 @contextmanager
 def tensorboard(logdir: Path) -> Iterator[str]:
-    """A TensorBoard that has read its folder; yields its address."""
+    """Start TensorBoard; yield its address once it has read its folder."""
     command = [
         sys.executable,
         "-m",
@@ -44,12 +44,12 @@ def tensorboard(logdir: Path) -> Iterator[str]:
 
 @contextmanager
 def server(command: Sequence[str], path: str, deadline_seconds: float = 60) -> Iterator[str]:
-    """A server on a free port of this machine; yields its address.
+    """Start a server on a free port of this machine; yield its address.
 
     Args:
-        command: Starts it; ``--port`` is added.
-        path: What it answers with something once it is ready.
-        deadline_seconds: How long that may take.
+        command: The server's command; ``--port`` is added.
+        path: A path that it answers once it is ready.
+        deadline_seconds: Seconds that this may take.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -81,7 +81,7 @@ def _wait_for(place: str, process: "subprocess.Popen[bytes]", deadline_seconds: 
 
 @contextmanager
 def browser_page(width: int = 2650, height: int = 1250) -> Iterator[Page]:
-    """A page in headless Chromium."""
+    """Open a page in headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
@@ -103,7 +103,7 @@ def browser_page(width: int = 2650, height: int = 1250) -> Iterator[Page]:
 
 
 def open_hparams(page: Page, address: str) -> None:
-    """Opens the HParams tab and waits for its table."""
+    """Open the HParams tab and wait for its table."""
     page.goto(f"{address}/#hparams")
     page.wait_for_selector("text=Trial ID", timeout=60_000)
     while page.locator("tf-hparams-query-pane paper-checkbox:not([checked])").count():
@@ -111,14 +111,14 @@ def open_hparams(page: Page, address: str) -> None:
 
 
 def open_images(page: Page, address: str) -> None:
-    """Opens the Images tab and waits for its pictures."""
+    """Open the Images tab and wait for its pictures."""
     page.goto(f"{address}/#images")
     page.wait_for_selector("tf-image-loader img", timeout=60_000)
     page.wait_for_load_state("networkidle")
 
 
 def open_report(page: Page, path: Path, scheme: Literal["light", "dark"]) -> None:
-    """Opens a comparison and has all of its figures drawn."""
+    """Open a comparison and have all of its figures drawn."""
     page.emulate_media(color_scheme=scheme)
     page.goto(path.absolute().as_uri())
     figures = page.locator("figure")
@@ -129,7 +129,7 @@ def open_report(page: Page, path: Path, scheme: Literal["light", "dark"]) -> Non
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("out", type=Path)

@@ -23,7 +23,7 @@ FIRST_SEED = 1000
 
 
 def record(seed: int, num_trials: int, out: Path, console: Console) -> pd.DataFrame:
-    """The curves of one seed's study, run unless it has been."""
+    """Return the curves of one seed's study, which is run unless it has been."""
     name = f"curves-{seed}"
     run_study(
         "digits",

@@ -70,13 +70,13 @@ class TrivialTrainable(TrialTrainable):
     """A trial that is over as soon as it has been asked."""
 
     def setup(self, config: TrialSpec) -> None:  # type: ignore[override]
-        """Makes the reports up."""
+        """Yield made-up reports."""
         self.files = TrialFolder(Path(config["folder"]))
         self.reports = made_up(validate(TrialConfig, config["trial"]))
 
 
 def made_up(config: TrialConfig) -> Generator[Report, None, None]:
-    """Reports of a trial, one for each epoch; its worth is its learning rate."""
+    """Yield a trial's reports, one an epoch; its score is its learning rate."""
     num_epochs = config.schedule.num_epochs
     assert num_epochs is not None
     for epoch in range(1, num_epochs + 1):
@@ -145,7 +145,7 @@ class Evaluator:
             self.mark()
 
     def mark(self) -> None:
-        """Ends a window, unless nothing has ended in it."""
+        """End a window, unless no trial has ended in it."""
         if self.marks and self.num_ended > self.marks[-1][0]:
             self.marks.append((self.num_ended, Use.now()))
             print(window(*self.marks[-2:]), end="", flush=True)
@@ -154,7 +154,7 @@ class Evaluator:
 
 
 def window(begin: tuple[int, Use], end: tuple[int, Use]) -> str:
-    """What each trial used between two marks, as a line."""
+    """Return a line on what each trial used between two marks."""
     (first, before), (last, after) = begin, end
     count = last - first
     return (
@@ -176,7 +176,7 @@ def size_of_snapshot(folder: Path) -> int:
 def settings_of(
     space: str | None, num_trials: int | None, sampler: str, concurrency: int
 ) -> StudyConfig:
-    """The benchmark's own study or, of a space, its first, with some settings changed."""
+    """Return the benchmark's own study, or a space's first one, with some settings changed."""
     changes = {"sampler": sampler, "concurrency": concurrency}
     if space is None:
         return validate(
@@ -190,7 +190,7 @@ def settings_of(
 
 @contextmanager
 def opened(settings: StudyConfig, folder: Path, meter: Evaluator) -> Iterator[Session]:
-    """A study as it is when it runs, watched by a meter."""
+    """Open a study as for a run, watched by a meter."""
     space, study_folder = settings.space(), StudyFolder(folder)
     display = Display(Console(file=io.StringIO()), "bnm", 1)
     board = TensorBoard(study_folder, list(space.tree.parameters()))
@@ -201,7 +201,7 @@ def opened(settings: StudyConfig, folder: Path, meter: Evaluator) -> Iterator[Se
 
 
 def run_alone(session: Session, concurrency: int) -> None:
-    """Runs a session's trials in turns in this process."""
+    """Run a session's trials in turns in this process."""
     reports: dict[str, Iterator[Report]] = {}
     while not session.is_over:
         while len(session.live) < concurrency and (trial := session.next_trial()) is not None:
@@ -212,7 +212,7 @@ def run_alone(session: Session, concurrency: int) -> None:
 
 
 def run_under_tune(session: Session, concurrency: int) -> None:
-    """Runs a session's trials as a study does."""
+    """Run a session's trials as a study does."""
     root = session.study_folder.root
     resources = next(session.study.space().probe_configs()).resources
     setattr(study.execution.tuner, "TrialTrainable", TrivialTrainable)  # noqa: B010 - here only
@@ -225,7 +225,7 @@ def run_under_tune(session: Session, concurrency: int) -> None:
 
 
 def bytes_a_trial(study_folder: StudyFolder, num_trials: int) -> dict[str, int]:
-    """What a study's files hold for each trial, by the file's kind."""
+    """Return the bytes per trial of a study's files, by the kind of file."""
     events = [path for path in study_folder.tensorboard.rglob("*") if path.is_file()]
     files = {
         "journal": [study_folder.journal],

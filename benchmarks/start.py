@@ -20,14 +20,14 @@ MARKS = {
 
 
 def measure(space: str, out: Path) -> dict[str, float]:
-    """Starts a study and interrupts it after the first epoch of the first trial.
+    """Start a study and interrupt it after the first epoch of the first trial.
 
     Args:
-        space: The study's.
+        space: The name of the space.
         out: An empty folder, so that no cache helps.
 
     Returns:
-        Seconds from the command, by what had happened.
+        Seconds since the command was given, by event.
     """
     started = time.monotonic()
     study = subprocess.Popen(

@@ -1,1 +1,1 @@
-"""Where studies run: files and checks for clusters."""
+"""Files that define clusters for studies, and checks of such files."""

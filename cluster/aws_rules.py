@@ -1,4 +1,4 @@
-"""Rules for AWS: what Ray passes on unread, and what its defaults leave open."""
+"""Rules for AWS: settings that Ray does not check, and insecure defaults of Ray."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,13 +10,14 @@ from cluster.findings import TO_FILL, Finding, Tree, at
 from trainables.configuration.schema import Place, nearest
 
 RAYS_OWN = ("SubnetIds",)
-"""Keys of a node_config that are Ray's and not AWS's."""
+"""Keys of a ``node_config`` that Ray evaluates itself and does not pass to AWS."""
 
 WORLD = ("0.0.0.0/0", "::/0")
+"""Address ranges that contain the whole internet."""
 
 
 def check_aws(tree: Tree) -> Iterator[Finding]:
-    """Everything about machines and their rights."""
+    """Check machines, their network and their permissions."""
     head = tree["head_node_type"]
     run_instances = (
         botocore.session.get_session()
@@ -38,7 +39,7 @@ def check_aws(tree: Tree) -> Iterator[Finding]:
     yield from _check_head_resources(tree, head)
 
 
-# What RunInstances would refuse, found in AWS's own description of it
+# Values that RunInstances would reject, by AWS's own model of its API
 
 
 def _check_shape(place: Place, value: object, shape: Shape) -> Iterator[Finding]:
@@ -89,7 +90,7 @@ def _wrong_type(place: Place, value: object, wanted: str) -> Finding:
     return Finding(place, f"must be {wanted}", value, "RunInstances refuses it.")
 
 
-# What Ray's defaults leave open
+# Insecure defaults of Ray
 
 
 def _check_entrance(place: Place, config: Tree, tree: Tree) -> Iterator[Finding]:
@@ -177,7 +178,7 @@ def _check_disks(place: Place, config: Tree) -> Iterator[Finding]:
             (*place, "BlockDeviceMappings"),
             "must describe the disk",
             disks,
-            "The image's own is small and not encrypted. Take that of the file that ships.",
+            "The image's own is small and not encrypted. Copy that of the shipped file.",
         )
     for index, disk in enumerate(disks):
         disk_place = (*place, "BlockDeviceMappings", index, "Ebs")

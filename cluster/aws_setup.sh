@@ -1,12 +1,12 @@
 #!/bin/bash
-# Makes, once, what cluster.yaml names: a bucket, two instance profiles, a security group, a key
-# pair, and the token. Needs AWS's command line and an account that may make these.
+# Creates, once, what cluster.yaml names: a bucket, two instance profiles, a security group, a key
+# pair, and the token. Needs AWS's command line and an account with the permissions for it.
 #   BUCKET=my-studies VPC=vpc-… SSH_FROM=10.8.0.0/16 cluster/aws_setup.sh
-# BUCKET   to be made, for records and checkpoints
+# BUCKET   name of the bucket to create, for records and checkpoints
 # VPC      that the nodes will be in
-# SSH_FROM addresses from which `ray up` comes: those of the VPN, or of a bastion
+# SSH_FROM addresses that `ray up` connects from: those of the VPN, or of a bastion
 set -euo pipefail
-: "${BUCKET:?the name of the bucket to be made}"
+: "${BUCKET:?the name of the bucket to create}"
 : "${VPC:?the network of the nodes, vpc-…}"
 : "${SSH_FROM:?the addresses of the VPN or bastion, such as 10.8.0.0/16}"
 cd "$(dirname "$0")"
@@ -34,7 +34,7 @@ done
 aws iam put-role-policy --role-name syn2real-head --policy-name workers \
     --policy-document "$(cat iam/head.json)"
 
-# Nodes reach each other; ssh from where you are; nothing else gets in.
+# Nodes can reach each other, you can reach them by ssh, and nothing else is admitted.
 group=$(aws ec2 create-security-group --group-name syn2real --description "Nodes of studies" \
     --vpc-id "$VPC" --query GroupId --output text)
 aws ec2 authorize-security-group-ingress --group-id "$group" --ip-permissions \

@@ -1,7 +1,7 @@
-"""Checks a cluster's file before money is spent, offline: ``python -m cluster.check FILE``.
+"""Check a cluster file offline, before it costs money: ``python -m cluster.check FILE``.
 
-It reads files of ``ray up`` (AWS and machines by ssh) and a RayJob of KubeRay. Every finding is a
-line: place, rule, value, remedy.
+The file is a configuration for ``ray up`` (AWS, or machines by ssh) or a RayJob of KubeRay. Each
+finding is a line: place, rule, value, remedy.
 """
 
 import argparse
@@ -17,10 +17,10 @@ USAGE = "python -m cluster.check"
 
 
 def findings_of(tree: Tree) -> list[Finding]:
-    """What is wrong with a file's content.
+    """Return the findings about the content of a file.
 
     Raises:
-        ValueError: It is nothing of which this knows.
+        ValueError: The file is of no supported kind.
     """
     if tree.get("apiVersion") == "ray.io/v1" and tree.get("kind") == "RayJob":
         from cluster.kuberay_rules import check_kuberay
@@ -46,7 +46,11 @@ def findings_of(tree: Tree) -> list[Finding]:
 
 @command()
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit code: 0 nothing found, 1 something, 2 not such a file."""
+    """Run the command.
+
+    Returns:
+        Exit code: 0 without findings, 1 with findings, 2 if the file cannot be checked.
+    """
     parser = argparse.ArgumentParser(prog=USAGE, description=__doc__)
     parser.add_argument("file", type=Path)
     options = parser.parse_args(arguments)
@@ -67,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _line(file: YamlFile, finding: Finding) -> str:
+    """Format a finding with its line in the file."""
     place = f"{join(finding.place)}: " if finding.place else ""
     return f"{file.where(finding.place)}: {place}{finding}"
 

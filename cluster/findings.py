@@ -1,4 +1,4 @@
-"""What is wrong with a cluster's file, and where."""
+"""Findings about a cluster file, and checks that all kinds of files share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 from trainables.configuration.schema import Place, shorten
 
 Tree = dict[str, Any]
-"""A file's content."""
+"""Content of a YAML file."""
 
 TO_FILL = "FILL_IN"
-"""What the shipped files have where only their user knows the value."""
+"""Placeholder in the shipped files for values that only the user knows."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to change before money is spent."""
+    """A value to change before the cluster starts."""
 
     place: Place
     rule: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 def at(tree: object, *place: str | int) -> Any:
-    """Return the value at a place; ``None`` if there is none."""
+    """Return the value at a place, or ``None`` if there is none."""
     for key in place:
         if isinstance(tree, dict):
             tree = tree.get(key)
@@ -39,7 +39,7 @@ def at(tree: object, *place: str | int) -> Any:
 
 
 def texts(tree: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every text in a tree, keys of mappings included, and where it stands."""
+    """Yield every string in a tree with its place, including keys of mappings."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield (*place, str(key)), str(key)
@@ -52,16 +52,14 @@ def texts(tree: object, place: Place = ()) -> Iterator[tuple[Place, str]]:
 
 
 def check_filled(tree: Tree) -> Iterator[Finding]:
-    """Nothing is left to fill in."""
+    """Check that no placeholder is left."""
     for place, text in texts(tree):
         if TO_FILL in text:
-            yield Finding(
-                place, "must be filled in", text, "The comment beside it says with what."
-            )
+            yield Finding(place, "must be filled in", text, "See the comment next to it.")
 
 
 def check_pinned(place: Place, image: object) -> Iterator[Finding]:
-    """An image is one that can't change: named by its digest."""
+    """Check that an image is named by its digest, so that it cannot change."""
     if isinstance(image, str) and TO_FILL not in image and "@sha256:" not in image:
         yield Finding(
             place,

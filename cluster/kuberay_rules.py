@@ -1,4 +1,7 @@
-"""Rules for a RayJob of KubeRay. Its schema is the API server's: ``kubectl --dry-run=server``."""
+"""Rules for a RayJob of KubeRay.
+
+The schema itself is checked by the API server: ``kubectl create --dry-run=server``.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +14,10 @@ CLUSTER: Place = ("spec", "rayClusterSpec")
 
 
 def check_kuberay(tree: Tree) -> Iterator[Finding]:
-    """Doors, rights and what ends."""
+    """Check the job, access from outside, permissions of pods, and resources of the head."""
     yield from check_filled(tree)
     if at(tree, *CLUSTER) is None:
-        yield Finding(
-            CLUSTER, "must describe the cluster", None, "Take that of the file that ships."
-        )
+        yield Finding(CLUSTER, "must describe the cluster", None, "Copy that of the shipped file.")
         return
     yield from _check_job(tree)
     yield from _check_doors(tree)
@@ -120,7 +121,7 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             parameters.get("num-cpus"),
             "Trials would starve the processes that lead the study.",
         )
-    try:  # the shell in the pod takes the outer quotes off
+    try:  # the shell in the pod removes the outer quotes
         resources = json.loads(json.loads(parameters.get("resources", '"{}"')))
     except (TypeError, ValueError):
         resources = None
@@ -129,5 +130,5 @@ def _check_head(tree: Tree) -> Iterator[Finding]:
             (*place, "resources"),
             f"must offer {SLOT}",
             parameters.get("resources"),
-            "Trials of several workers wait for it otherwise, for ever.",
+            "Without it, multi-worker trials wait forever.",
         )

@@ -1,4 +1,4 @@
-"""Rules for files of ``ray up``, whatever provides the machines."""
+"""Rules for configurations of ``ray up`` that apply to every provider."""
 
 import contextlib
 import copy
@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SECRET = re.compile(
     r"(?i)\b(?!RAY_AUTH_TOKEN_PATH)\w*(TOKEN|SECRET|PASSWORD|ACCESS_KEY)\w*=(?!\$)\S"
 )
-"""A secret's value in a command; not one that a shell reads from elsewhere."""
+"""Matches an assignment of a literal secret; ``NAME=$VARIABLE`` is allowed."""
 
 ACCESS_KEY = re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b")
 
@@ -33,7 +33,7 @@ STARTS = {"head": "head_start_ray_commands", "worker": "worker_start_ray_command
 
 @dataclass(frozen=True)
 class RayStart:
-    """A ``ray start`` among a role's commands."""
+    """A ``ray start`` command with its environment and flags."""
 
     place: Place
     text: str
@@ -42,11 +42,11 @@ class RayStart:
 
 
 def check_launcher(tree: Tree) -> Iterator[Finding]:
-    """Everything that is independent of the provider."""
+    """Check Ray's schema, the commands, the token and secrets."""
     problems = list(_check_schema(tree))
     yield from problems
     yield from check_filled(tree)
-    if problems:  # what follows relies on it
+    if problems:  # the checks below rely on the schema
         return
     for role, key in STARTS.items():
         yield from _check_starts(tree, role, key)
@@ -62,7 +62,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     tree = copy.deepcopy(tree)
     for node_type in (at(tree, "available_node_types") or {}).values():
-        if isinstance(node_type, dict):  # Ray asks AWS what a machine has
+        if isinstance(node_type, dict):  # Ray fills it in, by asking AWS
             node_type.setdefault("resources", {})
     validator = jsonschema.Draft7Validator(schema)
     errors = sorted(validator.iter_errors(tree), key=lambda error: list(map(str, error.path)))
@@ -71,7 +71,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
             tuple(error.absolute_path),
             f"against Ray's schema: {error.message}",
             error.instance,
-            "Compare with the file that ships.",
+            "Compare with the shipped file.",
         )
     if tree["provider"]["type"] == "local":
         for key in ("head_ip", "worker_ips"):
@@ -90,7 +90,7 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
             validate_config(prepare_config(tree))
         except jsonschema.ValidationError as error:
             problem: str | None = error.message
-        except Exception as error:  # of many kinds, by Ray's own hand
+        except Exception as error:  # Ray raises many types
             problem = str(error) or type(error).__name__
         else:
             problem = None
@@ -99,13 +99,13 @@ def _check_schema(tree: Tree) -> Iterator[Finding]:
             (),
             f"Ray refuses it: {problem}",
             tree.get("cluster_name"),
-            "Compare with the file that ships.",
+            "Compare with the shipped file.",
         )
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps Ray from telling what it does to the file."""
+    """Suppress messages of Ray about how it completes the configuration."""
     logger = logging.getLogger("ray.autoscaler")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -120,7 +120,7 @@ def _silence() -> Iterator[None]:
 
 
 def _starts(tree: Tree, key: str) -> list[RayStart]:
-    """A role's ``ray start`` commands with what they are given."""
+    """Return the ``ray start`` commands of a role."""
     found = []
     exported: dict[str, str] = {}
     for index, text in enumerate(at(tree, key) or []):
@@ -148,7 +148,7 @@ def _simple_commands(text: str) -> list[list[str]]:
                 commands.append([])
             else:
                 commands[-1].append(word)
-    except ValueError:  # a quotation that doesn't end
+    except ValueError:  # an unterminated quotation
         return []
     return commands
 
@@ -169,7 +169,7 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             (key,),
             f"must start Ray on a {role} once",
             at(tree, key),
-            "Take the commands of the file that ships.",
+            "Copy the commands of the shipped file.",
         )
         return
     start = starts[0]
@@ -188,15 +188,15 @@ def _check_starts(tree: Tree, role: str, key: str) -> Iterator[Finding]:
             start.place,
             "must keep the dashboard on loopback",
             start.text,
-            "Add --dashboard-host=127.0.0.1 and look at it through a tunnel.",
+            "Add --dashboard-host=127.0.0.1 and open it through a tunnel.",
         )
     if not at(_resources(start), SLOT):
         yield Finding(
             start.place,
             f"must offer the resource {SLOT}",
             start.text,
-            f"""Add --resources='{{"{SLOT}": 8}}': trials of several workers wait for """
-            "it otherwise, for ever.",
+            f"""Add --resources='{{"{SLOT}": 8}}': without it, multi-worker trials wait """
+            "forever.",
         )
     if tree["provider"]["type"] == "aws" and start.flags.get("--num-cpus") != "0":
         yield Finding(

@@ -172,9 +172,11 @@ TABLE: dict[str, Entry] = {
     ),
     # CONTRIBUTING
     'make test ARGS="tests/study/session/test_session.py -k winners"': Make(
-        "python -m pytest tests/study/session/test_session.py -k winners"
+        "-m pytest -n 2 --dist loadgroup tests/study/session/test_session.py -k winners"
     ),
-    "make check": Make('.venv/bin/python -m pytest -n 2 -m "not slow and not cluster"'),
+    "make check": Make(
+        '.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"'
+    ),
     "make help": Make("sed "),
     "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
