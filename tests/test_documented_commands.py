@@ -171,8 +171,8 @@ TABLE: dict[str, Entry] = {
         "comparison.html", "python -m study.compare runs/first --format html", (FIRST,)
     ),
     # CONTRIBUTING
-    'make test ARGS="tests/study/session/test_session.py -k winners"': Make(
-        "-m pytest -n 2 --dist loadgroup tests/study/session/test_session.py -k winners"
+    'make test ARGS="tests/study/trials/test_ranking.py -k winners"': Make(
+        "-m pytest -n 2 --dist loadgroup tests/study/trials/test_ranking.py -k winners"
     ),
     "make check": Make(
         '.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"'
