@@ -90,10 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 def _trial(options: argparse.Namespace) -> tuple[TrialConfig, list[dict[str, float]]]:
     """Return the configuration and, for a record, the metrics that the reports should have."""
     if options.config is not None:
-        config = read_trial_config(options.config)
         for place in former_places(load_yaml(options.config)):
             warn_of_former_name(str(options.config), str(place[-1]))
-        return config, []
+        return read_trial_config(options.config), []
     if options.trial is None:
         raise ValueError("--record needs --trial ID.")
     records = _read_records(options.record)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from study.storage.study_folder import StudyFolder
 from study.trials.records import TrialRecord, by_task, read_records
+from trainables.configuration.former_keys import present_path
 from trainables.training.report import CRITERION_PREFIX, SOURCE_ACCURACY
 
 FIXED_COLUMNS = ("seed", "trial", "evaluation", "objective", SOURCE_ACCURACY)
@@ -58,7 +59,7 @@ def read_curves(path: Path) -> pd.DataFrame:
         table = curves_of(records)
     elif path.exists():
         try:
-            table = pd.read_csv(path, dtype={"trial": str})
+            table = pd.read_csv(path, dtype={"trial": str}).rename(columns=present_path)
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: not a table of learning curves ({error}).") from error
     else:

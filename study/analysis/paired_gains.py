@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from study.spaces.conditions import SEPARATOR
 from study.trials.records import TrialRecord
 from trainables.methods import NO_ADAPTATION
 
-SEPARATOR = " · "
-"""Separator of the parts of a condition's name."""
 CONFIDENCE = 0.95
 
 

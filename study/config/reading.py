@@ -1,19 +1,19 @@
 """Readers of space files, of ``--set`` overrides and of stored studies."""
 
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from study.config.study_config import StudyConfig, holds
+from study.config.study_config import StudyConfig, holds, with_present_names
 from study.search.samplers import resolve
 from study.spaces.search_space import SearchSpace
 from study.storage.study_folder import StudyFolder
 from trainables.configuration.former_keys import (
-    FORMER_KEYS,
     former_places,
+    present_path,
     present_place,
     warn_of_former_name,
-    with_present_keys,
 )
 from trainables.configuration.schema import ConfigError, Place, Problem, join, nearest, validate
 from trainables.configuration.yaml_file import YamlFile, parse_yaml, read_yaml
@@ -127,14 +127,24 @@ def parse_studies(file: YamlFile, overrides: list[str]) -> list[tuple[StudyConfi
 
 def _with_present_keys(file: YamlFile) -> YamlFile:
     """Return the file with former names of settings replaced, after a warning for each."""
-    for place in former_places(file.content):
+    for place in _former_names(file.content):
         warn_of_former_name(file.where(place), str(place[-1]))
     try:
-        content = with_present_keys(file.content)
+        content = with_present_names(file.content)
     except ConfigError as error:
-        raise ValueError(f"{file.path}: {error}") from error
-    lines = {present_place(place): line for place, line in file.lines.items()}
-    return YamlFile(file.path, content, lines)
+        lines = [f"{file.where(p.place)}: {join(p.place)}: {p.message}" for p in error.problems]
+        raise ValueError("\n".join(lines)) from error
+    present = {present_place(place): line for place, line in file.lines.items()}
+    return YamlFile(file.path, content, present)
+
+
+def _former_names(settings: dict[str, Any]) -> Iterator[Place]:
+    """Yield the places of former names, of which the last key is one; also in ``compare_by``."""
+    yield from former_places(settings)
+    compared = settings.get("compare_by")
+    for path in compared if isinstance(compared, list) else [compared]:
+        if isinstance(path, str) and present_path(path) != path:
+            yield "compare_by", path.rpartition("/")[2]
 
 
 def _checked_space(study: StudyConfig) -> SearchSpace:
@@ -166,13 +176,11 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
     keys = tuple(path.strip().split("."))
     if not separator or not all(keys):
         raise ValueError(f"--set {text}: must be section.key=value.")
-    if keys[-1] in FORMER_KEYS:
-        warn_of_former_name(f"--set {text}", keys[-1])
-    keys = tuple(str(key) for key in present_place(keys))
     try:
         parsed = _parse_value(value)
     except ValueError as error:
         raise ValueError(f"--set {text}: {error}") from error
+    keys, parsed = _present_override(text, keys, parsed)
     target = content
     for key in keys[:-1]:
         inner = target.get(key)
@@ -184,6 +192,24 @@ def _override(content: dict[str, Any], text: str) -> tuple[str, ...]:
         target = target[key]
     target[keys[-1]] = parsed
     return keys
+
+
+def _present_override(text: str, keys: tuple[str, ...], value: Any) -> tuple[tuple[str, ...], Any]:
+    """Return the keys and value of an override with former names replaced, after a warning."""
+    settings: Any = value
+    for key in reversed(keys):
+        settings = {key: settings}
+    for place in _former_names(settings):
+        warn_of_former_name(f"--set {text}", str(place[-1]))
+    try:
+        settings = with_present_names(settings)
+    except ConfigError as error:
+        raise ValueError(f"--set {text}: {error}") from error
+    present = []
+    for _ in keys:
+        ((key, settings),) = settings.items()
+        present.append(key)
+    return tuple(present), settings
 
 
 def _parse_value(text: str) -> Any:

@@ -7,6 +7,7 @@ Optuna's own tools, finds what was drawn, the rungs that trials reached, and how
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,13 +108,14 @@ class Search:
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
         """Add trials that ended elsewhere; they do not count as drawn."""
-        self.optuna_study.add_trials(trials)
+        self.optuna_study.add_trials(renamed(trial, self.stored_name) for trial in trials)
         self._count_trials()
 
-    def enqueue(self, params: Mapping[str, Any]) -> None:
+    def enqueue(self, params: Mapping[str, Any], skip_if_exists: bool = False) -> None:
         """Have these values drawn next, after those that were enqueued before."""
         self.optuna_study.enqueue_trial(
-            {self.stored_name(name): value for name, value in params.items()}
+            {self.stored_name(name): value for name, value in params.items()},
+            skip_if_exists=skip_if_exists,
         )
         self.num_queued += 1
 
@@ -227,6 +229,14 @@ class Search:
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.optuna_study.get_trials(deepcopy=False, states=states or None)
+
+
+def renamed(trial: FrozenTrial, rename: Rename) -> FrozenTrial:
+    """Return a copy of a trial with its parameters renamed."""
+    copied = copy(trial)
+    copied.params = {rename(name): value for name, value in trial.params.items()}
+    copied.distributions = {rename(name): d for name, d in trial.distributions.items()}
+    return copied
 
 
 def _params(trial: BaseTrial | FrozenTrial) -> dict[str, Scalar]:

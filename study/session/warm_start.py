@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from study.config.reading import read_config, read_study
+from study.config.reading import read_config
 from study.config.study_config import StudyConfig
 from study.session.ask_tell import Search
 from study.spaces.nodes import Params, Scalar
@@ -45,7 +45,7 @@ class WarmStart:
         if search.get_attr("warm start", False):
             return
         for params in self.params:
-            search.optuna_study.enqueue_trial(dict(params), skip_if_exists=True)
+            search.enqueue(params, skip_if_exists=True)
         there = {trial.user_attrs.get(KNOWN) for trial in search.optuna_study.trials}
         search.add(trial for trial in self.known if trial.user_attrs[KNOWN] not in there)
         search.set_attr("warm start", True)
@@ -110,7 +110,7 @@ def known_trials(folder: Path, study: StudyConfig, space: SearchSpace) -> tuple[
             "--warm-start."
         )
     finished = _finished(folder)
-    earlier, _ = read_study(str(StudyFolder(folder).space), [])
+    earlier = read_config(StudyFolder(folder))
     different = [
         key
         for key in ("task", "joint", "criterion", "seed", "directory", "fixed")

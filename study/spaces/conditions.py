@@ -16,6 +16,9 @@ METHOD = "method"
 EVERYTHING = "all"
 """The name of the only condition of a space that searches methods without comparing them."""
 
+SEPARATOR = " · "
+"""Separator of the parts of a condition's name."""
+
 Key = tuple[tuple[str, Scalar], ...]
 
 
@@ -84,7 +87,7 @@ class Conditions:
 
     def name(self, params: Params) -> str:
         """Return the name of a trial's condition: ``dann``, ``imagenet · dann``."""
-        return " · ".join(_label(path, value) for path, value in self.key(params)) or self.only
+        return SEPARATOR.join(label(path, value) for path, value in self.key(params)) or self.only
 
 
 def file_name(condition: str) -> str:
@@ -101,7 +104,8 @@ def _is_set(path: str, config: Any) -> bool:
     return True
 
 
-def _label(path: str, value: Scalar) -> str:
+def label(path: str, value: Scalar) -> str:
+    """Return the part of a condition's name that tells a drawn value."""
     if isinstance(value, str):
         return value
     return f"{path.rpartition('/')[2]} {json.dumps(value)}"  # as YAML has it: null, true, 3

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from study.config.study_config import Cost
+from study.spaces.conditions import SEPARATOR, label
 from study.storage.lines import cut_torn_line
 from trainables.configuration.former_keys import present_path, with_present_keys
 from trainables.configuration.schema import BaseConfig, validate
@@ -91,10 +92,10 @@ class TrialRecord(BaseConfig):
             present["objective_floor"] = present.pop("least_objective")
         if "outcome" in present:
             present["outcome"] = FORMER_OUTCOMES.get(str(present["outcome"]), present["outcome"])
-        if isinstance(present.get("params"), dict):
-            present["params"] = {
-                present_path(name): value for name, value in present["params"].items()
-            }
+        params = present.get("params")
+        if isinstance(params, dict):
+            present["condition"] = _present_condition(str(present.get("condition")), params)
+            present["params"] = {present_path(name): value for name, value in params.items()}
         if "config" in present:
             present["config"] = with_present_keys(present["config"])
         return present
@@ -156,6 +157,16 @@ class TrialRecord(BaseConfig):
     def cost(self, unit: Cost) -> float:
         """Return what the trial took: processor seconds or wall-clock seconds."""
         return self.cpu_seconds if unit == "cpu_seconds" else self.seconds
+
+
+def _present_condition(condition: str, params: Mapping[str, Any]) -> str:
+    """Return a condition's name with the former names of compared settings replaced."""
+    present = {
+        label(name, value): label(present_path(name), value)
+        for name, value in params.items()
+        if present_path(name) != name and not isinstance(value, str)
+    }
+    return SEPARATOR.join(present.get(part, part) for part in condition.split(SEPARATOR))
 
 
 class RecordFile:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Protocol
 
+from trainables.configuration.former_keys import FormerNameWarning
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes of every command besides 0; the last is what shells give for Ctrl-C."""
 
@@ -65,8 +67,8 @@ def _short(
     lineno: int,
     line: str | None = None,
 ) -> str:
-    """Format warnings to users as their text alone: the line of code is not theirs."""
-    if issubclass(category, FutureWarning):
+    """Format warnings about users' files as their text alone: the line of code is not theirs."""
+    if issubclass(category, FormerNameWarning):
         return f"{message}\n"
     return _formatwarning(message, category, filename, lineno, line)
 

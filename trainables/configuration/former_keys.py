@@ -7,14 +7,16 @@ setting trains the same network, and a study of an earlier version is resumed wi
 a trial.
 
 Settings below a dotted name belong to a user's own class and are left alone, as is everything
-below ``task`` and ``tasks``, where no setting was renamed.
+below ``task`` and ``tasks``, where no setting was renamed. Labels of ``cases`` and options of a
+``choice`` are names that people give, and no settings.
 """
 
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainables.configuration.schema import ConfigError, Place, Problem
+from trainables.configuration.schema import DOTTED, ConfigError, Place, Problem
 
 FORMER_KEYS = {
     "accumulation": "gradient_accumulation_steps",
@@ -23,6 +25,10 @@ FORMER_KEYS = {
 """Former names of settings, renamed in 0.2, and the present ones."""
 
 _PRESENT_KEYS = {present: former for former, present in FORMER_KEYS.items()}
+
+
+class FormerNameWarning(FutureWarning):
+    """A file or an option uses a former name of a setting."""
 
 
 def with_present_keys(tree: Any) -> Any:
@@ -46,8 +52,8 @@ def former_places(tree: Any, place: Place = ()) -> Iterator[Place]:
             yield from former_places(item, (*place, index))
     elif isinstance(tree, Mapping):
         for key, value in tree.items():
-            inner = (*place, key if isinstance(key, int) else str(key))
-            if key in FORMER_KEYS:
+            inner = (*place, str(key))
+            if key in FORMER_KEYS and not _holds_labels(place):
                 yield inner
             if not _is_foreign(key):
                 yield from former_places(value, inner)
@@ -62,7 +68,7 @@ def warn_of_former_name(where: str, former: str) -> None:
     """
     warnings.warn(
         f"{where}: '{former}' is now '{FORMER_KEYS[former]}'. The former name is read until 0.3.",
-        FutureWarning,
+        FormerNameWarning,
         stacklevel=3,
     )
 
@@ -74,21 +80,30 @@ def present_place(place: Place) -> Place:
 
 def present_path(path: str) -> str:
     """Return a path such as ``optimizer/backbone_multiplier`` with former names replaced."""
-    return _in_path(path, present_place)
+    return _in_path(path, FORMER_KEYS)
 
 
 def former_path(path: str) -> str:
     """Return a path as versions before 0.2 spelled it."""
-    return _in_path(path, lambda place: _renamed_place(place, _PRESENT_KEYS))
+    return _in_path(path, _PRESENT_KEYS)
 
 
-def _in_path(path: str, rename: Callable[[Place], Place]) -> str:
-    return "/".join(str(key) for key in rename(tuple(path.split("/"))))
+def _in_path(path: str, names: Mapping[str, str]) -> str:
+    """Rename the setting at the end of a path, which says nothing of labels above it."""
+    *above, setting = path.split("/")
+    if any(_is_foreign(key) for key in above):
+        return path
+    return "/".join((*above, names.get(setting, setting)))
 
 
 def _is_foreign(key: object) -> bool:
     """Return whether what is below a key has names of its own."""
-    return key in ("task", "tasks") or "." in str(key)
+    return key in ("task", "tasks") or re.fullmatch(DOTTED, str(key)) is not None
+
+
+def _holds_labels(place: Place) -> bool:
+    """Return whether the keys at a place are labels of cases or options of a choice."""
+    return place[-1:] in (("cases",), ("choice",))
 
 
 def _renamed_place(place: Place, names: Mapping[str, str]) -> Place:
@@ -96,7 +111,8 @@ def _renamed_place(place: Place, names: Mapping[str, str]) -> Place:
     for index, key in enumerate(place):
         if _is_foreign(key):
             return (*renamed, *place[index:])
-        renamed.append(names.get(str(key), key))
+        is_label = _holds_labels(place[:index])
+        renamed.append(key if is_label else names.get(str(key), key))
     return tuple(renamed)
 
 
@@ -105,17 +121,18 @@ def _renamed(tree: Any, names: Mapping[str, str], place: Place) -> Any:
         return [_renamed(item, names, (*place, index)) for index, item in enumerate(tree)]
     if not isinstance(tree, Mapping):
         return tree
+    own_names = {} if _holds_labels(place) else names
     renamed: dict[Any, Any] = {}
     for key, value in tree.items():
-        present = names.get(key, key) if isinstance(key, str) else key
-        if present in renamed or (present != key and present in tree):
+        present = own_names.get(key, key) if isinstance(key, str) else key
+        inner = (*place, str(key))
+        if present != key and present in tree:
             raise ConfigError(
                 [
                     Problem(
-                        (*place, present), f"is given twice: '{key}' is its former name. Keep one."
+                        inner, f"is the former name of '{present}', which is also given. Keep one."
                     )
                 ]
             )
-        inner = (*place, key if isinstance(key, int) else str(key))
         renamed[present] = value if _is_foreign(key) else _renamed(value, names, inner)
     return renamed

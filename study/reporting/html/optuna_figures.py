@@ -23,8 +23,10 @@ from plotly.colors import sample_colorscale
 from study.analysis.comparison import condition_names
 from study.config.study_config import Cost
 from study.reporting.html.cards import SCALE, Card
+from study.session.ask_tell import renamed
 from study.trials.records import TrialRecord
 from study.trials.running_trial import search_id
+from trainables.configuration.former_keys import present_path
 
 MAX_LINES = 150
 """Maximum number of trials in parallel coordinates."""
@@ -47,14 +49,15 @@ STATES = {
 def stored_trials(journal: Path) -> list[FrozenTrial]:
     """Return all trials of a storage, including running ones; none if there is no storage.
 
-    Reading takes no lock and ignores a line that is still being written.
+    Parameters have their present names. Reading takes no lock and ignores a line that is still
+    being written.
     """
     if not journal.exists():
         return []
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     return [
-        trial
+        renamed(trial, present_path)
         for study in storage.get_all_studies()
         for trial in storage.get_all_trials(study._study_id, deepcopy=False)
     ]

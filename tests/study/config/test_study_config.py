@@ -554,6 +554,8 @@ def test_former_names_in_a_space_are_read_with_a_warning_that_says_where(tmp_pat
         "until 0.3.",
         f"{path}:7: 'backbone_multiplier' is now 'backbone_lr_multiplier'. The former name is "
         "read until 0.3.",
+        f"{path}:4: 'backbone_multiplier' is now 'backbone_lr_multiplier'. The former name is "
+        "read until 0.3.",
         "--set fixed.accumulation=4: 'accumulation' is now 'gradient_accumulation_steps'. The "
         "former name is read until 0.3.",
     ]
@@ -578,3 +580,25 @@ def test_a_stored_study_s_former_names_are_read_without_a_warning() -> None:
     study = validate(StudyConfig, yaml.safe_load(FORMER))
     assert study.fixed == {"gradient_accumulation_steps": 2}
     assert study.compare_by == "optimizer/backbone_lr_multiplier"
+
+
+@pytest.mark.parametrize(
+    "override", ["search.accumulation.choice=[1,2]", "fixed={accumulation: 4}"]
+)
+def test_an_override_by_a_former_name_is_warned_of_wherever_it_is(
+    tmp_path: Path, override: str
+) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("task: digits\nnum_trials: 2\nsearch: {batch_size: {choice: [8, 16]}}\n")
+    with pytest.warns(FutureWarning, match="^--set .*: 'accumulation' is now"):
+        _, space = read_study(str(path), [override])
+    assert {c.gradient_accumulation_steps for c in space.probe_configs()} <= {1, 2, 4} - (
+        {1} if "fixed" in override else set()
+    )
+
+
+def test_a_task_s_own_key_is_no_former_name(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("task: digits\nsearch: {batch_size: {choice: [8, 16]}}\n")
+    with pytest.raises(ValueError, match="unknown key 'accumulation'"):  # and no warning
+        read_study(str(path), ["task.digits.accumulation=3"])

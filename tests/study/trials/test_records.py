@@ -131,3 +131,18 @@ def test_a_record_holds_its_trial_s_whole_configuration() -> None:
 def test_infinite_figures_are_no_record() -> None:
     with pytest.raises(ValueError, match="finite"):
         TrialRecord.model_validate({**FIRST.model_dump(), "objective": float("inf")})
+
+
+def test_a_record_by_version_0_1_has_the_present_names() -> None:
+    """Its condition too, which names a compared setting."""
+    record = make_record("0000", [0.5], params={"optimizer/learning_rate": 0.1})
+    former = {
+        **record.model_dump(mode="json"),
+        "outcome": "stopped",
+        "condition": "dann · accumulation 1",
+        "params": {"method": "dann", "accumulation": 1},
+    }
+    former["least_objective"] = former.pop("objective_floor")
+    read = validate(TrialRecord, former)
+    assert (read.outcome, read.condition) == ("pruned", "dann · gradient_accumulation_steps 1")
+    assert read.params == {"method": "dann", "gradient_accumulation_steps": 1}
