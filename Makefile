@@ -19,8 +19,8 @@ help:
 study: .venv/installed
 	.venv/bin/python -m study.run --space digits $(ARGS)
 
-# Two processes: one takes the slow tests, one after another, the other one the rest.
-PYTEST = .venv/bin/python -m pytest -n 2 --dist loadgroup
+# Two processes; tests/conftest.py says which tests go together.
+PYTEST = .venv/bin/python -m pytest -n 2
 
 check: .venv/installed-test lint
 	$(PYTEST) -m "not slow and not cluster" $(ARGS)

@@ -3,25 +3,32 @@
 from pathlib import Path
 
 import pytest
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell `pytest -n 2 --dist loadgroup` which tests run in one process.
-
-    Slow tests start Ray or several workers and would fight over the cores: they run one after
-    another, while the other process takes the rest, file by file, so that fixtures are set up
-    once.
-    """
-    for item in items:
-        is_slow = item.get_closest_marker("slow") is not None
-        item.add_marker(pytest.mark.xdist_group("slow" if is_slow else str(item.path)))
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
 @pytest.fixture(scope="session")
 def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that trials share, so that pictures are rendered once."""
     return tmp_path_factory.mktemp("digits-cache")
+
+
+class OneRayAtATime(LoadScopeScheduling):
+    """Gives whole files to processes, and all of `tests/end_to_end` to one of them.
+
+    Those tests start Ray: two at a time would fight over the cores. Tests of one file stay
+    together, so that their fixtures are set up once.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "tests/end_to_end" if path.startswith("tests/end_to_end/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneRayAtATime:
+    """Distribute tests for `pytest -n 2`."""
+    return OneRayAtATime(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -172,11 +172,9 @@ TABLE: dict[str, Entry] = {
     ),
     # CONTRIBUTING
     'make test ARGS="tests/study/trials/test_ranking.py -k winners"': Make(
-        "-m pytest -n 2 --dist loadgroup tests/study/trials/test_ranking.py -k winners"
+        "-m pytest -n 2 tests/study/trials/test_ranking.py -k winners"
     ),
-    "make check": Make(
-        '.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not slow and not cluster"'
-    ),
+    "make check": Make('.venv/bin/python -m pytest -n 2 -m "not slow and not cluster"'),
     "make help": Make("sed "),
     "make cluster-test": Make("python -m pytest -m cluster -rs tests/cluster tests/cluster_e2e"),
     # docs/tutorial.md
