@@ -94,7 +94,8 @@ class TrialRecord(BaseConfig):
             present["outcome"] = FORMER_OUTCOMES.get(str(present["outcome"]), present["outcome"])
         params = present.get("params")
         if isinstance(params, dict):
-            present["condition"] = _present_condition(str(present.get("condition")), params)
+            if isinstance(present.get("condition"), str):
+                present["condition"] = _present_condition(present["condition"], params)
             present["params"] = {present_path(name): value for name, value in params.items()}
         if "config" in present:
             present["config"] = with_present_keys(present["config"])

@@ -14,6 +14,7 @@ from study.analysis.stored_study import read_stored
 from study.compare import main as compare
 from study.config.reading import read_study
 from study.export import main as export
+from study.reporting.html.optuna_figures import stored_trials
 from study.reporting.summary import as_json
 from study.session.session import Session
 from study.storage.study_folder import StudyFolder
@@ -111,6 +112,24 @@ def test_a_trial_like_a_stored_one_takes_over_its_record(runs: Path) -> None:
     assert taken.identity == stored["0001"].identity
     assert taken.evaluations == stored["0001"].evaluations
     assert taken.objective == stored["0001"].objective
+
+
+def test_a_stored_journal_keeps_its_names_so_that_the_sampler_sees_its_values(
+    runs: Path,
+) -> None:
+    study_folder = StudyFolder(runs / "interrupted")
+    with pytest.warns(FutureWarning, match="The former name is read until 0.3"):
+        study, space = read_study(str(SPACE), [])
+    search = Session(study, space, study_folder).search
+    drawn = search.ask()
+    stored = search.optuna_study.trials
+    assert all("optimizer/backbone_multiplier" in trial.params for trial in stored if trial.params)
+    assert (
+        stored[drawn.number].params["optimizer/backbone_multiplier"]
+        == (drawn.params["optimizer/backbone_lr_multiplier"])
+    )
+    shown = stored_trials(study_folder.journal)
+    assert all("optimizer/backbone_lr_multiplier" in t.distributions for t in shown if t.params)
 
 
 # Compare and export

@@ -41,7 +41,7 @@ def command(
     def decorate(main: Main) -> Main:
         @wraps(main)
         def run(arguments: list[str] | None = None) -> int:
-            warnings.formatwarning = _short
+            before, warnings.formatwarning = warnings.formatwarning, _short
             try:
                 return main(arguments)
             except bad_input as error:
@@ -51,6 +51,8 @@ def command(
                 return _end(text.format(error=error), FAILED)
             except KeyboardInterrupt:
                 return _end(interrupted, INTERRUPTED)
+            finally:
+                warnings.formatwarning = before
 
         return run
 

@@ -8,7 +8,7 @@ import pytest
 
 from study.trials.records import RecordFile, TrialRecord, read_records
 from tests.support.fake_trials import make_record
-from trainables.configuration.schema import validate
+from trainables.configuration.schema import ConfigError, validate
 from trainables.trial_config import TrialConfig
 
 FIRST = make_record("0000", [0.25, 0.5, 0.375], oracle=[0.1, 0.2, 0.3])
@@ -146,3 +146,14 @@ def test_a_record_by_version_0_1_has_the_present_names() -> None:
     read = validate(TrialRecord, former)
     assert (read.outcome, read.condition) == ("pruned", "dann · gradient_accumulation_steps 1")
     assert read.params == {"method": "dann", "gradient_accumulation_steps": 1}
+
+
+@pytest.mark.parametrize("condition", [None, 5])
+def test_a_record_without_a_condition_is_refused(condition: object) -> None:
+    """Such as those of before 0.1; none is made up."""
+    values = {**make_record("0000", [0.5]).model_dump(mode="json"), "condition": condition}
+    with pytest.raises(ConfigError, match="^condition: must be a valid string"):
+        validate(TrialRecord, values)
+    del values["condition"]
+    with pytest.raises(ConfigError, match="^condition: is required and missing"):
+        validate(TrialRecord, values)
