@@ -73,6 +73,7 @@ HOLES: dict[str, tuple[Change, str]] = {
 DISK_HOLES = {"Encrypted": False, "VolumeType": "gp2", "DeleteOnTermination": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", HOLES)
 def test_a_hole_in_the_file_for_aws_is_found_where_it_is(hole: str) -> None:
     change, place = HOLES[hole]

@@ -39,6 +39,7 @@ HOLES: dict[str, tuple[Change, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hole", HOLES)
 def test_a_hole_in_the_file_for_aws_is_found_where_it_is(hole: str) -> None:
     change, place = HOLES[hole]

@@ -144,12 +144,14 @@ def test_what_libraries_say_goes_to_the_log(place: Place, tuner: FakeTuner) -> N
     assert logging.getLogger().handlers == before
 
 
+@pytest.mark.slow
 def test_an_oracle_s_study_says_so(place: Place, tuner: FakeTuner) -> None:
     place.write(criterion="oracle")
     code, said, _ = place.run()
     assert code == 0 and "an ORACLE that reads target labels" in " ".join(said.split())
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_prints_the_command_that_goes_on(
     place: Place,
     tuner: FakeTuner,
@@ -172,6 +174,7 @@ def test_an_interrupted_study_prints_the_command_that_goes_on(
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_study_shows_its_result_again_without_ray(
     place: Place,
     tuner: FakeTuner,
@@ -196,6 +199,7 @@ def test_a_study_all_of_whose_trials_fail_ends_with_code_1(
     )
 
 
+@pytest.mark.slow
 def test_a_second_study_of_a_space_has_a_folder_of_its_own(
     place: Place,
     tuner: FakeTuner,
@@ -235,6 +239,7 @@ def of_two_tasks(place: Place) -> list[Path]:
     return [place.out / f"formula-{name}" for name in TWO]
 
 
+@pytest.mark.slow
 def test_several_tasks_are_searched_one_after_the_other(place: Place, tuner: FakeTuner) -> None:
     folders = of_two_tasks(place)
     code, said, errors = place.run("--trials", "4")
@@ -250,6 +255,7 @@ def test_several_tasks_are_searched_one_after_the_other(place: Place, tuner: Fak
     assert "no_adaptation" in table and "dann" in table and "digits" in table.split("\n")[2]
 
 
+@pytest.mark.slow
 def test_several_tasks_from_python(place: Place, tuner: FakeTuner) -> None:
     folders = of_two_tasks(place)
     result = run_study(place.space, out=place.out, overrides=["num_trials=4"])
@@ -257,6 +263,7 @@ def test_several_tasks_from_python(place: Place, tuner: FakeTuner) -> None:
     assert not result.interrupted and result.name == "formula"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit, begun", [(3, 1), (10, 2)])
 def test_an_interrupted_task_goes_on_with_those_after_it(
     place: Place,

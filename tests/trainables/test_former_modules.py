@@ -57,6 +57,7 @@ def test_renamed_class_is_in_its_former_module(
     assert any(old[former] is vars(each).get(FORMER_CLASSES[former]) for each in present)
 
 
+@pytest.mark.slow
 def test_plugin_of_the_first_version_is_imported_and_told(tmp_path: Path) -> None:
     (tmp_path / "plugin.py").write_text(PLUGIN)
     done = subprocess.run(

@@ -76,6 +76,7 @@ def test_the_same_command_again_repeats_what_is_done(
     assert command("--config", command.write(tiny())) == first
 
 
+@pytest.mark.slow
 def test_a_recorded_trial_is_reproduced_bit_for_bit(
     command: Command,
     tmp_path: Path,
@@ -90,6 +91,7 @@ def test_a_recorded_trial_is_reproduced_bit_for_bit(
     assert (code, lines[-1]) == (0, f"All {count} numbers are bit-equal to the record's.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["evaluations", "test"])
 def test_a_number_that_differs_is_shown(
     command: Command,

@@ -229,6 +229,7 @@ def test_a_trial_of_the_same_configuration_costs_what_that_cost(tmp_path: Path) 
     assert [trial.values for trial in stored(tmp_path).trials] == [[0.5, 7.0]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tpe", "gp"])
 def test_the_sampler_learns_from_the_cost(name: str) -> None:
     def drawn(sign: int) -> list[FrozenTrial]:

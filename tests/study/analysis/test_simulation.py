@@ -144,6 +144,16 @@ def test_curves_that_will_not_do(
         Surrogate(change(curves), digits[1])
 
 
+def test_columns_of_a_table_by_version_0_1_have_their_present_names(
+    curves: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "curves.csv"
+    curves.assign(**{"optimizer/backbone_multiplier": 0.1}).to_csv(path, index=False)
+    found = read_curves(path).columns
+    assert "optimizer/backbone_lr_multiplier" in found
+    assert "optimizer/backbone_multiplier" not in found
+
+
 def test_curves_from_a_file_are_those_that_were_written(
     curves: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -159,6 +169,7 @@ def test_curves_from_a_file_are_those_that_were_written(
         read_curves(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_the_space_s_own_search_saves(
     curves: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_server_that_comes_back_is_found_again() -> None:
     assert jobs.said == [LOST, FOUND]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_come_back_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -198,6 +199,7 @@ def test_the_end_of_the_log_comes_by_a_new_connection_if_the_old_one_is_dead(dea
     assert jobs.log.getvalue() == "a\nb\n" and jobs.num_connections == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_connections_and_answers_nothing_is_missed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -61,6 +61,7 @@ def test_features_are_those_of_the_selected_network(
     assert float(distances.min(dim=1).values.max()) < 1e-4
 
 
+@pytest.mark.slow
 def test_command_writes_pictures_and_the_projector(
     study: tuple[StudyFolder, TrialRecord, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -273,6 +273,7 @@ def test_a_resumed_trial_has_each_evaluation_once(tmp_path: Path) -> None:
     assert [step for step, _ in scalars(second.root / again.id, "criterion/bnm")] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_study_killed_all_the_time_has_the_same_events(tmp_path: Path, study: Study) -> None:
     checkpoints: dict[str, int] = {}
     while not (killed := Study(tmp_path)).session.is_over:

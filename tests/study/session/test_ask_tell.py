@@ -76,6 +76,7 @@ def test_params_are_what_was_drawn(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [

@@ -24,6 +24,7 @@ def answer(address: str) -> Any:
         return json.loads(reply.read())
 
 
+@pytest.mark.slow
 def test_the_dashboard_shows_the_study_s_trials(tmp_path: Path) -> None:
     study_folder = StudyFolder(run_fake(tmp_path / "study"))
     records = {record.id: record for record in read_records(study_folder.records)}

@@ -67,6 +67,7 @@ def run_trials(session: Session, count: int) -> Work:
     return work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -366,6 +366,7 @@ def course(records: list[TrialRecord]) -> Course:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
 def test_a_study_killed_between_any_two_calls_takes_the_same_course(
     tmp_path: Path,
@@ -408,6 +409,7 @@ class KillAtWrite:
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before", "midst", "after"])
 def test_a_study_killed_at_any_write_takes_the_same_course(
     tmp_path: Path,

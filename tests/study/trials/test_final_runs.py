@@ -443,6 +443,7 @@ def test_where_all_final_runs_are_of_earlier_winners_there_is_nothing_to_export(
 # With real trials
 
 
+@pytest.mark.slow
 def test_export_and_pictures_are_of_the_new_winner(tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("""\

@@ -106,6 +106,7 @@ def test_an_average_survives_being_written() -> None:
 # In a trial
 
 
+@pytest.mark.slow
 def test_a_trial_keeps_what_ranks_above_what_it_kept(tmp_path: Path, digits_cache: Path) -> None:
     """Doubt prefers the first evaluation, source validation the later ones."""
     names = ["tests.support.spy_tasks.Doubt", "source_validation", "bnm"]
@@ -132,6 +133,7 @@ def test_a_trial_keeps_what_ranks_above_what_it_kept(tmp_path: Path, digits_cach
     assert len(seen) == 5
 
 
+@pytest.mark.slow
 def test_a_trial_that_goes_on_selects_as_if_it_had_not_stopped(
     tmp_path: Path,
     digits_cache: Path,

@@ -40,6 +40,7 @@ def test_numbers_of_parameters_are_the_published_ones(name: str, millions: float
     assert round(size_of(name) / 1e6, 1) == millions
 
 
+@pytest.mark.slow
 def test_page_of_backbones_is_up_to_date() -> None:
     page = Path(__file__).parents[3] / "docs" / "backbones.md"
     assert page.read_text() == table(), (

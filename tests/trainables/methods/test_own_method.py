@@ -51,12 +51,14 @@ def trial(method: object) -> TrialConfig:
     )
 
 
+@pytest.mark.slow
 def test_example_trains_and_reports_its_losses(tmp_path: Path) -> None:
     reports = list(run_trial(trial(NAME), tmp_path / "trial", tmp_path / "cache"))
     assert reports[-1].finished
     assert {"loss/classification", "loss/entropy"} <= set(reports[-1].metrics)
 
 
+@pytest.mark.slow
 def test_example_without_weight_takes_no_adaptations_steps(tmp_path: Path) -> None:
     losses = []
     for method in ({NAME: {"entropy_weight": 0.0}}, "no_adaptation"):

@@ -117,6 +117,7 @@ def test_a_picture_is_the_same_in_any_company_and_on_any_number_of_threads(
         torch.set_num_threads(num_threads)
 
 
+@pytest.mark.slow
 def test_streams_of_another_seed_or_name_are_other_pictures(glyphs: Tensor) -> None:
     streams = [Stream(0, "source"), Stream(1, "source"), Stream(0, "IID")]
     first, *others = (render(glyphs, stream, range(10), Factors()) for stream in streams)
@@ -200,6 +201,7 @@ def test_every_font_has_ten_distinct_digits(glyphs: Tensor) -> None:
     assert len({glyph.numpy().tobytes() for glyph in glyphs[:, :, 0].flatten(0, 1)}) == 190
 
 
+@pytest.mark.slow
 def test_twice_the_scale_covers_four_times_the_area(glyphs: Tensor) -> None:
     areas = [
         covered(
@@ -217,6 +219,7 @@ def test_twice_the_scale_covers_four_times_the_area(glyphs: Tensor) -> None:
     assert areas[1] / areas[0] == pytest.approx(4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_shifted_view_moves_the_digit(glyphs: Tensor) -> None:
     def centres(viewpoint: Viewpoint) -> Tensor:
         factors = PLAIN.model_copy(update={"viewpoint": viewpoint})
@@ -233,6 +236,7 @@ def test_a_shifted_view_moves_the_digit(glyphs: Tensor) -> None:
     assert (moved - still).abs().mean() == pytest.approx(2.4, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_turn_by_the_azimuth_makes_the_digit_narrower(glyphs: Tensor) -> None:
     def extent(viewpoint: Viewpoint) -> Tensor:
         factors = PLAIN.model_copy(update={"viewpoint": viewpoint})
@@ -259,6 +263,7 @@ def test_backgrounds_are_brighter_towards_the_light(glyphs: Tensor) -> None:
     assert torch.corrcoef(torch.stack([gain_down, down.flatten()]))[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_slopes_that_face_the_light_are_brighter(glyphs: Tensor) -> None:
     from_right, from_left = (
         render(
@@ -283,6 +288,7 @@ def test_slopes_that_face_the_light_are_brighter(glyphs: Tensor) -> None:
     assert torch.corrcoef(torch.stack([gain, faces_right]))[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_a_fixed_texture_has_its_colour_and_a_random_one_many(glyphs: Tensor) -> None:
     def colours(texture: Texture) -> Tensor:
         pictures = render(
@@ -298,6 +304,7 @@ def test_a_fixed_texture_has_its_colour_and_a_random_one_many(glyphs: Tensor) ->
     assert colours(Texture()).std(0).min() > 0.1
 
 
+@pytest.mark.slow
 def test_a_plain_background_is_plain_and_a_random_one_is_not(glyphs: Tensor) -> None:
     def edges(background: Background) -> Tensor:
         factors = PLAIN.model_copy(update={"background": background})
@@ -490,6 +497,7 @@ def test_a_long_tail_thins_out_the_target_and_nothing_else(cache: Path, domains:
     )
 
 
+@pytest.mark.slow
 def test_non_repetitive_pictures_are_the_stored_ones_and_never_repeat(
     cache: Path,
     domains: Domains,
@@ -573,6 +581,7 @@ assert cached_array(folder, "five", {}, make).tolist() == [0, 1, 2, 3, 4]
 """
 
 
+@pytest.mark.slow
 def test_two_processes_make_an_array_once(tmp_path: Path) -> None:
     module = cached_array.__code__.co_filename
     processes = [

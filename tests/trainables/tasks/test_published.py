@@ -412,6 +412,7 @@ def write_whole_imagenet(root: Path) -> None:
             (folder / f"{number}.JPEG").symlink_to(image)
 
 
+@pytest.mark.slow
 def test_imagenet_990_merges_the_classes_of_the_ten(data: Path) -> None:
     write_whole_imagenet(data)
     write_synsl(data)

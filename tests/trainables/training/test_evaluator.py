@@ -98,6 +98,7 @@ def test_without_a_target_criteria_get_an_empty_one(domains: Domains) -> None:
     assert evaluation.target.logits.shape == (0, 10)
 
 
+@pytest.mark.slow
 def test_mixtures_are_of_the_sample_s_images(domains: Domains) -> None:
     one = meter(domains, evaluation={"batch_size": 7, "max_images": 30})
     evaluation, _ = one.evaluation()
@@ -273,6 +274,7 @@ def test_only_batch_normalisation_trains_meanwhile() -> None:
     assert modes == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["no_adaptation", "dann", MCD])
 def test_every_layer_gets_the_target_s_statistics(domains: Domains, method: Any) -> None:
     one = meter(domains, method=method, evaluation={"batch_size": 256})
@@ -288,6 +290,7 @@ def test_every_layer_gets_the_target_s_statistics(domains: Domains, method: Any)
         assert layer.num_batches_tracked == 4  # 898 scans, 256 at a time
 
 
+@pytest.mark.slow
 def test_test_metrics_are_first_with_the_source_s_statistics(domains: Domains) -> None:
     one = meter(domains)
     # statistics of the source, as after a training

@@ -41,6 +41,7 @@ def own_cache(tmp_path: Path, cache: Path) -> Path:
     return own
 
 
+@pytest.mark.slow
 def test_pretraining_is_made_once_and_used_again(tmp_path: Path, own_cache: Path) -> None:
     first = run(pretrained(), tmp_path / "a", own_cache)
     (made,) = (own_cache / "pretraining").glob("*/best.pt")
@@ -53,6 +54,7 @@ def test_pretraining_is_made_once_and_used_again(tmp_path: Path, own_cache: Path
     assert not made.with_name("latest.pt").exists()
 
 
+@pytest.mark.slow
 def test_a_pretrained_trial_starts_from_the_pretrained_backbone(
     tmp_path: Path,
     own_cache: Path,
@@ -116,6 +118,7 @@ def test_a_pretraining_is_a_supervised_trial_on_the_trial_s_source() -> None:
     assert made.selection.criterion.name == "source_validation" and not made.evaluation.test
 
 
+@pytest.mark.slow
 def test_a_trial_waits_for_another_that_makes_its_pretraining(
     tmp_path: Path,
     own_cache: Path,
@@ -144,6 +147,7 @@ def test_a_trial_waits_for_another_that_makes_its_pretraining(
     assert found == ["training"] * 2
 
 
+@pytest.mark.slow
 def test_a_pretraining_whose_maker_died_is_gone_on_with(tmp_path: Path, own_cache: Path) -> None:
     whole = tmp_path / "whole-cache"
     whole.mkdir()

@@ -37,6 +37,7 @@ def test_a_trial_reports_after_every_epoch(tmp_path: Path, cache: Path) -> None:
     ] == [("training", 1, 2, 1.0, 2.0, False), ("training", 2, 2, 2.0, 2.0, True)]
 
 
+@pytest.mark.slow
 def test_a_report_holds_losses_all_criteria_and_source_accuracy(
     tmp_path: Path,
     cache: Path,
@@ -51,6 +52,7 @@ def test_a_report_holds_losses_all_criteria_and_source_accuracy(
     }
 
 
+@pytest.mark.slow
 def test_an_epoch_passes_over_the_larger_domain(tmp_path: Path, cache: Path) -> None:
     """180 source pictures or 898 scans, 64 at a time."""
     schedule = {"num_epochs": None, "num_steps": 7}
@@ -174,6 +176,7 @@ def test_a_trial_stopped_after_every_report_goes_on_bit_for_bit(
     assert same(*states)
 
 
+@pytest.mark.slow
 def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
     tmp_path: Path,
     cache: Path,
@@ -199,6 +202,7 @@ def test_a_trial_killed_in_the_midst_of_an_epoch_goes_on_from_its_last_report(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
+@pytest.mark.slow
 def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
     tmp_path: Path,
     cache: Path,
@@ -218,6 +222,7 @@ def test_a_trial_killed_between_its_two_checkpoints_goes_on_alike(
     assert run(config, tmp_path / "killed", cache) == expected
 
 
+@pytest.mark.slow
 def test_a_finished_trial_repeats_its_reports_and_trains_no_more(
     tmp_path: Path,
     cache: Path,
@@ -262,6 +267,7 @@ def test_target_labels_change_no_weight_and_no_choice(
         assert one == other
 
 
+@pytest.mark.slow
 def test_without_target_labels_all_but_the_oracle_is_reported(tmp_path: Path, cache: Path) -> None:
     settings: dict[str, Any] = {"method": "dann", "evaluation": {"max_images": 50, "test": True}}
     labelled = run(tiny(**settings), tmp_path / "a", cache)
@@ -272,6 +278,7 @@ def test_without_target_labels_all_but_the_oracle_is_reported(tmp_path: Path, ca
     assert unlabelled[-1].metrics["IID/accuracy"] == labelled[-1].metrics["IID/accuracy"]
 
 
+@pytest.mark.slow
 def test_a_tree_of_target_images_trains_as_a_flat_folder_of_them(tmp_path: Path) -> None:
     write_tree(tmp_path / "source", {"bus": 20, "car": 20})
     write_tree(tmp_path / "target", {"bus": 16, "car": 16}, first=100)
@@ -352,6 +359,7 @@ def test_a_task_without_target_is_trained_on_and_selected_by_its_source(
 # Selection
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_criterion_at_the_best_evaluation_so_far(
     tmp_path: Path,
     cache: Path,
@@ -367,6 +375,7 @@ def test_the_objective_is_the_criterion_at_the_best_evaluation_so_far(
         assert report.best_evaluation == values.index(max(values)) + 1
 
 
+@pytest.mark.slow
 def test_the_kept_checkpoint_is_the_best_one_s(tmp_path: Path, cache: Path) -> None:
     """A criterion that likes the first evaluation, and a trial that ends with it."""
     selection = {"criterion": "tests.support.spy_tasks.Doubt", "source_accuracy_floor": 0.0}
@@ -393,6 +402,7 @@ def test_the_kept_checkpoint_is_the_best_one_s(tmp_path: Path, cache: Path) -> N
     assert long[-1].metrics == short[-1].metrics, "the test is of the kept checkpoint"
 
 
+@pytest.mark.slow
 def test_below_the_source_floor_every_checkpoint_ranks_last(tmp_path: Path, cache: Path) -> None:
     for method in ("no_adaptation", "dann"):
         config = tiny(method=method, selection={"source_accuracy_floor": 1.0})
@@ -405,6 +415,7 @@ def test_below_the_source_floor_every_checkpoint_ranks_last(tmp_path: Path, cach
 # Test sets
 
 
+@pytest.mark.slow
 def test_test_sets_are_not_read_by_a_search_s_trial(tmp_path: Path, cache: Path) -> None:
     reports = run(tiny("tests.support.spy_tasks.ForbiddenTests", method="dann"), tmp_path, cache)
     assert reports[-1].finished
@@ -421,6 +432,7 @@ def test_test_sets_are_read_where_the_configuration_says_so(tmp_path: Path, cach
     assert [(report.phase, report.finished) for report in reports] == [("training", False)] * 2
 
 
+@pytest.mark.slow
 def test_the_test_report_holds_every_set_plain_and_with_the_target_s_statistics(
     tmp_path: Path,
     cache: Path,
